@@ -1,0 +1,345 @@
+"""The parameters: one frozen, strict model for each section of ``params.yaml``, and the one loader of it.
+
+A wrong value is a :class:`~head3d.errors.UserError` of one line that names the file, the key, the value and what is
+allowed. The comments that explain each number stand in ``params.yaml`` itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from head3d.errors import UserError
+
+FLOORS = "floors"  # the "method" that stands for the floors copy, copy_last and paste: no training of their own
+
+
+def _check_device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise ValueError("auto, cpu, cuda or cuda:N")
+    return value
+
+
+def _check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("a list without repeated entries")
+    return values
+
+
+def _check_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
+        raise ValueError("letters, digits, _ and -")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+Device = Annotated[str, AfterValidator(_check_device)]
+Count = Annotated[int, Field(ge=1)]  # at least one
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+# YAML gives lists; frozen parameters hold tuples. Only this outer conversion is lax, the entries stay strict.
+ListOfNames = Annotated[tuple[Name, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
+ListOfCounts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
+ListOfWholes = Annotated[tuple[Whole, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
+ListOfShares = Annotated[tuple[Share, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
+Source = Literal["mini", "folder"]
+ListOfSources = Annotated[tuple[Source, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
+Variant = Literal["full", "mean_canonical", "no_head", "no_skip"]
+ListOfVariants = Annotated[tuple[Variant, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
+
+
+class Section(BaseModel):
+    """Base of every section: no unknown key, no silent conversion, no change after loading, no infinities."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class CropParams(Section):
+    """``data.crop``: how a video is cut to one steady square box."""
+
+    margin: Annotated[float, Field(ge=0, le=2)]
+    detect_every: Count
+    min_face: Annotated[int, Field(ge=8)]
+    min_iou: Annotated[float, Field(ge=0, le=1)]
+    max_cut: Share
+
+
+class DataParams(Section):
+    """``data``: where the videos come from and how clips are taken from them."""
+
+    sources: ListOfSources
+    folder: str | None
+    image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
+    clip_length: Annotated[int, Field(ge=4)]
+    fps: Annotated[float, Field(gt=0, le=240)] | None
+    clips_per_video: Count
+    seen_fraction: Fraction
+    split_gap_s: NonNegative
+    crop: CropParams
+
+
+class ParseParams(Section):
+    """``parse``: face parsing."""
+
+    input_size: Annotated[int, Field(ge=64, le=2048, multiple_of=32)]
+    batch_size: Count
+
+
+class CameraParams(Section):
+    """``camera``: the pinhole camera of Eq. 2."""
+
+    fov_deg: Annotated[float, Field(gt=0, lt=120)]
+    distance_m: Positive
+
+
+class DepthNetParams(Section):
+    """``model.depth``: F_D."""
+
+    encoder_width: Annotated[float, Field(gt=0, le=4)]
+    decoder_width: Annotated[float, Field(gt=0, le=4)]
+    range_m: Positive
+
+
+class PoseNetParams(Section):
+    """``model.pose``: F_P."""
+
+    backbone: Literal["resnet18", "resnet50"]
+    input_size: Annotated[int, Field(ge=32, le=1024)]
+    max_xy_m: Positive
+    max_z_m: Annotated[float, Field(gt=0, lt=1)]
+
+
+class CanonicalNetParams(Section):
+    """``model.canonical``: E_H, the ConvLSTM and Omega_H."""
+
+    width: Annotated[int, Field(ge=4)]
+    blocks: Whole
+    residual: bool
+
+
+class FusionNetParams(Section):
+    """``model.fusion``: E_F, Phi and Omega_F."""
+
+    width: Annotated[int, Field(ge=4)]
+    blocks: Whole
+    flow_width: Annotated[int, Field(ge=4)]
+    flow_max: Annotated[int, Field(ge=4)]
+    flow_scale: Share
+    image_skip: bool
+
+
+class ModelParams(Section):
+    """``model``: the networks."""
+
+    references: Count
+    depth: DepthNetParams
+    pose: PoseNetParams
+    canonical: CanonicalNetParams
+    fusion: FusionNetParams
+
+
+class GeometryParams(Section):
+    """``geometry``: training of stage 1."""
+
+    warm_start: Literal["generic", "official", "none"]
+    warm_steps: Whole
+    warm_lr: Positive
+    epochs: Count
+    batch_size: Count
+    depth_lr: Positive
+    pose_lr: Positive
+    lr_drop_epoch: Whole
+    symmetry: NonNegative
+    smoothness: NonNegative
+    area_normalised: bool
+    pose_hold: NonNegative
+
+
+class CanonicalParams(Section):
+    """``canonical``: training of stage 2."""
+
+    epochs: Count
+    batch_size: Count
+    lr: Positive
+    lr_drop_epoch: Whole
+
+
+class FusionParams(Section):
+    """``fusion``: training of stage 3."""
+
+    epochs: Count
+    batch_size: Count
+    drivings: Count
+    lr: Positive
+    lr_decay: Literal["constant", "cosine"]
+    perceptual: Literal["vgg16", "vgg19"]
+    perceptual_weight: NonNegative
+    perceptual_scales: ListOfShares
+    pixel_weight: NonNegative
+    equivariance: NonNegative
+    driving_jitter: Fraction
+
+
+class AugmentParams(Section):
+    """``augment``: what is done to whole clips in training."""
+
+    flip: bool
+    color: Fraction
+    similarity: Fraction
+
+
+class TrainParams(Section):
+    """``train``: what all trainings share."""
+
+    checkpoint_every: Count
+    log_every: Count
+    channels_last: bool
+
+
+class EvaluateParams(Section):
+    """``evaluate``: self-reconstruction on the test sets."""
+
+    draws: Count
+    references: ListOfCounts
+    batch_size: Count
+    bootstrap: Annotated[int, Field(ge=100)]
+
+
+class AnimateParams(Section):
+    """``animate``: transfer between people."""
+
+    motion: Literal["relative", "absolute"]
+    reference: Literal["random", "nearest"]
+
+
+class Params(Section):
+    """All of ``params.yaml``."""
+
+    scale: Name
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    device: Device
+    precision: Literal["auto", "bfloat16", "float32"]
+    shards: ListOfWholes
+    test_sets: ListOfNames
+    variants: ListOfVariants
+    methods: ListOfNames
+    data: DataParams
+    parse: ParseParams
+    camera: CameraParams
+    model: ModelParams
+    geometry: GeometryParams
+    canonical: CanonicalParams
+    fusion: FusionParams
+    augment: AugmentParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    animate: AnimateParams
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML 1.2 mapping as plain Python (the reader that DVC uses too, so that ``1.0e-4`` is a number to all)."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file", fix="run head3d in the directory that holds params.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    try:
+        values = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise UserError(f"{path}{where}: {' '.join(str(problem).split())}", allowed="a YAML file") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no keys", allowed="the sections of params.yaml")
+    return values
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check the parameters.
+
+    Raises:
+        UserError: one line with file, key, value and what is allowed.
+    """
+    return check_params(read_yaml(path), path)
+
+
+def check_params(values: dict[str, Any], path: str | Path = "params.yaml") -> Params:
+    """Check values that are already read; ``path`` names their file in errors."""
+    try:
+        params = Params.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        first = _explain(problems[0])
+        more = f"; and {len(problems) - 1} more, the next at {_key(problems[1]['loc'])}" if problems[1:] else ""
+        raise UserError(f"{path}: {first[0]}", allowed=first[1] + more) from None
+    _check_together(params, path)
+    return params
+
+
+def _check_together(params: Params, path: str | Path) -> None:
+    """What no single key can tell: keys that must fit each other."""
+
+    def refuse(key: str, value: object, allowed: str) -> None:
+        raise UserError(f"{path}: {key} is {_show(value)}", allowed=allowed)
+
+    if "full" not in params.variants:
+        refuse("variants", list(params.variants), "a list with full in it: figures and videos are made with it")
+    for method in params.methods:
+        if method != FLOORS and method not in params.variants:
+            refuse("methods", method, f"{FLOORS} and the entries of variants ({', '.join(params.variants)})")
+    for test_set in params.test_sets:
+        names = [f"{source}-{part}" for source in params.data.sources for part in ("seen", "unseen")]
+        if test_set not in names:
+            refuse("test_sets", test_set, f"{', '.join(names)} (from data.sources)")
+    if "folder" in params.data.sources and params.data.folder is None:
+        refuse("data.folder", None, "the directory of the videos, as data.sources has folder")
+    half = params.data.clip_length // 2  # the first half of a clip is the subject video
+    for key, references in (("model.references", (params.model.references,)),
+                            ("evaluate.references", params.evaluate.references)):  # fmt: skip
+        if max(references) > half:
+            refuse(key, max(references), f"at most {half}, half of data.clip_length")
+
+
+def _explain(problem: Any) -> tuple[str, str]:
+    """(what is wrong, what is allowed) of one of pydantic's errors."""
+    key, kind, message = _key(problem["loc"]), problem["type"], str(problem["msg"])
+    if kind == "missing":
+        return f"{key} is missing", "every key of the section, see workflow/scales"
+    if kind == "extra_forbidden":
+        known = _keys_at(problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"{near[0]}? " if near else ""
+        return f"{key} is {_show(problem['input'])}, an unknown key", f"{hint}({', '.join(known)})"
+    allowed = re.sub(r"^(Value error, |Input should be (a |an )?valid |Input should be )", "", message)
+    allowed = allowed.replace("dictionary or instance of", "section").replace("unable to parse string as", "")
+    return f"{key} is {_show(problem['input'])}", allowed
+
+
+def _keys_at(location: Iterable[int | str]) -> list[str]:
+    """Names of the keys of the section at a location."""
+    section: Any = Params
+    for step in location:
+        section = section.model_fields[str(step)].annotation
+    return list(section.model_fields)
+
+
+def _key(location: Iterable[int | str]) -> str:
+    return ".".join(str(step) for step in location)
+
+
+def _show(value: object) -> str:
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
