@@ -1,0 +1,1 @@
+"""What a run is judged by: tables, figures and the page that shows them."""

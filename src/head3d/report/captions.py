@@ -1,0 +1,75 @@
+"""Sentences that stand under every table: scale, what is measured, and where this scale leaves the paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+MEANING = (
+    "mse_01 is the mean squared error of full frames with RGB in [0, 1]; mse_pm1 is the same in [-1, 1], four times "
+    "that. lpips_alex is LPIPS 0.1 with AlexNet. Lower is better."
+)
+PROTOCOL = (
+    "Self-reconstruction: the first half of a clip is the subject video, the second half drives and is the truth. "
+    "Draws of the reference frames are averaged within a clip, then clips are averaged; low and high bound the 95 % "
+    "bootstrap interval over clips. Clips of one video resemble each other, so the intervals are narrower than they "
+    "would be over people."
+)
+PAPER = (
+    "paper_l2 and paper_lpips are the paper's printed numbers on its own data (named in paper_dataset): for "
+    "orientation, not for comparison."
+)
+FEW = 10  # below this many clips a bootstrap interval covers less than it says
+SMOKE = "Smoke scale: the numbers only prove that the pipeline runs. They are meaningless."
+
+
+def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]:
+    """What this scale does otherwise than the paper in the named stages, in words; empty when nothing."""
+    model, geometry, fusion = params.model, params.geometry, params.fusion
+    narrow = model.canonical.width < 64 or model.fusion.width < 64 or model.depth.encoder_width < 1
+    known = [
+        (2, model.canonical.residual, "canonical head as a residual on the mean canonical head"),
+        (3, model.fusion.image_skip, "image skip in fusion"),
+        (1, geometry.pose_hold > 0, f"poses held to landmark poses (weight {geometry.pose_hold:g})"),
+        (1, geometry.area_normalised, "symmetry and smoothness divided by the head's area"),
+        (3, fusion.lr_decay != "constant", f"{fusion.lr_decay} learning-rate decay in stage 3"),
+        (3, fusion.driving_jitter > 0, f"colour jitter of the driving frame that Φ sees ({fusion.driving_jitter:g})"),
+        (1, params.augment.similarity > 0, f"similarity augmentation of clips ({params.augment.similarity:g})"),
+        (3, fusion.pixel_weight > 0, f"L1 term beside the perceptual loss (weight {fusion.pixel_weight:g})"),
+        (3, fusion.perceptual != "vgg19", f"perceptual loss on {fusion.perceptual.upper()} instead of VGG19"),
+        (1, model.pose.backbone != "resnet50", f"pose network on {_backbone(model.pose.backbone)}, not ResNet-50"),
+        (1, narrow, "narrower networks"),
+        (1, geometry.warm_start == "generic", "stage 1 started from landmark poses and a smooth generic head"),
+    ]
+    return [text for stage, on, text in known if on and stage in stages]
+
+
+def scale_sentence(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> str:
+    """The scale and its deviations in the named stages, one or two sentences."""
+    found = deviations(params, stages)
+    where = f"Deviations from the paper: {'; '.join(found)}." if found else "No deviation from the paper is on."
+    return f"Scale: {params.scale}. {where}"
+
+
+def clips_sentence(clips: dict[str, int]) -> str:
+    """Number of clips of each test set, {test set: clips}."""
+    return "Clips: " + ", ".join(f"{name} {count}" for name, count in clips.items()) + "."
+
+
+def table_caption(params: Params, clips: dict[str, int]) -> str:
+    """Whole caption of a table of transfer results, without its title."""
+    parts = [MEANING, PROTOCOL, clips_sentence(clips)]
+    if min(clips.values(), default=0) < FEW:
+        parts.append(f"An interval over fewer than {FEW} clips is a hint, not a proof.")
+    return with_smoke(params, " ".join([*parts, PAPER, scale_sentence(params)]))
+
+
+def with_smoke(params: Params, text: str) -> str:
+    """``text`` behind a warning if the scale is smoke."""
+    return f"{SMOKE} {text}" if params.scale == "smoke" else text
+
+
+def _backbone(name: str) -> str:
+    return name.replace("resnet", "ResNet-")

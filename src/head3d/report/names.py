@@ -1,0 +1,74 @@
+"""What methods are called in tables, figures and on the page, in which order, and in which table they stand."""
+
+from __future__ import annotations
+
+import re
+
+FLOORS = ("copy", "copy_last", "paste")
+BASELINES = ("fomm", "mraa", "dagan", "facev2v")
+ABLATIONS = ("head3d_mean_canonical", "head3d_no_head", "head3d_no_skip")
+
+_PLAIN = {
+    "copy": "copy (random reference)",
+    "copy_last": "copy-last",
+    "paste": "rendered head pasted",
+    "fomm": "FOMM",
+    "mraa": "MRAA",
+    "dagan": "DaGAN",
+    "facev2v": "FaceV2V",
+    "head3d_mean_canonical": "Head3D w/ x̄^c",
+    "head3d_no_head": "Head3D w/o x̂_dri",
+    "head3d_no_skip": "Head3D w/o image skip",
+}
+_TEX = {
+    "head3d_mean_canonical": r"Head3D w/ $\bar{x}^c$",
+    "head3d_no_head": r"Head3D w/o $\hat{x}_{\mathrm{dri}}$",
+}
+_REFERENCES = re.compile(r"head3d_n(\d+)$")
+
+
+def references(method: str, default: int) -> int | None:
+    """Number N of reference frames that ``method`` says by its name, or None; ``head3d`` itself uses ``default``."""
+    if method == "head3d":
+        return default
+    match = _REFERENCES.match(method)
+    return int(match.group(1)) if match else None
+
+
+def plain(method: str, default: int) -> str:
+    """Name of a method in text, for example ``Head3D (N = 5)``; an unknown method keeps its own name."""
+    n = references(method, default)
+    return f"Head3D (N = {n})" if n is not None else _PLAIN.get(method, method)
+
+
+def tex(method: str, default: int) -> str:
+    """Name of a method in LaTeX."""
+    n = references(method, default)
+    if n is not None:
+        return f"Head3D ($N = {n}$)"
+    return _TEX.get(method, escape_tex(_PLAIN.get(method, method)))
+
+
+def table1_methods(present: list[str]) -> list[str]:
+    """Methods of Table 1 among ``present``: floors, baselines, Head3D, in this order."""
+    return [method for method in (*FLOORS, *BASELINES, "head3d") if method in present]
+
+
+def table3_methods(present: list[str]) -> list[str]:
+    """Methods of Table 3 among ``present``: fewer and more references, what was taken out, Head3D, as in the paper."""
+    counts = sorted((m for m in present if _REFERENCES.match(m)), key=lambda m: references(m, 0) or 0)
+    return [*counts, *(m for m in ABLATIONS if m in present), *(["head3d"] if "head3d" in present else [])]
+
+
+def escape_tex(text: str) -> str:
+    """Text with LaTeX's special characters made harmless."""
+    for raw, safe in (
+        ("\\", r"\textbackslash{}"),
+        ("&", r"\&"),
+        ("%", r"\%"),
+        ("_", r"\_"),
+        ("#", r"\#"),
+        ("$", r"\$"),
+    ):
+        text = text.replace(raw, safe)
+    return text

@@ -1,0 +1,245 @@
+"""Tables 1 and 3, paired comparisons, geometry, and ``reports/metrics.json``, from ``metrics/``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from head3d.errors import UserError
+from head3d.report import captions, formats, names, paper, stats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from head3d.params import Params
+
+COLUMNS = (
+    "dataset",
+    "method",
+    "mse_01",
+    "mse_01_low",
+    "mse_01_high",
+    "mse_pm1",
+    "lpips_alex",
+    "lpips_alex_low",
+    "lpips_alex_high",
+    "n_clips",
+    "n_frames",
+    "paper_dataset",
+    "paper_l2",
+    "paper_lpips",
+)
+NEEDED = ("dataset", "method", "draw", "clip_id", "n_frames", "mse_01", "mse_pm1", "lpips_alex")
+TITLES = {
+    "table1": "Table 1. Self-reconstruction: Head3D and floors that need no training of their own.",
+    "table3": "Table 3. Ablation study under self-reconstruction.",
+}
+PAIRED_METRICS = ("mse_01", "lpips_alex")
+PAIRED_COLUMNS = ("difference", "difference_low", "difference_high", "ratio", "ratio_low", "ratio_high")
+REPRO = "run `dvc repro` first"
+
+
+def run(params: Params, metrics_dir: str | Path = "metrics", reports_dir: str | Path = "reports") -> None:
+    """Build every table of the report.
+
+    Reads ``metrics/transfer/<test set>-<method>.csv`` and ``metrics/geometry-<test set>.json`` for the test sets and
+    methods that params.yaml names, and writes ``reports/tables/`` and ``reports/metrics.json``.
+    """
+    metrics, reports = Path(metrics_dir), Path(reports_dir)
+    rows = read_rows(metrics / "transfer", list(params.test_sets), list(params.methods))
+    clips = stats.clip_means(rows)
+    write_tables(params, clips, reports / "tables")
+    formats.write_text(reports / "tables" / "paired.csv", formats.to_csv(paired_table(params, clips)))
+    geometry = read_geometry(metrics, list(params.test_sets))
+    write_geometry(params, geometry, reports / "tables")
+    formats.write_text(reports / "metrics.json", json.dumps(metrics_tree(clips), indent=1) + "\n")
+
+
+def read_rows(folder: Path, test_sets: list[str], methods: list[str]) -> pd.DataFrame:
+    """All rows of the named files, checked; a file of another parameter set that lies beside them is not read."""
+    import pandas as pd
+
+    frames = []
+    for test_set in test_sets:
+        for method in methods:
+            path = folder / f"{test_set}-{method}.csv"
+            if not path.is_file():
+                raise UserError(f"{path} is missing", fix=REPRO)
+            frame = pd.read_csv(path)
+            missing = [name for name in NEEDED if name not in frame.columns]
+            if missing:
+                raise UserError(f"{path} has no column {', '.join(missing)}", fix=f"delete it and {REPRO}")
+            if frame.empty:
+                raise UserError(f"{path} has no rows", fix="give the test set at least one clip")
+            for name in ("mse_01", "mse_pm1", "lpips_alex"):
+                bad = ~frame[name].map(lambda value: pd.notna(value) and abs(value) != float("inf"))
+                if bad.any():
+                    clip = frame.loc[bad, "clip_id"].iloc[0]
+                    raise UserError(f"{path}: {name} of clip {clip} is not a finite number", fix="train again")
+            frames.append(frame)
+    rows = pd.concat(frames, ignore_index=True)
+    doubled = rows.duplicated(["dataset", "method", "draw", "clip_id"])
+    if doubled.any():
+        first = rows.loc[doubled].iloc[0]
+        raise UserError(
+            f"{folder}: clip {first['clip_id']}, method {first['method']}, draw {first['draw']} comes twice"
+        )
+    return rows
+
+
+def build_table(params: Params, clips: pd.DataFrame, which: str) -> tuple[pd.DataFrame, list[str]]:
+    """One table with exactly ``COLUMNS`` and the plain keys of its methods, row by row.
+
+    Args:
+        clips: what :func:`head3d.report.stats.clip_means` returns.
+        which: ``table1`` or ``table3``.
+    """
+    import pandas as pd
+
+    select = names.table1_methods if which == "table1" else names.table3_methods
+    printed = paper.TABLE1 if which == "table1" else paper.TABLE3
+    n_default = params.model.references
+    lines, keys = [], []
+    for dataset in _ordered(clips["dataset"], params.test_sets):
+        of_set = clips[clips["dataset"] == dataset]
+        theirs = printed.get(paper.paper_dataset(dataset), {})
+        for method in select(sorted(of_set["method"].unique())):
+            mine = of_set[of_set["method"] == method].sort_values("clip_id")
+            line: dict[str, object] = {"dataset": dataset, "method": names.plain(method, n_default)}
+            for metric in PAIRED_METRICS:
+                values = mine[metric].to_numpy()
+                low, high = stats.mean_interval(values, params.evaluate.bootstrap, params.seed)
+                line |= {metric: values.mean(), f"{metric}_low": low, f"{metric}_high": high}
+            line |= {"mse_pm1": mine["mse_pm1"].mean(), "n_clips": len(mine), "n_frames": int(mine["n_frames"].sum())}
+            l2, lpips = theirs.get(_paper_method(method, n_default), (float("nan"), float("nan")))
+            known = paper.paper_dataset(dataset) if l2 == l2 else ""
+            lines.append(line | {"paper_dataset": known, "paper_l2": l2, "paper_lpips": lpips})
+            keys.append(method)
+    return pd.DataFrame(lines, columns=list(COLUMNS)), keys
+
+
+def write_tables(params: Params, clips: pd.DataFrame, folder: Path) -> None:
+    """Tables 1 and 3 as CSV, Markdown and LaTeX, each with the clips it was averaged from."""
+    n_default = params.model.references
+    for which, title in TITLES.items():
+        table, keys = build_table(params, clips, which)
+        counts = {name: int(group["n_clips"].max()) for name, group in table.groupby("dataset", sort=False)}
+        caption = captions.table_caption(params, {str(name): count for name, count in counts.items()})
+        tex_names = {names.plain(key, n_default): names.tex(key, n_default) for key in keys}
+        formats.write_text(folder / f"{which}.csv", formats.to_csv(table))
+        formats.write_text(folder / f"{which}.md", formats.to_markdown(table, title, caption))
+        latex = formats.to_latex(table, f"{title.partition('. ')[2]} {caption}", f"tab:{which}", tex_names)
+        formats.write_text(folder / f"{which}.tex", latex)
+        of_table = clips[clips["method"].isin(set(keys))]
+        formats.write_text(folder / f"{which}_clips.csv", formats.to_csv(of_table))
+
+
+def paired_table(params: Params, clips: pd.DataFrame) -> pd.DataFrame:
+    """Head3D against every other method on the same clips: difference and ratio of means with 95 % intervals."""
+    import pandas as pd
+
+    lines = []
+    for dataset in _ordered(clips["dataset"], params.test_sets):
+        of_set = clips[clips["dataset"] == dataset]
+        present = list(of_set["method"].unique())
+        if "head3d" not in present:
+            continue
+        mine = of_set[of_set["method"] == "head3d"].set_index("clip_id")
+        for against in [*names.table1_methods(present), *names.table3_methods(present)]:
+            if against == "head3d":
+                continue
+            other = of_set[of_set["method"] == against].set_index("clip_id")
+            shared = sorted(set(mine.index) & set(other.index))
+            if len(shared) != len(mine) or len(shared) != len(other):
+                raise UserError(
+                    f"{dataset}: head3d and {against} were not scored on the same clips", fix=f"delete both and {REPRO}"
+                )
+            for metric in PAIRED_METRICS:
+                ours, theirs = mine.loc[shared, metric].to_numpy(), other.loc[shared, metric].to_numpy()
+                result = stats.paired(ours, theirs, params.evaluate.bootstrap, params.seed)
+                lines.append(
+                    {
+                        "dataset": dataset,
+                        "method": "head3d",
+                        "against": against,
+                        "metric": metric,
+                        "n_clips": len(shared),
+                        "mean": ours.mean(),
+                        "mean_against": theirs.mean(),
+                        **{name: result[name] for name in PAIRED_COLUMNS},
+                    }
+                )
+    columns = ["dataset", "method", "against", "metric", "n_clips", "mean", "mean_against", *PAIRED_COLUMNS]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def metrics_tree(clips: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+    """{data set: {method: {metric: mean over clips}}}, for ``dvc metrics``."""
+    tree: dict[str, dict[str, dict[str, float]]] = {}
+    present = [name for name in stats.METRICS if name in clips.columns]
+    for (dataset, method), group in clips.groupby(["dataset", "method"], sort=True):
+        values = {name: formats.rounded(group[name].mean()) for name in present if group[name].notna().all()}
+        tree.setdefault(str(dataset), {})[str(method)] = values
+    return tree
+
+
+def read_geometry(folder: Path, test_sets: list[str]) -> pd.DataFrame:
+    """One row per test set from ``metrics/geometry-<test set>.json``; columns are the numbers found there."""
+    import pandas as pd
+
+    lines = []
+    for test_set in test_sets:
+        path = folder / f"geometry-{test_set}.json"
+        if not path.is_file():
+            raise UserError(f"{path} is missing", fix=REPRO)
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is not JSON ({error.msg})", fix=f"delete it and {REPRO}") from error
+        numbers = {k: v for k, v in found.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+        lines.append({"dataset": test_set, **numbers})
+    return pd.DataFrame(lines)
+
+
+def write_geometry(params: Params, geometry: pd.DataFrame, folder: Path) -> None:
+    """Pose correlations and masked head errors, as CSV and, turned on their side, as Markdown and LaTeX."""
+    import pandas as pd
+
+    caption = geometry_caption(params)
+    measures = [name for name in geometry.columns if name != "dataset"]
+    turned = pd.DataFrame({"measure": measures})
+    for row in geometry.to_dict("records"):
+        turned[str(row["dataset"])] = [_tidy(name, row[name]) for name in measures]
+    formats.write_text(folder / "geometry.csv", formats.to_csv(geometry))
+    formats.write_text(folder / "geometry.md", formats.to_markdown(turned, "Geometry.", caption))
+    formats.write_text(folder / "geometry.tex", formats.to_latex(turned, caption, "tab:geometry", {}))
+
+
+def geometry_caption(params: Params) -> str:
+    """What the geometry table holds."""
+    text = (
+        "Correlation of predicted yaw, pitch and roll with poses fitted to landmarks, mean absolute differences in "
+        "degrees, and mean squared error (RGB in [0, 1]) inside the head mask: copying the mean reference, warping the "
+        "mean canonical head (stage 1) and the recurrent canonical head (stage 2)."
+    )
+    return captions.with_smoke(params, f"{text} {captions.scale_sentence(params, stages=(1, 2))}")
+
+
+def _tidy(name: str, value: object) -> str:
+    if isinstance(value, float) and value == value:
+        digits = 5 if "mse" in name else 3
+        return str(int(value)) if name.startswith("n_") else f"{value:.{digits}f}"
+    return formats.cell(value)
+
+
+def _paper_method(method: str, n_default: int) -> str:
+    """The paper's key of a method: its ``head3d`` has N = 5, whatever ours has by default."""
+    n = names.references(method, n_default)
+    return method if n is None else "head3d" if n == 5 else f"head3d_n{n}"
+
+
+def _ordered(found: pd.Series, order: tuple[str, ...] | list[str]) -> list[str]:
+    """Data sets in the order of params.yaml; others after them."""
+    present = list(dict.fromkeys(found))
+    return [name for name in order if name in present] + sorted(name for name in present if name not in order)

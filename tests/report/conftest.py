@@ -1,0 +1,72 @@
+"""Made-up metrics for the tests of the report: real code writes and reads them, no number means anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from head3d.params import Params, load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = {
+    "floors": ["copy", "copy_last", "paste"],
+    "full": ["head3d", "head3d_n1", "head3d_n3", "head3d_n10"],
+    "mean_canonical": ["head3d_mean_canonical"],
+    "no_head": ["head3d_no_head"],
+    "no_skip": ["head3d_no_skip"],
+}
+LEVELS = {"copy": 0.010, "copy_last": 0.008, "paste": 0.006, "head3d": 0.002}
+CLIPS = {"mini-seen": ["cap-0", "franck-0", "wolfgang-0"], "mini-unseen": ["carphone-0", "single-0"]}
+
+
+@pytest.fixture
+def params() -> Params:
+    """The committed parameters with the paper's lists, whatever scale is committed now."""
+    found = load_params(ROOT / "params.yaml")
+    return found.model_copy(
+        update={
+            "scale": "demo",
+            "test_sets": tuple(CLIPS),
+            "methods": tuple(FILES),
+            "model": found.model.model_copy(update={"references": 5}),
+        }
+    )
+
+
+def write_metrics(folder: Path) -> None:
+    """Every file that the report reads from metrics/."""
+    (folder / "transfer").mkdir(parents=True)
+    (folder / "curves").mkdir()
+    for test_set, clips in CLIPS.items():
+        for name, methods in FILES.items():
+            rows = [
+                {"dataset": test_set, "method": method, "draw": draw, "clip_id": clip, "n_frames": 20,
+                 "mse_01": value, "mse_pm1": 4 * value, "lpips_alex": 10 * value, "lpips_vgg": 20 * value}
+                for method in methods
+                for number, clip in enumerate(clips)
+                for draw in range(2)
+                for value in [LEVELS.get(method, 0.003) * (1 + number) * (0.9 + 0.2 * draw)]
+            ]  # fmt: skip
+            pd.DataFrame(rows).to_csv(folder / "transfer" / f"{test_set}-{name}.csv", index=False)
+        geometry = {"n_clips": len(clips), "n_frames": 40, "yaw_correlation": 0.9, "head_mse_stage1": 0.003}
+        (folder / f"geometry-{test_set}.json").write_text(json.dumps(geometry))
+    for stage in ("train_geometry", "train_canonical", "train_fusion-full", "train_fusion-no_head"):
+        steps = np.arange(0, 100, 10)
+        rows = [
+            {"step": step, "epoch": step // 50, "name": name, "value": np.exp(-step / 50) + 0.1}
+            for name in ("loss", "perceptual")
+            for step in steps
+        ]
+        pd.DataFrame(rows).to_csv(folder / "curves" / f"{stage}.csv", index=False)
+
+
+@pytest.fixture
+def made_up(tmp_path: Path) -> SimpleNamespace:
+    """Folders ``metrics`` (filled) and ``reports`` (not yet there)."""
+    write_metrics(tmp_path / "metrics")
+    return SimpleNamespace(metrics=tmp_path / "metrics", reports=tmp_path / "reports")

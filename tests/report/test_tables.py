@@ -1,0 +1,156 @@
+"""Tables from made-up metrics with answers known by hand."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from head3d.errors import UserError
+from head3d.params import Params
+from head3d.report import captions, formats, names, paper, tables
+
+COLUMNS = (
+    "dataset, method, mse_01, mse_01_low, mse_01_high, mse_pm1, lpips_alex, lpips_alex_low, lpips_alex_high, n_clips, "
+    "n_frames, paper_dataset, paper_l2, paper_lpips"
+).split(", ")
+
+
+@pytest.fixture
+def written(params: Params, made_up: SimpleNamespace) -> SimpleNamespace:
+    tables.run(params, made_up.metrics, made_up.reports)
+    return made_up
+
+
+def test_table1(written: SimpleNamespace) -> None:
+    table = pd.read_csv(written.reports / "tables" / "table1.csv")
+    assert list(table.columns) == COLUMNS
+    assert table["method"].tolist() == [
+        "copy (random reference)", "copy-last", "rendered head pasted", "Head3D (N = 5)"] * 2  # fmt: skip
+    ours = table[(table["dataset"] == "mini-seen") & (table["method"] == "Head3D (N = 5)")].iloc[0]
+    assert ours["mse_01"] == pytest.approx(0.004)  # 0.002, 0.004, 0.006, each averaged over draws 0.9 and 1.1
+    assert ours["mse_pm1"] == pytest.approx(0.016)
+    assert ours["lpips_alex"] == pytest.approx(0.04)
+    assert ours["mse_01_low"] <= ours["mse_01"] <= ours["mse_01_high"]
+    assert (ours["n_clips"], ours["n_frames"]) == (3, 60)
+    assert (ours["paper_dataset"], ours["paper_l2"], ours["paper_lpips"]) == ("VoxCeleb", 0.0113, 0.0855)
+    unseen = table[(table["dataset"] == "mini-unseen") & (table["method"] == "Head3D (N = 5)")].iloc[0]
+    assert (unseen["paper_dataset"], unseen["paper_l2"], unseen["paper_lpips"]) == ("FaceForensics", 0.0079, 0.0442)
+    floors = table[table["method"].str.startswith("copy")]
+    assert floors["paper_l2"].isna().all() and floors["paper_dataset"].isna().all()
+
+
+def test_table3(written: SimpleNamespace) -> None:
+    table = pd.read_csv(written.reports / "tables" / "table3.csv")
+    assert list(table.columns) == COLUMNS
+    seen = table[table["dataset"] == "mini-seen"].set_index("method")
+    assert list(seen.index) == [
+        "Head3D (N = 1)", "Head3D (N = 3)", "Head3D (N = 10)", "Head3D w/ x̄^c", "Head3D w/o x̂_dri",
+        "Head3D w/o image skip", "Head3D (N = 5)"]  # fmt: skip
+    assert seen["paper_l2"].tolist()[:5] == [0.0117, 0.0115, 0.0116, 0.0117, 0.0117]
+    assert pd.isna(seen.loc["Head3D w/o image skip", "paper_l2"])
+    # the paper has no ablation on unseen people
+    assert table[table["dataset"] == "mini-unseen"]["paper_l2"].isna().all()
+
+
+def test_other_default_number_of_references(params: Params, made_up: SimpleNamespace) -> None:
+    """A model with N = 2 is not the paper's N = 5 and does not take its numbers."""
+    small = params.model_copy(update={"model": params.model.model_copy(update={"references": 2})})
+    tables.run(small, made_up.metrics, made_up.reports)
+    table = pd.read_csv(made_up.reports / "tables" / "table1.csv").set_index("method")
+    assert table.loc["Head3D (N = 2)", "paper_l2"].isna().all()
+
+
+def test_paired(written: SimpleNamespace) -> None:
+    table = pd.read_csv(written.reports / "tables" / "paired.csv")
+    row = table[(table["dataset"] == "mini-seen") & (table["against"] == "copy_last") & (table["metric"] == "mse_01")]
+    row = row.iloc[0]
+    assert row["difference"] == pytest.approx(0.004 - 0.016)
+    assert row["ratio"] == pytest.approx(0.25) == row["ratio_low"] == row["ratio_high"]
+    assert row["difference_low"] <= row["difference"] <= row["difference_high"] < 0
+    assert {"copy", "copy_last", "paste", "head3d_no_head"} <= set(table["against"])
+
+
+def test_metrics_tree(written: SimpleNamespace) -> None:
+    tree = json.loads((written.reports / "metrics.json").read_text())
+    assert tree["mini-unseen"]["copy"]["mse_01"] == pytest.approx(0.015)
+    assert tree["mini-unseen"]["copy"]["lpips_vgg"] == pytest.approx(0.3)
+
+
+def test_markdown_and_latex_say_what_the_numbers_are(written: SimpleNamespace) -> None:
+    markdown = (written.reports / "tables" / "table1.md").read_text()
+    latex = (written.reports / "tables" / "table3.tex").read_text()
+    for text in (markdown, latex):
+        assert "Scale: demo" in text and "mini-seen 3, mini-unseen 2" in text and "a hint, not a proof" in text
+    assert markdown.count("\n| mini-") == 8
+    assert r"$\bar{x}^c$" in latex and r"$\hat{x}_{\mathrm{dri}}$" in latex and "mse\\_01" in latex
+    assert latex.count("{") == latex.count("}")
+    assert latex.isascii()
+    body = latex.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    assert {line.count("&") for line in body.strip().splitlines()} == {len(COLUMNS) - 1}
+
+
+def test_same_input_same_bytes(params: Params, written: SimpleNamespace) -> None:
+    first = {path.name: path.read_bytes() for path in (written.reports / "tables").iterdir()}
+    tables.run(params, written.metrics, written.reports)
+    assert first == {path.name: path.read_bytes() for path in (written.reports / "tables").iterdir()}
+
+
+def test_per_clip_files(written: SimpleNamespace) -> None:
+    clips = pd.read_csv(written.reports / "tables" / "table1_clips.csv")
+    assert len(clips) == 4 * 5 and set(clips["draws"]) == {2}
+
+
+def test_geometry(written: SimpleNamespace) -> None:
+    table = pd.read_csv(written.reports / "tables" / "geometry.csv")
+    assert table["dataset"].tolist() == ["mini-seen", "mini-unseen"]
+    assert "| yaw_correlation | 0.900 | 0.900 |" in (written.reports / "tables" / "geometry.md").read_text()
+
+
+def test_stale_files_are_not_read(params: Params, made_up: SimpleNamespace) -> None:
+    (made_up.metrics / "transfer" / "folder-seen-full.csv").write_text("left over from other parameters")
+    tables.run(params, made_up.metrics, made_up.reports)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.unlink(), "missing; run `dvc repro` first"),
+        (lambda path: path.write_text("a,b\n1,2\n"), "no column dataset"),
+        (lambda path: path.write_text(path.read_text().splitlines()[0] + "\n"), "no rows"),
+        (lambda path: path.write_text(re.sub(r",20,[^,]+,", ",20,nan,", path.read_text())), "not a finite number"),
+        (lambda path: path.write_text(path.read_text().replace(",1,cap-0", ",0,cap-0")), "comes twice"),
+    ],
+)
+def test_wrong_metrics_are_one_clear_line(params: Params, made_up: SimpleNamespace, spoil, message: str) -> None:
+    spoil(made_up.metrics / "transfer" / "mini-seen-full.csv")
+    with pytest.raises(UserError, match=message):
+        tables.run(params, made_up.metrics, made_up.reports)
+
+
+def test_captions_name_every_deviation_and_only_those(params: Params) -> None:
+    assert any("image skip" in text for text in captions.deviations(_with_skip(params, True)))
+    assert not any("image skip" in text for text in captions.deviations(_with_skip(params, False)))
+    smoke = params.model_copy(update={"scale": "smoke"})
+    assert "meaningless" in captions.table_caption(smoke, {"mini-seen": 2})
+    assert "meaningless" not in captions.table_caption(params, {"mini-seen": 2})
+
+
+def _with_skip(params: Params, on: bool) -> Params:
+    fusion = params.model.fusion.model_copy(update={"image_skip": on})
+    return params.model_copy(update={"model": params.model.model_copy(update={"fusion": fusion})})
+
+
+def test_names() -> None:
+    assert names.plain("head3d_n10", 5) == "Head3D (N = 10)"
+    assert names.plain("somebody_else", 5) == "somebody_else"
+    assert names.tex("copy", 5) == "copy (random reference)"
+    assert names.table3_methods(["head3d_n10", "copy", "head3d", "head3d_n3"]) == ["head3d_n3", "head3d_n10", "head3d"]
+    assert paper.paper_dataset("folder-unseen") == "FaceForensics" and paper.paper_dataset("else") == ""
+
+
+def test_cells() -> None:
+    assert formats.cell(float("nan")) == "–" == formats.cell("")
+    assert formats.cell(0.00123, 5) == "0.00123" and formats.cell(7) == "7"
+    assert formats.rounded(0.123456789) == 0.123457
