@@ -1,0 +1,76 @@
+"""Loss curves of every training, from ``metrics/curves/*.csv``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from head3d.errors import UserError
+from head3d.report.figures.sheet import COLORS, DPI, STYLE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from head3d.params import Params
+
+STAGES = {"train_geometry": "stage 1", "train_canonical": "stage 2", "train_fusion": "stage 3"}
+DASHES = ("-", "--", "-.", ":")
+COLUMNS = 4
+SMOOTH = 9  # points of the running median
+
+
+def curve_files(folder: Path, params: Params) -> dict[str, Path]:
+    """{stage or stage-variant: its file}, in the order of training."""
+    stages = ["train_geometry", "train_canonical", *(f"train_fusion-{variant}" for variant in params.variants)]
+    files = {stage: folder / f"{stage}.csv" for stage in stages}
+    for path in files.values():
+        if not path.is_file():
+            raise UserError(f"{path} is missing", fix="run `dvc repro` first")
+    return files
+
+
+def read_curves(files: dict[str, Path]) -> pd.DataFrame:
+    """Columns panel (stage and name of the loss), line (variant or empty), step, value."""
+    import pandas as pd
+
+    frames = []
+    for stage, path in files.items():
+        frame = pd.read_csv(path)
+        base, _, variant = stage.partition("-")
+        frame["panel"] = STAGES[base] + ": " + frame["name"].astype(str)
+        frame["line"] = variant
+        frames.append(frame[["panel", "line", "step", "value"]])
+    return pd.concat(frames, ignore_index=True)
+
+
+def curves_figure(curves: pd.DataFrame):
+    """One small plot per loss: raw values thin, a running median thick, one colour and dash per variant."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    panels = list(dict.fromkeys(curves["panel"]))
+    variants = [line for line in dict.fromkeys(curves["line"]) if line]
+    rows = -(-len(panels) // COLUMNS)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 1.9 * rows + 0.4), dpi=DPI, layout="constrained")
+        grid = figure.subplots(rows, COLUMNS, squeeze=False)
+        handles = {}
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            of_panel = curves[curves["panel"] == panel]
+            for line in dict.fromkeys(of_panel["line"]):
+                one = of_panel[of_panel["line"] == line].sort_values("step")
+                number = variants.index(line) if line else 0
+                color, dash = COLORS[number % len(COLORS)], DASHES[number % len(DASHES)]
+                axes.plot(one["step"], one["value"], color=color, alpha=0.25, linewidth=0.6)
+                median = one["value"].rolling(SMOOTH, center=True, min_periods=1).median()
+                handles[line] = axes.plot(one["step"], median, color=color, linestyle=dash, linewidth=1.2)[0]
+            axes.set_title(panel)
+            axes.set_xlabel("step")
+            if (of_panel["value"] > 0).all() and of_panel["value"].max() > 20 * of_panel["value"].min():
+                axes.set_yscale("log")
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        named = {line: handle for line, handle in handles.items() if line}
+        if named:
+            figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
+    return figure

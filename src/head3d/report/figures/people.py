@@ -1,0 +1,108 @@
+"""Which clips are shown, by rule and not by hand, and what the model makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from head3d.errors import UserError
+from head3d.report.figures import pictures
+
+if TYPE_CHECKING:
+    from head3d.api import Head3D, Subject, Transfer
+    from head3d.data.store import ClipStore
+    from head3d.geometry.pose import Pose
+    from head3d.params import Params
+
+MOST = 6  # people in a figure
+RULE = "Shown is the first clip of every person in the test sets, by clip name, not a choice."
+LIMITED = f"Shown is the first clip of each of the first {MOST} people in the test sets, by clip name, not a choice."
+
+
+@dataclass
+class Example:
+    """A person's first test clip: its first half is the subject video, its second half drives.
+
+    Attributes:
+        person: name from the manifest.
+        test_set: where the clip belongs.
+        clip_id: which clip.
+        fps: frames a second of the video.
+        frames: uint8 (T, H, W, 3).
+        masks: uint8 (T, H, W), head masks.
+        subject: the model's view of the first half.
+    """
+
+    person: str
+    test_set: str
+    clip_id: str
+    fps: float
+    frames: np.ndarray
+    masks: np.ndarray
+    subject: Subject
+
+    @property
+    def half(self) -> int:
+        return len(self.frames) // 2
+
+    @property
+    def label(self) -> str:
+        """Person and what kind of test set, on two lines."""
+        return f"{self.person}\n({self.test_set.rpartition('-')[2]})"
+
+
+def choose(store: ClipStore, test_sets: tuple[str, ...]) -> tuple[list, str]:
+    """The first clip of every person of the test sets, and the sentence that says so."""
+    chosen = []
+    for test_set in test_sets:
+        seen: set[str] = set()
+        for record in store.records(test_set):
+            if record.person not in seen:
+                seen.add(record.person)
+                chosen.append((test_set, record))
+    if not chosen:
+        raise UserError(f"no test clips in {', '.join(test_sets)}", fix="add videos or take more clips (data in params.yaml)")
+    return chosen[:MOST], LIMITED if len(chosen) > MOST else RULE
+
+
+def examples(model: Head3D, store: ClipStore, params: Params) -> tuple[list[Example], str]:
+    """Every chosen clip with its canonical head, and the sentence that tells how they were chosen."""
+    chosen, rule = choose(store, params.test_sets)
+    found = []
+    for test_set, record in chosen:
+        frames, masks = np.asarray(store.frames(record)), np.asarray(store.masks(record))
+        half = len(frames) // 2
+        subject = model.subject(
+            pictures.to_tensor(frames[:half]),
+            pictures.mask_tensor(masks[:half]),
+            references=min(params.model.references, half),
+            seed=params.seed,
+        )
+        found.append(Example(record.person, test_set, record.clip_id, float(record.fps), frames, masks, subject))
+    return found, rule
+
+
+def transfer(model: Head3D, subject: Example, driver: Example, indices: np.ndarray, motion: str) -> Transfer:
+    """``subject`` moved by the named frames of ``driver``'s clip."""
+    driving = pictures.to_tensor(driver.frames[indices])
+    return model.animate(subject.subject, driving, pictures.mask_tensor(driver.masks[indices]), motion=motion)
+
+
+def driver_of(people: list[Example], number: int) -> Example:
+    """Who drives person ``number`` across identities: the next one in the list, the first one drives the last."""
+    return people[(number + 1) % len(people)]
+
+
+def pose_at(subject: Subject, yaw=0.0, pitch=0.0, roll=0.0, shift_m=(0.0, 0.0, 0.0)) -> Pose:
+    """A head at given angles (degrees), where the subject's own head is in its reference frame, plus a shift (m)."""
+    import torch
+
+    from head3d.geometry import pose_from_euler
+
+    angles = [torch.as_tensor(a, dtype=torch.float32).reshape(-1) for a in (yaw, pitch, roll)]
+    shift = torch.as_tensor(shift_m, dtype=torch.float32).reshape(-1, 3)
+    size = max(len(shift), *(len(a) for a in angles))
+    place = subject.reference_pose.translation.detach().float().cpu()
+    return pose_from_euler(*(a.expand(size) for a in angles), translation=place + shift.expand(size, 3))

@@ -1,0 +1,166 @@
+"""The tables of ``reports/tables/`` for people: fewer columns than the CSV, the interval beside its mean."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from head3d.errors import UserError
+from head3d.report import captions, names
+from head3d.report.formats import cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from head3d.params import Params
+
+METRIC_NAMES = {"mse_01": "mean squared error", "lpips_alex": "LPIPS (AlexNet)"}
+MEASURES = {
+    "n_clips": "clips",
+    "n_frames": "frames",
+    "head_mse_mean_reference": "masked head error, mean of the references",
+    "head_mse_stage1": "masked head error, mean canonical head (stage 1)",
+    "head_mse_stage2": "masked head error, recurrent canonical head (stage 2)",
+    "ratio_stage1": "stage 1 / mean of the references",
+    "ratio_stage2": "stage 2 / mean of the references",
+}
+NOTES = {
+    "yaw_correlation": "yaw, correlation with landmark poses",
+    "pitch_correlation": "pitch, correlation with landmark poses",
+    "roll_correlation": "roll, correlation with landmark poses",
+    "yaw_mae_deg": "yaw, mean absolute difference (degrees)",
+    "pitch_mae_deg": "pitch, mean absolute difference (degrees)",
+    "roll_mae_deg": "roll, mean absolute difference (degrees)",
+}
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A table that the tables stage wrote."""
+    import pandas as pd
+
+    if not path.is_file():
+        raise UserError(f"{path} is missing", fix="run `dvc repro` first")
+    return pd.read_csv(path)
+
+
+def transfer(path: Path, params: Params) -> str:
+    """Table 1 or 3."""
+    table = read(path)
+    ours = names.plain("head3d", params.model.references)
+    heads = ["method", "MSE, RGB in [0, 1]", "LPIPS (AlexNet)", "clips", "frames", "paper: L2", "paper: LPIPS"]
+    rows = []
+    for dataset, group in table.groupby("dataset", sort=False):
+        there = group["paper_dataset"].dropna()
+        beside = f" (paper's columns: {escape(str(there.iloc[0]))})" if len(there) else ""
+        rows.append(_group(f"{escape(str(dataset))}{beside}", len(heads)))
+        for row in group.to_dict("records"):
+            cells = [
+                _interval(row["mse_01"], row["mse_01_low"], row["mse_01_high"], 5),
+                _interval(row["lpips_alex"], row["lpips_alex_low"], row["lpips_alex_high"], 4),
+                *(escape(cell(row[name])) for name in ("n_clips", "n_frames", "paper_l2", "paper_lpips")),
+            ]
+            rows.append(_row(method(str(row["method"])), cells, ours=row["method"] == ours))
+    counts = {str(name): int(group["n_clips"].max()) for name, group in table.groupby("dataset", sort=False)}
+    caption = f"Lower is better. Brackets: 95 % bootstrap interval over clips. {captions.clips_sentence(counts)} "
+    return _table(heads, rows, caption + captions.with_smoke(params, captions.scale_sentence(params)))
+
+
+def paired(path: Path, params: Params) -> str:
+    """Head3D minus every other method on the same clips."""
+    table = read(path)
+    n_default = params.model.references
+    heads = ["against", "MSE difference", "MSE ratio", "LPIPS difference", "LPIPS ratio"]
+    rows = []
+    for dataset, of_set in table.groupby("dataset", sort=False):
+        rows.append(_group(escape(str(dataset)), len(heads)))
+        for against, group in of_set.groupby("against", sort=False):
+            by_metric = {row["metric"]: row for row in group.to_dict("records")}
+            cells = []
+            for metric, digits in (("mse_01", 5), ("lpips_alex", 4)):
+                row = by_metric[metric]
+                cells.append(_interval(row["difference"], row["difference_low"], row["difference_high"], digits, "+"))
+                cells.append(_interval(row["ratio"], row["ratio_low"], row["ratio_high"], 2))
+            rows.append(_row(method(names.plain(str(against), n_default)), cells))
+    caption = (
+        f"{names.plain('head3d', n_default)} minus the other method on the same clips, and ratio of the means, with 95 % "
+        "bootstrap intervals over clips. Below 0 and below 1 Head3D is better; an interval that holds 0 decides nothing."
+    )
+    return _table(heads, rows, captions.with_smoke(params, caption))
+
+
+def geometry(path: Path, params: Params) -> str:
+    """Pose and head errors, a column for each test set."""
+    table = read(path)
+    sets = [str(name) for name in table["dataset"]]
+    rows = []
+    for name in [column for column in table.columns if column != "dataset"]:
+        digits = 5 if "mse" in name else 3
+        whole = name.startswith("n_")
+        values = [escape(str(int(v)) if whole and v == v else cell(float(v), digits)) for v in table[name]]
+        rows.append(_row(escape({**MEASURES, **NOTES}.get(name, name.replace("_", " "))), values))
+    caption = (
+        "Predicted poses against poses fitted to landmarks, and the head alone: mean squared error against the true head "
+        "image. " + captions.scale_sentence(params, stages=(1, 2))
+    )
+    return _table(["measure", *sets], rows, captions.with_smoke(params, caption))
+
+
+def sentences(path: Path, params: Params) -> list[str]:
+    """What ``paired.csv`` says of Head3D against copying, in words, good or bad."""
+    table = read(path)
+    n_default = params.model.references
+    found = []
+    for row in table[table["against"].isin(["copy", "copy_last"])].to_dict("records"):
+        low, high, ratio = row["difference_low"], row["difference_high"], row["ratio"]
+        if high < 0:
+            verdict = "better"
+        elif low > 0:
+            verdict = "worse"
+        else:
+            verdict = "not told apart"
+        found.append(
+            f"<code>{escape(str(row['dataset']))}</code>, {METRIC_NAMES[row['metric']]}: Head3D is <b>{verdict}</b> "
+            f"{'from' if verdict == 'not told apart' else 'than'} {method(names.plain(row['against'], n_default))} "
+            f"({cell(float(ratio), 2)} of it; {int(row['n_clips'])} clips)."
+        )
+    return found
+
+
+def pairs(entries: list[tuple[str, str]]) -> str:
+    """A table of two columns."""
+    rows = "".join(f'<tr><th scope="row">{escape(a)}</th><td>{escape(b)}</td></tr>' for a, b in entries)
+    return f'<div class="wide"><table class="pairs"><tbody>{rows}</tbody></table></div>'
+
+
+def method(name: str) -> str:
+    """A method's name with its mathematics set properly."""
+    text = escape(name)
+    return text.replace("x̄^c", "x̄<sup>c</sup>").replace("x̂_dri", "x̂<sub>dri</sub>")
+
+
+def _table(heads: list[str], rows: list[str], caption: str) -> str:
+    first, *others = heads
+    head = f'<th scope="col">{escape(first)}</th>' + "".join(
+        f'<th scope="col" class="n">{escape(other)}</th>' for other in others
+    )
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(first)} table"><table>'
+        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _group(text: str, columns: int) -> str:
+    return f'<tr class="group"><th scope="rowgroup" colspan="{columns}">{text}</th></tr>'
+
+
+def _row(first: str, cells: list[str], ours: bool = False) -> str:
+    kind = ' class="ours"' if ours else ""
+    return f'<tr{kind}><th scope="row">{first}</th>' + "".join(f'<td class="n">{one}</td>' for one in cells) + "</tr>"
+
+
+def _interval(mean: Any, low: Any, high: Any, digits: int, sign: str = "") -> str:
+    def show(value: Any) -> str:
+        return f"{float(value):{sign}.{digits}f}" if value == value else "–"
+
+    return f'{show(mean)}<span class="ci">[{show(low)}, {show(high)}]</span>'
