@@ -89,9 +89,14 @@ def _scale(args: argparse.Namespace) -> None:
 
 
 def _sync(args: argparse.Namespace) -> None:
-    from head3d import engines
+    import runpy
+    from pathlib import Path
 
-    engines.sync(args.engine)
+    script = Path("workflow/sync.py")
+    if not script.exists():
+        raise UserError(f"{script}: no such file", fix="run head3d sync in the directory of the project")
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")
 
 
 def _doctor(args: argparse.Namespace) -> None:
@@ -165,9 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
     scale.add_argument("--save", action="store_true", help="the other way: write params.yaml's values to that file")
     scale.set_defaults(run=_scale)
 
-    sync = commands.add_parser("sync", help="tell DVC and Snakemake what the other has already run")
-    sync.add_argument("engine", nargs="?", choices=("both", "dvc", "snakemake"), default="both",
-                      help="which engine to bring up to date (default: both)")  # fmt: skip
+    sync = commands.add_parser("sync", help="after `dvc repro` or `snakemake`: tell the other engine what has been run")
     sync.set_defaults(run=_sync)
 
     commands.add_parser("doctor", help="what this machine has, lacks, and can run").set_defaults(run=_doctor)

@@ -151,6 +151,7 @@ class GeometryParams(Section):
 
     warm_start: Literal["generic", "official", "none"]
     warm_steps: Whole
+    warm_batch: Count
     warm_lr: Positive
     epochs: Count
     batch_size: Count
@@ -230,7 +231,6 @@ class Params(Section):
     shards: ListOfWholes
     test_sets: ListOfNames
     variants: ListOfVariants
-    methods: ListOfNames
     data: DataParams
     parse: ParseParams
     camera: CameraParams
@@ -242,6 +242,11 @@ class Params(Section):
     train: TrainParams
     evaluate: EvaluateParams
     animate: AnimateParams
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What is evaluated: the floors, and Head3D in every variant."""
+        return (FLOORS, *self.variants)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -297,9 +302,6 @@ def _check_together(params: Params, path: str | Path) -> None:
 
     if "full" not in params.variants:
         refuse("variants", list(params.variants), "a list with full in it: figures and videos are made with it")
-    for method in params.methods:
-        if method != FLOORS and method not in params.variants:
-            refuse("methods", method, f"{FLOORS} and the entries of variants ({', '.join(params.variants)})")
     for test_set in params.test_sets:
         names = [f"{source}-{part}" for source in params.data.sources for part in ("seen", "unseen")]
         if test_set not in names:

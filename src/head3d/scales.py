@@ -1,0 +1,145 @@
+"""Scales: rewriting ``params.yaml`` from ``workflow/scales`` without losing a comment.
+
+``demo.yaml`` holds every value; the other files hold what differs from it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from head3d.errors import UserError
+from head3d.params import check_params, read_yaml
+
+FOLDER = Path("workflow/scales")
+BASE = "demo"
+HEADER = {
+    BASE: "# Every value of the demo scale. Made by `head3d scale --save demo` from params.yaml, where the comments are.\n",
+    "": "# What differs from demo.yaml. Used by `head3d scale {name}`; the comments to the keys stand in params.yaml.\n",
+}
+
+
+def names(root: str | Path = ".") -> list[str]:
+    """The scales there are."""
+    return sorted(path.stem for path in (Path(root) / FOLDER).glob("*.yaml"))
+
+
+def values(name: str, root: str | Path = ".") -> dict[str, Any]:
+    """All values of a scale, as ``params.yaml`` would hold them.
+
+    Raises:
+        UserError: no such scale, or its values are not allowed.
+    """
+    if name not in names(root):
+        raise UserError(f"there is no scale {name!r}", allowed=", ".join(names(root)) or f"files in {FOLDER}")
+    found = read_yaml(Path(root) / FOLDER / f"{BASE}.yaml")
+    if name != BASE:
+        _merge(found, read_yaml(Path(root) / FOLDER / f"{name}.yaml"))
+    check_params(found, FOLDER / f"{name}.yaml")
+    return found
+
+
+def use(name: str, root: str | Path = ".") -> str:
+    """Rewrite ``params.yaml`` with the values of a scale; returns what was done in one line."""
+    new = values(name, root)
+    path = Path(root) / "params.yaml"
+    yaml = _yaml()
+    document = yaml.load(path)
+    changed = _assign(document, new)
+    unfinished = path.with_name(f".params.yaml.{os.getpid()}")
+    with unfinished.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
+    os.replace(unfinished, path)
+    return f"scale {name}, {changed} value{'' if changed == 1 else 's'} changed"
+
+
+def save(name: str, root: str | Path = ".") -> Path:
+    """Write the values of ``params.yaml`` to a scale's file; returns its path."""
+    found = read_yaml(Path(root) / "params.yaml")
+    check_params(found)
+    if name != BASE:
+        found = _difference(found, read_yaml(Path(root) / FOLDER / f"{BASE}.yaml"))
+    path = Path(root) / FOLDER / f"{name}.yaml"
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(HEADER.get(name, HEADER[""]).format(name=name))
+        _yaml().dump(_flow(found), file)
+    os.replace(unfinished, path)
+    return path
+
+
+def _yaml() -> Any:
+    """The round-trip reader and writer, set so that params.yaml comes out as it went in."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096  # no line breaks of its own
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
+    yaml.representer.add_representer(float, lambda r, v: r.represent_scalar("tag:yaml.org,2002:float", _number(v)))
+    return yaml
+
+
+def _number(value: float) -> str:
+    """A float that every YAML reader takes for one: 0.0002 as 2.0e-4, never 2e-4, which YAML 1.1 reads as a string."""
+    if value and not 1e-2 <= abs(value) < 1e6:
+        digits, _, exponent = f"{value:e}".partition("e")
+        digits = digits.rstrip("0")
+        return f"{digits}{'0' if digits.endswith('.') else ''}e{int(exponent):+d}"
+    return repr(float(value))
+
+
+def _assign(document: MutableMapping[str, Any], new: Mapping[str, Any]) -> int:
+    """Set the values that differ, keeping every comment; returns how many."""
+    changed = 0
+    for key, value in new.items():
+        old = document.get(key)
+        if isinstance(value, Mapping) and isinstance(old, MutableMapping):
+            changed += _assign(old, value)
+        elif old != value or isinstance(old, bool) != isinstance(value, bool):
+            if isinstance(old, list) and isinstance(value, list):
+                old[:] = value  # the list keeps its style and its comment
+            else:
+                document[key] = value
+            changed += 1
+    return changed
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def _difference(found: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    def differing() -> Iterator[tuple[str, Any]]:
+        for key, value in found.items():
+            other = base.get(key)
+            if isinstance(value, Mapping) and isinstance(other, Mapping):
+                if inner := _difference(value, other):
+                    yield key, inner
+            elif value != other:
+                yield key, value
+
+    return dict(differing())
+
+
+def _flow(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with lists written in one line."""
+    from ruamel.yaml.comments import CommentedSeq
+
+    written: dict[str, Any] = {}
+    for key, value in found.items():
+        if isinstance(value, Mapping):
+            written[key] = _flow(value)
+        elif isinstance(value, list):
+            written[key] = CommentedSeq(value)
+            written[key].fa.set_flow_style()
+        else:
+            written[key] = value
+    return written

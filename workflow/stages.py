@@ -1,0 +1,106 @@
+"""The adapter from dvc.yaml to Snakemake's rules: DVC's own expanded stages, told in plain Python.
+
+Snakemake wants files where DVC takes directories: a dep on a code directory becomes its files (Snakemake looks at a
+directory's own time, which an edit inside leaves as it is), a dep on a directory of outs becomes the outs in it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvc.dependency.param import ParamsDependency
+from dvc.repo import Repo
+
+from head3d.params import check_params, read_yaml
+
+PARAMS = "params.yaml"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, expanded: a job of either engine.
+
+    Attributes:
+        name: DVC's name, such as ``train_fusion@full``.
+        rule: the same as Snakemake takes it, ``train_fusion_full``.
+        command: the shell command.
+        deps: files and outs of other stages that it reads.
+        outs: files and directories that it makes.
+        params: the tracked parameters with their values.
+        threads: most threads it can use.
+        resources: ``gpu``, ``mem_mb`` and ``runtime`` (minutes).
+    """
+
+    name: str
+    rule: str
+    command: str
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+    params: dict[str, Any]
+    threads: int
+    resources: dict[str, int]
+
+
+def is_directory(out: str) -> bool:
+    """Whether an out is a directory: those of this pipeline are the ones without a suffix."""
+    return not Path(out).suffix
+
+
+def load_stages(root: str | Path = ".") -> list[Stage]:
+    """All stages of ``dvc.yaml`` under ``root``, expanded by DVC itself, in its order.
+
+    Raises:
+        head3d.errors.UserError: params.yaml is wrong.
+    """
+    root = Path(root).resolve()
+    values = read_yaml(root / PARAMS)
+    check_params(values)
+    with Repo(str(root)) as repo:
+        found = [stage for stage in repo.index.stages if stage.is_data_source is False and stage.cmd]
+        all_outs = [_path(out) for stage in found for out in stage.outs]
+        return [_stage(stage, root, all_outs, values) for stage in found]
+
+
+def _stage(stage: Any, root: Path, all_outs: list[str], values: dict[str, Any]) -> Stage:
+    deps: list[str] = []
+    keys: list[str] = []
+    for dep in stage.deps:
+        if isinstance(dep, ParamsDependency):
+            keys += dep.params
+        else:
+            deps += _files(_path(dep), root, all_outs)
+    meta = dict(stage.meta or {})
+    return Stage(
+        name=stage.name,
+        rule=re.sub(r"\W", "_", stage.name),
+        command=stage.cmd,
+        deps=tuple(deps),
+        outs=tuple(_path(out) for out in stage.outs),
+        params={key: _value(values, key) for key in keys},
+        threads=meta.pop("threads", 1),
+        resources=meta,
+    )
+
+
+def _path(item: Any) -> str:
+    """Path of a dep or an out, relative to the root."""
+    return Path(item.def_path).as_posix()
+
+
+def _files(dep: str, root: Path, all_outs: list[str]) -> list[str]:
+    inside = [out for out in all_outs if out == dep or out.startswith(f"{dep}/")]
+    if inside:
+        return inside
+    if (root / dep).is_dir():
+        return sorted(file.relative_to(root).as_posix() for file in (root / dep).rglob("*.py"))
+    return [dep]
+
+
+def _value(values: dict[str, Any], key: str) -> Any:
+    value: Any = values
+    for part in key.split("."):
+        value = value[part]
+    return value
