@@ -16,8 +16,8 @@ from head3d.params import check_params, read_yaml
 FOLDER = Path("workflow/scales")
 BASE = "demo"
 HEADER = {
-    BASE: "# Every value of the demo scale. Made by `head3d scale --save demo` from params.yaml, where the comments are.\n",
-    "": "# What differs from demo.yaml. Used by `head3d scale {name}`; the comments to the keys stand in params.yaml.\n",
+    BASE: "# Every value of the demo scale. Made by `head3d scale --save demo`; the comments stand in params.yaml.\n",
+    "": "# What differs from demo.yaml, for `head3d scale {name}`; the comments stand in params.yaml.\n",
 }
 
 

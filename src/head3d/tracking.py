@@ -10,8 +10,9 @@ Tracking must never cost a finished training. Whatever fails here (no server, a 
 warning in the log; what could not be written is kept and tried again later, and the caller never sees an exception.
 
 The store is ``MLFLOW_TRACKING_URI``, by default ``sqlite:///mlflow.db``. A pipeline run (same parameters, same commit)
-is a parent run; every stage of it is a nested run under it. Writes to an SQLite store go through a file lock: eight
-processes that start on a missing database would all crash while creating it.
+is a parent run; every stage of it is a nested run under it, and a stage that was killed goes on in the run that it
+left unfinished. Writes to an SQLite store go through a file lock: eight processes that start on a missing database
+would all crash while creating it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ T = TypeVar("T")
 
 EXPERIMENT = "head3d"
 DEFAULT_URI = "sqlite:///mlflow.db"
-PARENTS = Path("runs/pipeline.json")  # digest of parameters, commit and store -> id of the parent run
+LEDGER = Path("runs/pipeline.json")  # digest of parameters, commit and store -> ids of the parent and of open runs
 FLUSH_EVERY = 10.0  # seconds between two writes of buffered metrics
 RETRY_AFTER = 60.0  # seconds of peace after a failed write, doubled each time: a dead server must not slow training
 BATCH = 1000  # most metrics that MLflow takes in one call
@@ -75,6 +76,7 @@ class Run:
         self.stage, self.instance, self._params, self._resume_id = stage, instance, params, resume_id
         self._store: _Store | None = None
         self._id: str | None = None
+        self._group = ""
         self._parent: str | None = None
         self._metrics: list[tuple[str, float, int, int]] = []  # key, value, step, milliseconds
         self._last_flush = time.monotonic()
@@ -173,14 +175,23 @@ class Run:
             "git_commit": commit,
             "mlflow.source.git.commit": commit.removesuffix("-dirty"),
         }
-        self._parent = _parent_run(self._store, self._params, commit)
-        if self._resume_id and self._store.alive(self._resume_id):
-            self._store.call(lambda c: c.update_run(str(self._resume_id), status="RUNNING"))
-            self._id = self._resume_id
-            return self._id
+        text = json.dumps([self._params.model_dump(mode="json"), commit, tracking_uri()], sort_keys=True)
+        self._group = hashlib.sha256(text.encode()).hexdigest()
         values = _flat(self._params.model_dump(mode="json"))
-        self._id = self._store.create(self._name, tags | {"mlflow.parentRunId": self._parent}, values)
-        return self._id
+        with _ledger() as groups:
+            known = groups.setdefault(self._group, {"parent": "", "open": {}})
+            if not known["parent"] or not self._store.alive(known["parent"]):
+                parent_tags = {"scale": self._params.scale, "git_commit": commit, "stage": "pipeline"}
+                known["parent"] = self._store.create(f"{self._params.scale}-{self._group[:8]}", parent_tags, values)
+            self._parent = known["parent"]
+            unfinished = self._resume_id or known["open"].get(self._name)
+            if unfinished and self._store.alive(unfinished):
+                self._store.call(lambda c: c.update_run(unfinished, status="RUNNING"))
+                self._id = unfinished
+            else:
+                self._id = self._store.create(self._name, tags | {"mlflow.parentRunId": known["parent"]}, values)
+            known["open"][self._name] = self._id
+            return self._id
 
     def _write_metrics(self) -> None:
         from mlflow.entities import Metric
@@ -202,9 +213,12 @@ class Run:
     def _end(self, status: str) -> None:
         self._write_metrics()
         self._call(lambda c: c.set_terminated(self._ensure(), status))
-        if self._parent:
-            parent = self._parent
+        parent = self._parent
+        if parent:
             self._call(lambda c: c.set_terminated(parent, status))
+        if status == "FINISHED":
+            with _ledger() as groups:
+                groups.get(self._group, {"open": {}})["open"].pop(self._name, None)
 
 
 class _Store:
@@ -261,23 +275,18 @@ class _Store:
         return run_id
 
 
-def _parent_run(store: _Store, params: Params, commit: str) -> str:
-    """Id of the parent run of this pipeline run: same parameters, same commit, same store."""
-    text = json.dumps([params.model_dump(mode="json"), commit, tracking_uri()], sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    PARENTS.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{PARENTS}.lock", timeout=LOCK_TIMEOUT):
-        known: dict[str, str] = {}
+@contextlib.contextmanager
+def _ledger() -> Iterator[dict[str, Any]]:
+    """The ledger of pipeline runs, locked; what the body changes in it is kept."""
+    LEDGER.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{LEDGER}.lock", timeout=LOCK_TIMEOUT):
+        groups: dict[str, Any] = {}
         with contextlib.suppress(FileNotFoundError, ValueError):  # a broken file costs only the grouping of runs
-            known = json.loads(PARENTS.read_text())
-        parent = known.get(digest)
-        if parent is None or not store.alive(parent):
-            tags = {"scale": params.scale, "git_commit": commit, "stage": "pipeline"}
-            parent = store.create(f"{params.scale}-{digest[:8]}", tags, _flat(params.model_dump(mode="json")))
-            temporary = PARENTS.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(known | {digest: parent}, indent=1))
-            temporary.replace(PARENTS)
-    return parent
+            groups = json.loads(LEDGER.read_text())
+        yield groups
+        temporary = LEDGER.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(groups, indent=1))
+        os.replace(temporary, LEDGER)
 
 
 def git_commit() -> str:

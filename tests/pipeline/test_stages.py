@@ -1,0 +1,126 @@
+"""The list of stages itself: what dvc.yaml says against the code, the parameters and Snakemake's rules."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from head3d.cli import STAGES, build_parser
+from head3d.params import read_yaml
+
+from .imports import needs
+from .scratch import ROOT, Stage, load_stages
+
+# Code that changes no result: reading and checking parameters, messages, tracking.
+NO_DEPS = {
+    f"src/head3d/{name}.py" for name in ("__init__", "cli", "errors", "params", "tracking", "scales")
+} | {"src/head3d/data/__init__.py", "src/head3d/training/__init__.py", "src/head3d/evaluation/__init__.py"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stages() -> list[Stage]:
+    return load_stages(ROOT)
+
+
+def entry_of(stage: Stage) -> str:
+    """Module of the function that a stage's command runs."""
+    words = [word for word in stage.command.split()[1:3] if not word.startswith("-")]
+    return STAGES[" ".join(words)][0].partition(":")[0]
+
+
+def test_every_stage_names_the_code_it_uses(stages: list[Stage]) -> None:
+    for stage in stages:
+        unnamed = needs(entry_of(stage)) - NO_DEPS - set(stage.deps)
+        assert not unnamed, f"{stage.name} imports what is no dep of it in dvc.yaml: {sorted(unnamed)}"
+
+
+def test_no_stage_names_code_it_does_not_use(stages: list[Stage]) -> None:
+    for stage in stages:
+        code = {dep for dep in stage.deps if dep.startswith("src/")}
+        idle = {dep for dep in code - needs(entry_of(stage)) if not dep.endswith("__init__.py")}
+        assert not idle, f"{stage.name} has deps in dvc.yaml that it does not import: {sorted(idle)}"
+
+
+def test_commands_are_understood(stages: list[Stage]) -> None:
+    for stage in stages:
+        program, *words = stage.command.split()
+        assert program == "head3d"
+        build_parser().parse_args(words)
+
+
+def test_deps_that_are_no_outs_exist(stages: list[Stage]) -> None:
+    outs = {out for stage in stages for out in stage.outs}
+    missing = {dep for stage in stages for dep in stage.deps if dep not in outs and not (ROOT / dep).is_file()}
+    assert not missing
+
+
+def test_outs_do_not_overlap(stages: list[Stage]) -> None:
+    outs = [Path(out) for stage in stages for out in stage.outs]
+    assert len(set(outs)) == len(outs)
+    for out in outs:
+        assert not set(out.parents) & set(outs), f"{out} lies inside another out"
+
+
+def test_an_evaluated_method_depends_on_its_own_model_only(stages: list[Stage]) -> None:
+    for stage in stages:
+        if stage.name.startswith("evaluate"):
+            own = {f"models/fusion-{stage.name.rpartition('-')[2]}.safetensors"} if "@" in stage.name else set()
+            fusion = {dep for dep in stage.deps if dep.startswith("models/fusion")}
+            assert fusion == (own if stage.name.startswith("evaluate@") else set()), stage.name
+
+
+def test_resources_are_stated(stages: list[Stage]) -> None:
+    for stage in stages:
+        assert set(stage.resources) == {"gpu", "mem_mb", "runtime"}, stage.name
+        assert stage.threads >= 1
+
+
+def test_rules_equal_stages(stages: list[Stage]) -> None:
+    """The jobs that Snakemake plans against DVC's stages (their parameters: test_engines.py)."""
+    plan = _snakemake("-n", "--forceall", "--printshellcmds", "--quiet", "progress", "host")
+    jobs = {}
+    for block in re.split(r"\n(?=rule )", plan):
+        name, _, text = block.partition("\n")
+        told = dict(re.findall(r"^    (input|output|threads|resources): (.*)$", text, re.M))
+        command = re.search(r"^(?:Shell command: )?(head3d .*)$", text, re.M)
+        jobs[name.removeprefix("rule ").rstrip(":")] = told | {"command": command[1] if command else ""}
+    assert set(jobs) - {"all", ""} >= {stage.rule for stage in stages}
+    for stage in stages:
+        job = jobs[stage.rule]
+        assert tuple(job.get("input", "").split(", ")) == stage.deps
+        assert tuple(job["output"].split(", ")) == stage.outs
+        assert job["command"] == f"{stage.command} > logs/{stage.rule}.log 2>&1"
+        assert int(job.get("threads", 1)) == stage.threads
+        resources = dict(part.split("=") for part in job["resources"].split(", "))
+        assert {key: int(resources[key]) for key in stage.resources} == stage.resources
+
+
+def test_lint_finds_nothing_that_matters() -> None:
+    titles = {line.strip(" *:") for line in _snakemake("--lint", check=False).splitlines() if line.startswith("    * ")}
+    # One virtual environment from one lock runs everything; software of a rule's own would be a second truth.
+    assert titles <= {"Specify a conda environment or container for each rule."}
+
+
+def _snakemake(*words: str, check: bool = True) -> str:
+    command = [sys.executable, "-m", "snakemake", "--cores", "64", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=check).stdout
+
+
+def test_all_readers_agree_on_numbers(tmp_path: Path) -> None:
+    """1e-4 is a string to YAML 1.1 readers: what DVC tracks must be what the code computes with."""
+    from dvc.utils.serialize import load_yaml
+
+    path = tmp_path / "params.yaml"
+    path.write_text("a: 1.0e-4\nb: 1e-4\nc: 2.0e-05\nd: yes\ne: 0o10\nf: null\n")
+    ours, theirs = read_yaml(path), load_yaml(str(path))
+    assert ours == theirs
+    assert [type(value) for value in ours.values()] == [type(value) for value in theirs.values()]
+    assert ours["a"] == ours["b"] == 1e-4
+    import yaml
+
+    for file in [ROOT / "params.yaml", *sorted((ROOT / "workflow/scales").glob("*.yaml"))]:
+        assert yaml.safe_load(file.read_text()) == read_yaml(file), f"{file.name}: write 1.0e-4, not 1e-4"
