@@ -1,0 +1,274 @@
+"""Head3D for use: load trained networks, make a subject's canonical head once, drive it with any frames.
+
+The command line, the evaluation and the figures all go through this class::
+
+    model = Head3D.load("models")
+    subject = model.subject(frames)               # (T, 3, H, W) float32 RGB in [0, 1]
+    transfer = model.animate(subject, driving)    # transfer.frames: (M, 3, H, W)
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from head3d.compute import Compute
+from head3d.errors import UserError
+from head3d.geometry import Pose, align_flow, relative_pose, warp
+from head3d.models.canonical import CanonicalNet
+from head3d.models.fusion import FusionNet
+from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical
+from head3d.params import Params, load_params
+from head3d.training.build import build_canonical, build_fusion, build_geometry, load_weights, place_geometry
+
+Motion = Literal["absolute", "relative"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A person, ready to be driven.
+
+    Attributes:
+        canonical: canonical head x_hat^c (1, 3, H, W) in [0, 1], zero outside ``mask``.
+        mask: (1, 1, H, W) in [0, 1].
+        depth: (1, 1, H, W), metres.
+        mean_canonical: mean canonical head x_bar^c (1, 3, H, W).
+        references: the N reference frames (N, 3, H, W).
+        poses: of the references.
+        chosen: which of the references is s_ref.
+    """
+
+    canonical: Tensor
+    mask: Tensor
+    depth: Tensor
+    mean_canonical: Tensor
+    references: Tensor
+    poses: Pose
+    chosen: int
+
+    @property
+    def reference(self) -> Tensor:
+        """s_ref (1, 3, H, W)."""
+        return self.references[self.chosen : self.chosen + 1]
+
+    @property
+    def reference_pose(self) -> Pose:
+        return self.poses[slice(self.chosen, self.chosen + 1)]
+
+    def head(self) -> Canonical:
+        """The canonical head as the geometry takes it."""
+        return Canonical(self.canonical, self.mask, self.depth)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A subject driven by frames or poses.
+
+    Attributes:
+        frames: (M, 3, H, W) in [0, 1], the result.
+        head: (M, 3, H, W), the canonical head rendered at each pose ("transformed").
+        head_mask: (M, 1, H, W) in [0, 1].
+        deformed: (M, 3, H, W), the reference frame warped by f_{s_ref <- s_dri}.
+        attention: (M, 3, H', W'): rendered head, reference, decoder; sums to 1.
+        pose: of each frame.
+    """
+
+    frames: Tensor
+    head: Tensor
+    head_mask: Tensor
+    deformed: Tensor
+    attention: Tensor
+    pose: Pose
+
+
+class Head3D:
+    """Trained Head3D networks of one variant; use :meth:`load`.
+
+    Args:
+        geometry: F_D and F_P.
+        canonical: E_H, Lambda, Omega_H, or None for the mean canonical head.
+        fusion: E_F, Phi, Omega_F, or None where only heads are rendered.
+        params: what they were trained with.
+        compute: device and precision.
+    """
+
+    def __init__(
+        self,
+        geometry: HeadGeometry,
+        canonical: CanonicalNet | None,
+        fusion: FusionNet | None,
+        params: Params,
+        compute: Compute,
+    ) -> None:
+        self.geometry, self.canonical, self.fusion = geometry, canonical, fusion
+        self.params, self.compute = params, compute
+
+    @classmethod
+    def load(
+        cls,
+        models: str | Path = "models",
+        params: Params | None = None,
+        variant: str | None = "full",
+        device: str | None = None,
+    ) -> "Head3D":
+        """Load trained networks.
+
+        Args:
+            models: directory of ``geometry.safetensors``, ``canonical.safetensors``, ``fusion-VARIANT.safetensors``.
+            params: parameters that they were trained with; default ``params.yaml`` here.
+            variant: which fusion; None loads none.
+            device: default what ``params`` says.
+
+        Raises:
+            UserError: weights are missing or do not fit the parameters.
+        """
+        params = params or load_params()
+        compute = Compute.choose(device or params.device, params.precision)
+        directory = Path(models)
+        geometry = load_weights(build_geometry(params), directory / "geometry.safetensors")
+        freeze(place_geometry(geometry, compute))
+        canonical = fusion = None
+        if variant != "mean_canonical":
+            weights = load_weights(build_canonical(params), directory / "canonical.safetensors")
+            canonical = freeze(compute.place(weights))
+        if variant is not None:
+            weights = load_weights(build_fusion(params, variant), directory / f"fusion-{variant}.safetensors")
+            fusion = freeze(compute.place(weights))
+        return cls(geometry, canonical, fusion, params, compute)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the frames that the networks were trained on, pixels."""
+        return self.params.data.image_size
+
+    def masks(self, frames: Tensor) -> Tensor:
+        """Head masks (B, 1, H, W) in [0, 1] of frames (B, 3, H, W) in [0, 1], by the face parser."""
+        from head3d.models.parsing import head_masks
+
+        pixels = (frames.cpu() * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        found = head_masks(
+            pixels,
+            input_size=self.params.parse.input_size,
+            device=self.compute.device,
+            batch_size=self.params.parse.batch_size,
+        )
+        return torch.from_numpy(found)[:, None].float() / 255
+
+    def _check(self, frames: Tensor, what: str) -> Tensor:
+        size = self.image_size
+        if frames.ndim != 4 or frames.shape[1:] != (3, size, size) or len(frames) == 0:
+            raise UserError(
+                f"{what}: a tensor of shape {tuple(frames.shape)}", allowed=f"(T, 3, {size}, {size}), RGB in [0, 1]"
+            )
+        return frames.to(self.compute.device, torch.float32)
+
+    @torch.inference_mode()
+    def subject(
+        self, frames: Tensor, masks: Tensor | None = None, references: int | None = None, seed: int = 0
+    ) -> Subject:
+        """Choose reference frames of a subject video and make the canonical head from them.
+
+        Args:
+            frames: (T, 3, H, W) RGB in [0, 1].
+            masks: head masks (T, 1, H, W) in [0, 1]; parsed if not given.
+            references: N; default as in training, at most T.
+            seed: of the choice.
+
+        Raises:
+            UserError: frames of a wrong shape, or no head in the chosen frames.
+        """
+        frames = self._check(frames, "subject frames")
+        count = min(references or self.params.model.references, len(frames))
+        picks = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))[:count].tolist()
+        own = frames[picks]
+        own_masks = (self.masks(own) if masks is None else masks[picks]).to(own)
+        if float(own_masks.mean()) < 1e-3:
+            raise UserError("subject frames: no head found in the reference frames", fix="give a video that shows a face")
+        heads = own * own_masks
+        observed = self.geometry.observe(heads)
+        if self.canonical is None:
+            head = mean = self.geometry.mean_canonical(heads, own_masks, observed, count)
+        else:
+            head, mean = recurrent_canonical(self.geometry, self.canonical, heads, own_masks, observed, count)
+        depth = self.geometry.canonical_depth(head.image)
+        return Subject(head.image, head.mask, depth, mean.image, own, observed.pose, 0)
+
+    @torch.inference_mode()
+    def pose(self, frames: Tensor, masks: Tensor | None = None) -> Pose:
+        """Head pose of each frame (B, 3, H, W)."""
+        frames = self._check(frames, "frames")
+        masks = (self.masks(frames) if masks is None else masks).to(frames)
+        return self.geometry.pose(frames * masks)
+
+    @torch.inference_mode()
+    def animate(
+        self,
+        subject: Subject,
+        driving: Tensor,
+        masks: Tensor | None = None,
+        motion: Motion = "absolute",
+        first: Pose | None = None,
+    ) -> Transfer:
+        """Put the motion of driving frames on a subject.
+
+        Args:
+            subject: from :meth:`subject`.
+            driving: (M, 3, H, W) RGB in [0, 1].
+            masks: their head masks (M, 1, H, W); parsed if not given.
+            motion: ``absolute`` takes the driving poses as they are; ``relative`` keeps the subject's place and size
+                and adds how the driving head has moved since its first frame.
+            first: pose of the first driving frame when ``driving`` is a later part of the video.
+        """
+        driving = self._check(driving, "driving frames")
+        seen = self.pose(driving, masks)
+        if motion == "absolute":
+            return self._fuse(subject, seen, driving)
+        pose = relative_pose(seen, first or seen[slice(0, 1)], subject.reference_pose)
+        k = self.geometry.k(driving)
+        flow = align_flow(seen, pose, k, self.geometry.distance_m, driving.shape[-1])
+        return self._fuse(subject, pose, warp(driving, flow))
+
+    @torch.inference_mode()
+    def view(self, subject: Subject, pose: Pose) -> Transfer:
+        """The subject at given poses (Sec. 3.4): the rendered head takes the driving frame's place."""
+        return self._fuse(subject, pose.to(self.compute.device), None)
+
+    @torch.inference_mode()
+    def render(self, subject: Subject, pose: Pose) -> tuple[Tensor, Tensor]:
+        """The canonical head alone at given poses: image (M, 3, H, W) and mask (M, 1, H, W)."""
+        parts = [
+            self.geometry.render(subject.head().repeat(len(p)), p)
+            for p in (pose[slice(i, i + 1)] for i in range(len(pose)))
+        ]
+        return torch.cat([p.image for p in parts]), torch.cat([p.mask for p in parts])
+
+    def _fuse(self, subject: Subject, pose: Pose, driving: Tensor | None) -> Transfer:
+        """Render and fuse in batches; the result does not depend on the batch size."""
+        if self.fusion is None:
+            raise UserError("Head3D: loaded without a fusion network", fix='load it with variant="full"')
+        parts = []
+        step = self.params.evaluate.batch_size
+        nearest = self.params.animate.reference == "nearest"
+        for start in range(0, len(pose), step):
+            here = pose[slice(start, start + step)]
+            rendered = self.geometry.render(subject.head().repeat(len(here)), here)
+            shown = rendered.image if driving is None else driving[start : start + step]
+            if nearest:
+                turn = torch.einsum("bij,nij->bn", here.rotation, subject.poses.rotation)  # trace of R^T R'
+                reference = subject.references[turn.argmax(dim=1)]
+            else:
+                reference = subject.reference.expand(len(here), -1, -1, -1)
+            fused = self.fusion(rendered.image, reference, shown)
+            parts.append(
+                Transfer(fused.frame, rendered.image, rendered.mask, fused.deformed, fused.attention, here)
+            )
+        return Transfer(
+            *(torch.cat([getattr(p, f) for p in parts]) for f in ("frames", "head", "head_mask", "deformed", "attention")),
+            pose,
+        )
+
+    def with_reference(self, subject: Subject, chosen: int) -> Subject:
+        """The same subject with another of its reference frames as s_ref."""
+        return replace(subject, chosen=chosen)

@@ -1,0 +1,62 @@
+"""Where and in which type the networks run."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from head3d.errors import UserError
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Device and convolution type of a run; geometry is float32 whatever this says.
+
+    Attributes:
+        device: where tensors live.
+        dtype: type of convolutions under autocast: bfloat16 or float32.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @staticmethod
+    def choose(device: str = "auto", precision: str = "auto") -> "Compute":
+        """Resolve ``auto``: a GPU if there is one, bfloat16 if the processor multiplies it in hardware.
+
+        Raises:
+            UserError: a CUDA device is asked for and none is there.
+        """
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        chosen = torch.device(device)
+        if chosen.type == "cuda" and not torch.cuda.is_available():
+            raise UserError(f"device: {device} is asked for but torch sees no GPU", fix="set `device: auto` or `cpu`")
+        if precision == "auto":
+            fast = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else cpu_has_bfloat16()
+            precision = "bfloat16" if fast else "float32"
+        return Compute(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+
+    def autocast(self) -> torch.autocast:
+        """Context in which convolutions run in ``dtype``."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    def place(self, network: M, channels_last: bool = True) -> M:
+        """Move a network to the device and let its forward pass, and nothing around it, run under autocast.
+
+        Geometry between networks stays float32 without anybody having to think of it.
+        """
+        network = network.to(self.device)
+        if channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        if self.dtype == torch.bfloat16:
+            network.forward = self.autocast()(network.forward)  # type: ignore[method-assign]
+        return network
+
+
+def cpu_has_bfloat16() -> bool:
+    """True if this processor has bfloat16 arithmetic (AVX-512 BF16 or AMX); elsewhere it is emulated and slow."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,87 @@
+"""How good the geometry is: poses against landmarks, and the masked head after stages 1 and 2, on a test set."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from head3d import tracking
+from head3d.api import Head3D
+from head3d.data.store import ClipStore
+from head3d.geometry import Pose, euler_from_pose
+from head3d.models.head3d import head_error, recurrent_canonical
+from head3d.training.batches import clip_pose
+from head3d.training.session import load_clips
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+MAX_PNP_ERROR_PX = 4.0  # frames whose landmarks do not fit a rigid head any better are left out of the comparison
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Pearson correlation; NaN for fewer than three values."""
+    return float(torch.corrcoef(torch.stack((a, b)))[0, 1]) if len(a) > 2 else float("nan")
+
+
+@torch.inference_mode()
+def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) -> dict[str, float | int]:
+    """Pose correlations and errors, and head errors, of a test set."""
+    clips = load_clips(store, test_set, params)
+    n = params.model.references
+    predicted, wanted, trusted = [], [], []
+    errors: dict[str, list[float]] = {"stage1": [], "stage2": [], "mean_reference": []}
+    for index in range(len(clips)):
+        length = len(clips.frames[index])
+        batch = clips.load([index], [list(range(length))]).to(model.compute.device)
+        heads, masks = batch.heads[0], batch.masks[0]
+        observed = model.geometry.observe(heads)
+        pose, known = clip_pose(batch)
+        predicted.append(torch.stack(euler_from_pose(observed.pose)))
+        wanted.append(torch.stack(euler_from_pose(pose)))
+        offset = sum(len(f) for f in clips.frames[:index])
+        trusted.append(known.cpu() & (clips.pnp_error[offset : offset + length] < MAX_PNP_ERROR_PX))
+
+        half = length // 2
+        for draw in range(params.evaluate.draws):
+            picks = torch.randperm(half, generator=torch.Generator().manual_seed(params.seed + draw))[:n]
+            own, own_masks = heads[picks], masks[picks]
+            view = model.geometry.observe(own)
+            truth, poses = heads[half:], Pose(observed.pose.rotation[half:], observed.pose.translation[half:])
+            assert model.canonical is not None
+            recurrent, mean = recurrent_canonical(model.geometry, model.canonical, own, own_masks, view, len(picks))
+            for name, head in (("stage1", mean), ("stage2", recurrent)):
+                rendered = model.geometry.render(head.repeat(length - half), poses)
+                errors[name].append(float(head_error(rendered, truth).mean()))
+            flat = own.mean(dim=0, keepdim=True)
+            errors["mean_reference"].append(float((flat - truth).square().mean()))
+
+    ours, theirs = torch.cat(predicted, dim=1).cpu(), torch.cat(wanted, dim=1).cpu()
+    use = torch.cat(trusted)
+    result: dict[str, float | int] = {"n_clips": len(clips), "n_frames": int(use.numel()), "n_pose_frames": int(use.sum())}
+    for row, name in enumerate(("yaw", "pitch", "roll")):
+        a, b = ours[row, use], theirs[row, use]
+        result[f"{name}_correlation"] = round(correlation(a, b), 4)
+        result[f"{name}_mae_deg"] = round(float((a - b).abs().mean()), 3)
+        result[f"{name}_spread_deg"] = round(float(b.std()), 3)
+    means = {name: sum(values) / len(values) for name, values in errors.items()}
+    result |= {f"head_mse_{name}": round(value, 6) for name, value in means.items()}
+    result["ratio_stage1"] = round(means["stage1"] / means["mean_reference"], 4)
+    result["ratio_stage2"] = round(means["stage2"] / means["mean_reference"], 4)
+    return result
+
+
+def run(params: "Params", test_set: str) -> None:
+    """Measure the geometry on a test set; writes metrics/geometry-SET.json."""
+    store = ClipStore()
+    with tracking.run(stage="evaluate_geometry", params=params, instance=test_set) as tracked:
+        result = measure(Head3D.load(params=params, variant=None), params, store, test_set)
+        tracked.metrics({k: float(v) for k, v in result.items()})
+        path = Path("metrics") / f"geometry-{test_set}.json"
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+        os.replace(temporary, path)

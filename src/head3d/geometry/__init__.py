@@ -1,0 +1,36 @@
+"""Camera, head pose, warping and rendering: pure functions on tensors, no learning, no files."""
+
+from head3d.geometry.camera import intrinsics, pixel_grid, project, unproject
+from head3d.geometry.pose import (
+    Pose,
+    euler_from_pose,
+    euler_from_rotation,
+    pose_from_euler,
+    relative_pose,
+    rotation_from_euler,
+)
+from head3d.geometry.render import Rendered, from_canonical, mean_of_views, splat, to_canonical
+from head3d.geometry.warp import align_flow, canonical_flow, identity_flow, resize_flow, warp
+
+__all__ = [
+    "Pose",
+    "Rendered",
+    "align_flow",
+    "canonical_flow",
+    "euler_from_pose",
+    "euler_from_rotation",
+    "from_canonical",
+    "identity_flow",
+    "intrinsics",
+    "mean_of_views",
+    "pixel_grid",
+    "pose_from_euler",
+    "project",
+    "relative_pose",
+    "resize_flow",
+    "rotation_from_euler",
+    "splat",
+    "to_canonical",
+    "unproject",
+    "warp",
+]

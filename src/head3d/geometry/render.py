@@ -1,0 +1,153 @@
+"""Differentiable forward renderer: moves the pixels of a head image with its depth to another pose (Eqs. 1 and 3).
+
+Every source pixel is projected into the target and splats, over its four neighbours, not its colour but the *flow* back
+to itself, weighted by nearness so that near surfaces hide far ones. The target then samples the source image once along
+the averaged flow. Splatting colours would leave a screen-door pattern where the head grows, and averaging flows rather
+than absolute coordinates keeps the result exact to first order wherever samples fall unevenly.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from head3d.geometry.camera import pixel_grid, project, unproject
+from head3d.geometry.pose import Pose
+from head3d.geometry.warp import warp
+
+NEARNESS_M = 0.004  # how much nearer a surface must be to outweigh another one e-fold
+COVERED = 0.2  # share of a pixel that splats must cover before it counts as seen
+PINHOLE = 1e-3  # weight of the neighbours' splats: decides only where a pixel has next to none of its own
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A rendered view.
+
+    Attributes:
+        image: (B, C, H, W), zero where nothing is seen.
+        mask: (B, 1, H, W) in [0, 1], the source's soft mask as seen from the new pose.
+        depth: (B, 1, H, W), metres, meaningful where ``mask`` > 0.
+        flow: (B, 2, H, W), pixels, backward: from each target pixel to its source.
+    """
+
+    image: Tensor
+    mask: Tensor
+    depth: Tensor
+    flow: Tensor
+
+
+def splat(
+    points: Float[Tensor, "b n 3"],
+    pixels: Float[Tensor, "b n 2"],
+    mask: Float[Tensor, "b 1 h w"],
+) -> tuple[Float[Tensor, "b 2 h w"], Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 h w"]]:
+    """Splat the way back to every source pixel into the target.
+
+    Args:
+        points: where the source's pixels (row by row) lie in the target's camera space, metres.
+        pixels: where they fall in the target image.
+        mask: soft mask of the source; pixels outside it neither show nor hide anything.
+
+    Returns:
+        Backward flow in pixels, depth in metres, and which target pixels are covered (0 or 1).
+    """
+    batch, _, height, width = mask.shape
+    weight = mask.flatten(1)  # (B, N)
+    z = points[..., 2]
+    # Relative to each image's nearest point: absolute weights underflow and the head turns black.
+    nearest = torch.where(weight > 0, z, torch.inf).amin(dim=1, keepdim=True).detach()
+    nearest = torch.where(nearest.isfinite(), nearest, z.detach().amin(dim=1, keepdim=True))
+    near = weight * torch.exp(-(z - nearest).clamp(max=80 * NEARNESS_M) / NEARNESS_M)
+
+    back = pixel_grid(height, width, pixels).reshape(1, -1, 2) - pixels  # flow from the landing place to the source
+    corner = pixels.detach().floor()
+    fraction = pixels - corner  # (B, N, 2)
+    padded = width + 2  # one pixel of rim on every side takes what falls outside
+    size = (height + 2) * padded
+    offset = torch.arange(batch, device=mask.device)[:, None] * size
+    column = corner[..., 0].clamp(-2, width).long()
+    row = corner[..., 1].clamp(-2, height).long()
+    values = torch.cat((torch.ones_like(back[..., :1]), back, z[..., None]), dim=-1)  # (B, N, 4)
+
+    sums = mask.new_zeros(batch * size, 5)
+    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        share = (fraction[..., 0] if dx else 1 - fraction[..., 0]) * (fraction[..., 1] if dy else 1 - fraction[..., 1])
+        at = (row + dy + 1).clamp(0, height + 1) * padded + (column + dx + 1).clamp(0, width + 1) + offset
+        splats = torch.cat((values * (share * near)[..., None], (share * weight)[..., None]), dim=-1)
+        sums = sums.index_add(0, at.reshape(-1), splats.reshape(-1, 5))
+    image = sums.reshape(batch, height + 2, padded, 5)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+
+    # Pinholes borrow from their neighbours; pixels with splats of their own hardly notice.
+    spread = F.avg_pool2d(image, 3, stride=1, padding=1)
+    filled = image + PINHOLE * spread
+    total = filled[:, :1]
+    safe = torch.where(total > 0, total, 1)
+    flow, depth = filled[:, 1:3] / safe, filled[:, 3:4] / safe
+    own = (image[:, 4:].detach() > COVERED).to(mask.dtype)
+    enclosed = F.avg_pool2d(own, 3, stride=1, padding=1) > 0.6  # five of the eight neighbours
+    covered = torch.maximum(own, enclosed.to(mask.dtype)) * (total.detach() > 0)
+    return flow, depth, covered
+
+
+def _render(
+    image: Float[Tensor, "b c h w"],
+    mask: Float[Tensor, "b 1 h w"],
+    points: Float[Tensor, "b n 3"],
+    k: Float[Tensor, "3 3"],
+) -> Rendered:
+    flow, depth, covered = splat(points, project(points, k), mask)
+    sampled = warp(torch.cat((image, mask), dim=1), flow, padding="zeros") * covered
+    return Rendered(sampled[:, :-1], sampled[:, -1:], depth, flow)
+
+
+def to_canonical(
+    image: Float[Tensor, "b c h w"],
+    mask: Float[Tensor, "b 1 h w"],
+    depth: Float[Tensor, "b 1 h w"],
+    pose: Pose,
+    k: Float[Tensor, "3 3"],
+    distance_m: float,
+) -> Rendered:
+    """Eq. 1: send the pixels of a head image to canonical space.
+
+    Args:
+        image: head image, zero outside ``mask``.
+        mask: soft head mask in [0, 1].
+        depth: metres.
+        pose: pose at which the head is seen.
+        k: camera matrix.
+        distance_m: distance of the head's centre.
+    """
+    return _render(image, mask, pose.unapply(unproject(depth, k), distance_m), k)
+
+
+def from_canonical(
+    image: Float[Tensor, "b c h w"],
+    mask: Float[Tensor, "b 1 h w"],
+    depth: Float[Tensor, "b 1 h w"],
+    pose: Pose,
+    k: Float[Tensor, "3 3"],
+    distance_m: float,
+) -> Rendered:
+    """Eq. 3: send the pixels of a canonical head to the view at ``pose``; arguments as :func:`to_canonical`."""
+    return _render(image, mask, pose.apply(unproject(depth, k), distance_m), k)
+
+
+def mean_of_views(views: Rendered, references: int) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b 1 h w"]]:
+    """Mean canonical head: the average over the frames that see a pixel, not over holes.
+
+    Args:
+        views: N canonical frames for each of B heads, (B * N, ...), the N of one head next to each other.
+        references: N.
+
+    Returns:
+        The mean head image (premultiplied by its mask) and the mask: the best view's.
+    """
+    images = views.image.unflatten(0, (-1, references))
+    masks = views.mask.unflatten(0, (-1, references))
+    mask = masks.amax(dim=1)
+    colour = images.sum(dim=1) / masks.sum(dim=1).clamp(min=1e-3)
+    return colour * mask, mask

@@ -1,0 +1,88 @@
+"""Backward flows and backward warping with bilinear sampling.
+
+A flow is in pixels of its own resolution, (B, 2, H, W), x then y: output pixel q takes its value from q + flow[q].
+Everything samples with ``align_corners=True``, so that a zero flow is the identity at every size.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from head3d.geometry.camera import pixel_grid, project, unproject
+from head3d.geometry.pose import Pose
+
+
+def identity_flow(batch: int, height: int, width: int, like: Tensor) -> Float[Tensor, "b 2 h w"]:
+    """A flow that moves nothing."""
+    return like.new_zeros(batch, 2, height, width)
+
+
+def warp(
+    source: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h2 w2"], padding: str = "border"
+) -> Float[Tensor, "b c h2 w2"]:
+    """W(source, flow) of Eq. 7: sample ``source`` at q + flow[q].
+
+    Args:
+        source: images or features.
+        flow: backward flow in pixels, of the resolution of ``source``.
+        padding: what lies outside: ``border`` or ``zeros``.
+    """
+    height, width = source.shape[-2:]
+    target = pixel_grid(*flow.shape[-2:], like=flow) + flow.permute(0, 2, 3, 1)
+    scale = target.new_tensor((2 / max(width - 1, 1), 2 / max(height - 1, 1)))
+    # Coordinates need float32: in bfloat16 they would be off by a tenth of a pixel.
+    exact = torch.promote_types(target.dtype, torch.float32)
+    sampled = F.grid_sample(source.to(exact), target.to(exact) * scale - 1, "bilinear", padding, align_corners=True)
+    return sampled.to(source.dtype)
+
+
+def resize_flow(flow: Float[Tensor, "b 2 h w"], height: int, width: int) -> Float[Tensor, "b 2 h2 w2"]:
+    """The same motion at another resolution: resized, and its pixels rescaled."""
+    if flow.shape[-2:] == (height, width):
+        return flow
+    scale = flow.new_tensor(((width - 1) / (flow.shape[-1] - 1), (height - 1) / (flow.shape[-2] - 1)))
+    resized = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=True)
+    return resized * scale[:, None, None]
+
+
+def canonical_flow(
+    canonical_depth: Float[Tensor, "b 1 h w"], pose: Pose, k: Float[Tensor, "3 3"], distance_m: float
+) -> Float[Tensor, "b 2 h w"]:
+    """Backward flow f_{R<-C} of Eq. 5: from each canonical pixel to where a reference frame shows it.
+
+    Args:
+        canonical_depth: depth of the canonical head, metres.
+        pose: pose of the reference frame.
+        k: camera matrix for this resolution.
+        distance_m: distance of the head's centre.
+
+    Returns:
+        Flow in pixels: (u, v) - (u^c, v^c).
+    """
+    height, width = canonical_depth.shape[-2:]
+    pixels = project(pose.apply(unproject(canonical_depth, k), distance_m), k)
+    flow = pixels - pixel_grid(height, width, pixels).reshape(1, -1, 2)
+    return flow.transpose(1, 2).reshape(-1, 2, height, width)
+
+
+def align_flow(shown: Pose, wanted: Pose, k: Float[Tensor, "3 3"], distance_m: float, size: int) -> Tensor:
+    """Backward flow that shifts and scales frames so that a head seen at one place appears at another.
+
+    Args:
+        shown: poses at which the heads are seen.
+        wanted: poses whose translation they should have; rotations stay.
+        k: camera matrix.
+        distance_m: distance of the head's centre.
+        size: side of the frames, pixels.
+
+    Returns:
+        (B, 2, size, size), pixels.
+    """
+    centre = shown.translation.new_tensor((0.0, 0.0, distance_m))
+    from_point, to_point = shown.translation + centre, wanted.translation + centre
+    from_pixel, to_pixel = (project(p[:, None], k)[:, 0] for p in (from_point, to_point))
+    ratio = (to_point[:, 2] / from_point[:, 2])[:, None, None]  # a head that moves away shrinks
+    q = pixel_grid(size, size, from_pixel).reshape(1, -1, 2)
+    source = (q - to_pixel[:, None]) * ratio + from_pixel[:, None]
+    return (source - q).transpose(1, 2).reshape(-1, 2, size, size)

@@ -1,0 +1,142 @@
+"""Attention-based fusion (Sec. 3.3): frame encoder E_F, flow and attention predictor Phi, frame decoder Omega_F."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from head3d.geometry.warp import resize_flow, warp
+from head3d.models.blocks import Hourglass, ImageDecoder, ImageEncoder, ResidualBlock, shrink
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What the fusion makes of a rendered head, a reference frame and a driving frame.
+
+    Attributes:
+        frame: (B, 3, H, W) in [0, 1], the output frame.
+        head_flow: (B, 2, H', W'), backward, in pixels of its own size: f_{x_hat_dri <- s_dri}.
+        reference_flow: the same for f_{s_ref <- s_dri}.
+        attention: (B, 3, H', W'), of the rendered head, the reference and the decoder; they sum to 1.
+        deformed: (B, 3, H, W), the reference frame warped by its flow.
+    """
+
+    frame: Tensor
+    head_flow: Tensor
+    reference_flow: Tensor
+    attention: Tensor
+    deformed: Tensor
+
+
+class FlowPredictor(nn.Module):
+    """Phi: MRAA's flow predictor, changed to give two flows and three attention maps.
+
+    Flows start at zero, so that training starts from the rendered head and the reference as they are.
+    """
+
+    def __init__(self, inputs: int, width: int, most: int, scale: float, levels: int = 5) -> None:
+        super().__init__()
+        self.scale = scale
+        self.hourglass = Hourglass(inputs, width, levels, most)
+        self.head = nn.Conv2d(self.hourglass.channels, 7, 7, padding=3)
+        nn.init.normal_(self.head.weight, std=1e-4)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Two flows in pixels, (B, 2, H', W') each, and the logits of three attention maps, (B, 3, H', W')."""
+        out = self.head(self.hourglass(shrink(x, self.scale))).float()
+        # A unit of output is a tenth of the image: flows of every size are learned at the same rate.
+        unit = out.shape[-1] / 10
+        return out[:, :2] * unit, out[:, 2:4] * unit, out[:, 4:]
+
+
+class FusionNet(nn.Module):
+    """Output frame from the rendered head, a reference frame and a driving frame (Eq. 7).
+
+    Args:
+        width: channels after the first convolution of E_F and Omega_F.
+        blocks: residual blocks of the path that makes e_dec.
+        flow_width: width of the hourglass of Phi.
+        flow_max: most channels of the hourglass.
+        flow_scale: resolution at which Phi works, as a share of the image's.
+        image_skip: also warp the images with the same flows and blend them into the output, the attention sharpened at
+            full resolution; without it the output is the decoder's alone, as the paper prints it.
+        use_head: False leaves the rendered head out (``w/o x_hat_dri`` of Table 3).
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        blocks: int = 6,
+        flow_width: int = 64,
+        flow_max: int = 1024,
+        flow_scale: float = 0.25,
+        image_skip: bool = False,
+        use_head: bool = True,
+    ) -> None:
+        super().__init__()
+        self.image_skip, self.use_head = image_skip, use_head
+        self.encoder = ImageEncoder(width, 0)
+        self.predictor = FlowPredictor(9, flow_width, flow_max, flow_scale)
+        self.bottleneck = nn.Sequential(*(ResidualBlock(4 * width) for _ in range(blocks)))
+        self.decoder = ImageDecoder(width, 0, outputs=6 if image_skip else 3)
+        if image_skip:
+            last = self.decoder[-1]
+            assert isinstance(last, nn.Conv2d) and last.bias is not None
+            with torch.no_grad():  # start by trusting the warped images
+                last.weight[3:] *= 0.1
+                last.bias[3:] = torch.tensor((0.0, 0.0, -2.0))
+
+    def flows(
+        self, head: Float[Tensor, "b 3 h w"], reference: Float[Tensor, "b 3 h w"], driving: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Phi: head flow, reference flow and attention logits."""
+        if not self.use_head:
+            head = torch.zeros_like(head)
+        head_flow, reference_flow, logits = self.predictor(torch.cat((head, reference, driving), dim=1))
+        if not self.use_head:
+            logits = torch.cat((torch.full_like(logits[:, :1], -1e4), logits[:, 1:]), dim=1)
+        return head_flow, reference_flow, logits
+
+    def forward(
+        self,
+        head: Float[Tensor, "b 3 h w"],
+        reference: Float[Tensor, "b 3 h w"],
+        driving: Float[Tensor, "b 3 h w"],
+    ) -> Fused:
+        """Fuse.
+
+        Args:
+            head: x_hat_dri, the canonical head rendered at the driving pose, in [0, 1].
+            reference: s_ref in [0, 1].
+            driving: s_dri in [0, 1]; only Phi sees it.
+        """
+        head_flow, reference_flow, logits = self.flows(head, reference, driving)
+        attention = logits.softmax(dim=1)
+
+        batch = len(head)
+        sources = torch.cat((head, reference)) if self.use_head else reference
+        encoded = self.encoder(sources)
+        small = encoded.shape[-2:]
+        flows = torch.cat((head_flow, reference_flow)) if self.use_head else reference_flow
+        carried = warp(encoded, resize_flow(flows, *small).to(encoded.dtype))
+        of_head, of_reference = (carried[:batch], carried[batch:]) if self.use_head else (None, carried)
+        weight = F.interpolate(attention, size=small, mode="bilinear", align_corners=True).to(encoded.dtype)
+        warped = weight[:, 1:2] * of_reference
+        if of_head is not None:
+            warped = warped + weight[:, :1] * of_head
+        decoded = warped + weight[:, 2:] * self.bottleneck(warped)  # e_out of Eq. 7
+        out = self.decoder(decoded).float()
+
+        size = head.shape[-2:]
+        deformed = warp(reference, resize_flow(reference_flow, *size))
+        frame = torch.sigmoid(out[:, :3])
+        if self.image_skip:
+            fine = F.interpolate(logits, size=size, mode="bilinear", align_corners=True) + out[:, 3:]
+            share = fine.softmax(dim=1)
+            moved = warp(head, resize_flow(head_flow, *size))
+            frame = share[:, :1] * moved + share[:, 1:2] * deformed + share[:, 2:] * frame
+        return Fused(frame, head_flow, reference_flow, attention, deformed)

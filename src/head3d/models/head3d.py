@@ -1,0 +1,157 @@
+"""The networks of Head3D put together: from reference frames to the canonical head to a driving view.
+
+Training stages, evaluation and inference all go through these functions, so there is one way that a frame flows:
+observe (pose and depth of each head image) -> canonical (Eqs. 1, 5) -> render (Eq. 3) -> fuse (Eq. 7).
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from head3d.geometry import (
+    Pose,
+    Rendered,
+    canonical_flow,
+    from_canonical,
+    intrinsics,
+    mean_of_views,
+    to_canonical,
+)
+from head3d.models.canonical import CanonicalNet
+from head3d.models.depth import DepthNet
+from head3d.models.pose import PoseNet
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What F_P and F_D say of head images.
+
+    Attributes:
+        pose: of each image.
+        depth: (B, 1, H, W), metres from the camera.
+    """
+
+    pose: Pose
+    depth: Tensor
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """A canonical head.
+
+    Attributes:
+        image: (B, 3, H, W) in [0, 1], zero outside the mask.
+        mask: (B, 1, H, W) in [0, 1].
+        depth: (B, 1, H, W), metres.
+    """
+
+    image: Tensor
+    mask: Tensor
+    depth: Tensor
+
+    def repeat(self, times: int) -> "Canonical":
+        """Each head ``times`` times, copies next to each other."""
+        return Canonical(*(x.repeat_interleave(times, dim=0) for x in (self.image, self.mask, self.depth)))
+
+
+class HeadGeometry(nn.Module):
+    """F_D and F_P with the camera they live in (Sec. 3.1).
+
+    Args:
+        depth: F_D.
+        pose: F_P.
+        fov_deg: field of view of the camera.
+        distance_m: distance of the head's centre at t = 0.
+    """
+
+    def __init__(self, depth: DepthNet, pose: PoseNet, fov_deg: float = 10.0, distance_m: float = 1.0) -> None:
+        super().__init__()
+        self.depth, self.pose = depth, pose
+        self.fov_deg, self.distance_m = fov_deg, distance_m
+
+    def k(self, like: Tensor) -> Float[Tensor, "3 3"]:
+        """Camera matrix for images of the size of ``like``."""
+        return intrinsics(like.shape[-2], like.shape[-1], self.fov_deg).to(like.device)
+
+    def observe(self, heads: Float[Tensor, "b 3 h w"]) -> Observed:
+        """Pose and depth of head images in [0, 1]."""
+        return self.place(self.pose(heads), self.depth(heads))
+
+    def place(self, pose: Pose, relative: Float[Tensor, "b 1 h w"]) -> Observed:
+        """Depth from the camera out of F_D's depth about the head's centre and the pose that says where that is."""
+        return Observed(pose, self.distance_m + pose.translation[:, 2, None, None, None] + relative)
+
+    def canonical_depth(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Depth of a canonical head, whose centre is at the nominal distance."""
+        return self.distance_m + self.depth(image)
+
+    def views(
+        self, heads: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"], observed: Observed
+    ) -> Rendered:
+        """Canonical frames x_i^c of head images (Eq. 1)."""
+        return to_canonical(heads, masks, observed.depth, observed.pose, self.k(heads), self.distance_m)
+
+    def mean_canonical(
+        self, heads: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"], observed: Observed, references: int
+    ) -> Canonical:
+        """Mean canonical head x_bar^c with its depth; the ``references`` images of one head next to each other."""
+        image, mask = mean_of_views(self.views(heads, masks, observed), references)
+        return Canonical(image, mask, self.canonical_depth(image))
+
+    def render(self, canonical: Canonical, pose: Pose) -> Rendered:
+        """View of canonical heads at poses (Eq. 3)."""
+        return from_canonical(
+            canonical.image, canonical.mask, canonical.depth, pose, self.k(canonical.image), self.distance_m
+        )
+
+
+def recurrent_canonical(
+    geometry: HeadGeometry,
+    network: CanonicalNet,
+    heads: Float[Tensor, "b 3 h w"],
+    masks: Float[Tensor, "b 1 h w"],
+    observed: Observed,
+    references: int,
+) -> tuple[Canonical, Canonical]:
+    """Canonical heads x_hat^c of the recurrent network, with the mean canonical heads they start from (Sec. 3.2).
+
+    The depth is that of the mean canonical head; :meth:`HeadGeometry.canonical_depth` of the image gives d_hat^c.
+    """
+    views = geometry.views(heads, masks, observed)
+    image, mask = mean_of_views(views, references)
+    mean = Canonical(image, mask, geometry.canonical_depth(image))
+    depth = mean.depth.repeat_interleave(references, dim=0)
+    flows = canonical_flow(depth, observed.pose, geometry.k(heads), geometry.distance_m)
+    each = (references,)
+    estimate = network(
+        heads.unflatten(0, (-1, *each)),
+        flows.unflatten(0, (-1, *each)),
+        views.mask.unflatten(0, (-1, *each)),
+        mean.image,
+        mean.mask,
+    )
+    return Canonical(estimate, mean.mask, mean.depth), mean
+
+
+def freeze(module: M) -> M:
+    """Stop a trained network from learning and from updating its statistics."""
+    module.requires_grad_(False).eval()
+    return module
+
+
+def no_statistics(module: nn.Module) -> None:
+    """Keep batch normalisation at its running statistics while the rest of the network trains."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eval()
+
+
+@torch.no_grad()
+def head_error(rendered: Rendered, head: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
+    """Mean squared error of each rendered head against the true head image, over the whole frame."""
+    return (rendered.image - head).square().mean(dim=(1, 2, 3))

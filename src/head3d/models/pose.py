@@ -1,0 +1,77 @@
+"""Pose network F_P: HopeNet [33] whose last layer also gives a translation (Sec. 4.2)."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision import models as zoo
+
+from head3d.geometry.pose import Pose, rotation_from_euler
+from head3d.models.blocks import imagenet
+
+BINS = 66  # HopeNet's classes for each angle
+BIN_DEG = 3.0  # width of a class
+GRID = 4  # cells a side of the pooled map that the translation is read from
+
+
+class PoseNet(nn.Module):
+    """Head pose of a head image.
+
+    Angles are the expectation over HopeNet's 66 classes of 3 degrees. The translation is read from a 4x4 map instead
+    of the globally pooled feature, because pooling forgets where in the image the head is.
+
+    Args:
+        backbone: ``resnet18`` or ``resnet50`` (HopeNet).
+        input_size: side in pixels to which images are resized; HopeNet has 224.
+        max_xy_m: bound of the translation sideways and up and down, metres.
+        max_z_m: bound of the translation towards the camera and away, metres.
+    """
+
+    def __init__(
+        self,
+        backbone: Literal["resnet18", "resnet50"] = "resnet50",
+        input_size: int = 224,
+        max_xy_m: float = 0.1,
+        max_z_m: float = 0.35,
+    ) -> None:
+        super().__init__()
+        self.input_size = input_size
+        net = zoo.resnet50(weights=None) if backbone == "resnet50" else zoo.resnet18(weights=None)
+        features = net.fc.in_features
+        net.fc = nn.Identity()  # type: ignore[assignment]
+        self.backbone = net
+        self.fc_yaw, self.fc_pitch, self.fc_roll = (nn.Linear(features, BINS) for _ in range(3))
+        self.fc_translation = nn.Linear(features * GRID * GRID, 3)
+        nn.init.zeros_(self.fc_translation.bias)
+        nn.init.normal_(self.fc_translation.weight, std=1e-3)
+        self.register_buffer("bounds", torch.tensor((max_xy_m, max_xy_m, max_z_m)), persistent=False)
+        self.register_buffer("centres", torch.arange(BINS) * BIN_DEG - 99.0, persistent=False)
+
+    bounds: Tensor
+    centres: Tensor
+
+    def features(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h2 w2"]:
+        """Last feature map of the backbone."""
+        if x.shape[-1] != self.input_size:
+            x = F.interpolate(x, size=(self.input_size, self.input_size), mode="bilinear", align_corners=False)
+        net = self.backbone
+        x = net.maxpool(net.relu(net.bn1(net.conv1(imagenet(x)))))
+        return net.layer4(net.layer3(net.layer2(net.layer1(x))))
+
+    def angles(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3"], Float[Tensor, "b 3"]]:
+        """Yaw, pitch, roll in degrees, and the translation in metres."""
+        feature = self.features(x).float()
+        pooled = feature.mean(dim=(2, 3))
+        with torch.autocast(x.device.type, enabled=False):
+            logits = torch.stack([fc(pooled) for fc in (self.fc_yaw, self.fc_pitch, self.fc_roll)], dim=1)
+            degrees = (logits.softmax(dim=-1) * self.centres).sum(dim=-1)
+            cells = F.adaptive_avg_pool2d(feature, GRID).flatten(1)
+            translation = torch.tanh(self.fc_translation(cells)) * self.bounds
+        return degrees, translation
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Pose:
+        """Pose of each head image, (B, 3, H, W) in [0, 1]."""
+        degrees, translation = self.angles(x)
+        return Pose(rotation_from_euler(*degrees.unbind(dim=1)), translation)

@@ -1,0 +1,1 @@
+"""The three training stages: one loop, one file a stage."""

@@ -1,0 +1,223 @@
+"""Batches of a training stage: which clips and frames a step sees, and how they are augmented.
+
+Everything is a function of the seed and the step, so a resumed run sees what an undisturbed one would.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from head3d.geometry import Pose, intrinsics, rotation_from_euler
+from head3d.geometry.pnp import solve_pnp
+from head3d.training.loop import step_generator
+
+
+class Augmentation(Protocol):
+    """The section ``augment`` of params.yaml."""
+
+    @property
+    def flip(self) -> bool: ...
+    @property
+    def color(self) -> float: ...
+    @property
+    def similarity(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames of B clips, n frames each.
+
+    Attributes:
+        frames: (B, n, 3, H, W) in [0, 1].
+        masks: (B, n, 1, H, W), soft head masks in [0, 1].
+        rotation: (B, n, 3, 3), PnP poses from landmarks; NaN where there are none.
+        translation: (B, n, 3), metres, likewise.
+    """
+
+    frames: Tensor
+    masks: Tensor
+    rotation: Tensor
+    translation: Tensor
+
+    @property
+    def heads(self) -> Float[Tensor, "b n 3 h w"]:
+        """Head images x: frames with everything but face and hair zero."""
+        return self.frames * self.masks
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(x.to(device) for x in (self.frames, self.masks, self.rotation, self.translation)))
+
+
+class Clips:
+    """The clips of a split, in memory, with a pose by PnP for every frame.
+
+    Args:
+        frames: a uint8 array (T, H, W, 3) a clip.
+        masks: a uint8 array (T, H, W) a clip.
+        landmarks: a float array (T, 68, 2) a clip, pixels.
+        fov_deg: field of view of the camera.
+        distance_m: distance of the head's centre.
+    """
+
+    def __init__(
+        self,
+        frames: list[np.ndarray],
+        masks: list[np.ndarray],
+        landmarks: list[np.ndarray],
+        fov_deg: float,
+        distance_m: float,
+    ) -> None:
+        self.frames, self.masks = frames, masks
+        self.size = frames[0].shape[1]
+        self.fov_deg, self.distance_m = fov_deg, distance_m
+        self.k = intrinsics(self.size, self.size, fov_deg)
+        counts = [len(x) for x in landmarks]
+        pose, self.pnp_error = solve_pnp(torch.from_numpy(np.concatenate(landmarks)).float(), self.k, distance_m)
+        self.rotation, self.translation = pose.rotation.split(counts), pose.translation.split(counts)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Batches in one pass over the clips; a last batch may be short of clips and borrows from the next pass."""
+        return max(1, -(-len(self) // batch_size))
+
+    def at(self, seed: int, step: int, batch_size: int, frames: int) -> tuple[list[int], list[list[int]]]:
+        """Clips of a step, and ``frames`` different frames of each in random order."""
+        chosen: list[int] = []
+        for place in range(step * batch_size, (step + 1) * batch_size):
+            epoch, index = divmod(place, len(self))
+            order = torch.randperm(len(self), generator=step_generator(seed, -1 - epoch))
+            chosen.append(int(order[index]))
+        draw = step_generator(seed, step)
+        picks = [torch.randperm(len(self.frames[c]), generator=draw)[:frames].tolist() for c in chosen]
+        return chosen, picks
+
+    def load(self, chosen: list[int], picks: list[list[int]]) -> Batch:
+        """The frames of some clips."""
+        frames = torch.stack([torch.from_numpy(self.frames[c][p]) for c, p in zip(chosen, picks, strict=True)])
+        masks = torch.stack([torch.from_numpy(self.masks[c][p]) for c, p in zip(chosen, picks, strict=True)])
+        return Batch(
+            frames.permute(0, 1, 4, 2, 3).float() / 255,
+            masks[:, :, None].float() / 255,
+            torch.stack([self.rotation[c][p] for c, p in zip(chosen, picks, strict=True)]),
+            torch.stack([self.translation[c][p] for c, p in zip(chosen, picks, strict=True)]),
+        )
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float, draw: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=draw) * (high - low) + low
+
+
+def jitter_colors(
+    frames: Float[Tensor, "b n 3 h w"], strength: float, draw: torch.Generator
+) -> Float[Tensor, "b n 3 h w"]:
+    """Random brightness, contrast, saturation and tint, the same for all frames of a clip."""
+    if strength == 0:
+        return frames
+    shape = (len(frames), 1, 1, 1, 1)
+    bright, contrast, saturate = (_uniform(shape, 1 - strength, 1 + strength, draw) for _ in range(3))
+    tint = _uniform((len(frames), 1, 3, 1, 1), 1 - strength / 2, 1 + strength / 2, draw)
+    grey = frames.mean(dim=2, keepdim=True)
+    mean = grey.mean(dim=(1, 3, 4), keepdim=True)
+    out = grey + (frames - grey) * saturate
+    out = (out - mean) * contrast + mean
+    return (out * bright * tint).clamp(0, 1)
+
+
+def mirror(batch: Batch, which: Tensor) -> Batch:
+    """Mirror some of the clips left to right; poses follow."""
+    sign = torch.where(which, -1.0, 1.0)[:, None]
+    flip = which[:, None, None, None, None]
+    diagonal = torch.stack((sign, torch.ones_like(sign), torch.ones_like(sign)), dim=-1)  # (B, 1, 3)
+    return Batch(
+        torch.where(flip, batch.frames.flip(-1), batch.frames),
+        torch.where(flip, batch.masks.flip(-1), batch.masks),
+        batch.rotation * diagonal[..., None] * diagonal[..., None, :],
+        batch.translation * diagonal,
+    )
+
+
+def similarity(
+    batch: Batch,
+    turn_deg: Float[Tensor, " b"],
+    scale: Float[Tensor, " b"],
+    shift: Float[Tensor, "b 2"],
+    k: Float[Tensor, "3 3"],
+    distance_m: float,
+) -> Batch:
+    """Turn, scale and shift whole clips about the image's centre; poses follow.
+
+    Turning about the optical axis and scaling (walking nearer) move poses exactly; a shift is taken as a translation,
+    which it is up to the parallax of a 10 degree view.
+
+    Args:
+        batch: frames.
+        turn_deg: clockwise.
+        scale: above 1 the head grows.
+        shift: of the image, pixels, to the right and down.
+        k: camera matrix.
+        distance_m: distance of the head's centre.
+    """
+    clips, n = batch.frames.shape[:2]
+    size = batch.frames.shape[-1]
+    angle = turn_deg.deg2rad()
+    cos, sin = angle.cos() / scale, angle.sin() / scale
+    move = shift * 2 / (size - 1)
+    # Output to input: undo the shift, then turn back and shrink.
+    linear = torch.stack((torch.stack((cos, sin), -1), torch.stack((-sin, cos), -1)), dim=1)
+    theta = torch.cat((linear, -(linear @ move[..., None])), dim=-1)
+    grid = F.affine_grid(theta, [clips, 1, size, size], align_corners=True)
+    frames = F.grid_sample(batch.frames.flatten(1, 2), grid, padding_mode="reflection", align_corners=True)
+    masks = F.grid_sample(batch.masks.flatten(1, 2), grid, padding_mode="zeros", align_corners=True)
+    zero = torch.zeros_like(turn_deg)
+    about_axis = rotation_from_euler(zero, zero, turn_deg)[:, None]
+    centre = torch.tensor((0.0, 0.0, distance_m))
+    place = (about_axis @ (batch.translation + centre)[..., None]).squeeze(-1)
+    depth = place[..., 2:] / scale[:, None, None]
+    sideways = place[..., :2] + shift[:, None] * depth / k[0, 0]
+    return Batch(
+        frames.unflatten(1, (n, 3)),
+        masks.unflatten(1, (n, 1)),
+        about_axis @ batch.rotation,
+        torch.cat((sideways, depth), dim=-1) - centre,
+    )
+
+
+def augment(
+    batch: Batch, settings: Augmentation, draw: torch.Generator, k: Float[Tensor, "3 3"], distance_m: float
+) -> Batch:
+    """Augment whole clips, all frames of a clip alike, as ``augment`` in params.yaml says."""
+    clips = len(batch.frames)
+    if settings.flip:
+        batch = mirror(batch, torch.rand(clips, generator=draw) < 0.5)
+    if settings.similarity > 0:
+        reach, size = settings.similarity, batch.frames.shape[-1]
+        batch = similarity(
+            batch,
+            _uniform((clips,), -100 * reach, 100 * reach, draw),
+            torch.exp(_uniform((clips,), -1.5 * reach, 1.5 * reach, draw)),
+            _uniform((clips, 2), -0.6 * reach * size, 0.6 * reach * size, draw),
+            k,
+            distance_m,
+        )
+    return Batch(jitter_colors(batch.frames, settings.color, draw), batch.masks, batch.rotation, batch.translation)
+
+
+def clip_pose(batch: Batch) -> tuple[Pose, Tensor]:
+    """Flat PnP poses of a batch, (B * n), with identity where there is none, and which are real."""
+    rotation, translation = batch.rotation.flatten(0, 1), batch.translation.flatten(0, 1)
+    known = rotation.isfinite().all(-1).all(-1) & translation.isfinite().all(-1)
+    eye = torch.eye(3, device=rotation.device)
+    return (
+        Pose(
+            torch.where(known[:, None, None], rotation, eye),
+            torch.where(known[:, None], translation, torch.zeros_like(translation)),
+        ),
+        known,
+    )

@@ -1,0 +1,95 @@
+"""Networks from parameters, and trained weights to and from files."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from head3d.compute import Compute
+from head3d.errors import UserError
+from head3d.models.canonical import CanonicalNet
+from head3d.models.depth import DepthNet
+from head3d.models.fusion import FusionNet
+from head3d.models.head3d import HeadGeometry
+from head3d.models.pose import PoseNet
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def build_geometry(params: "Params") -> HeadGeometry:
+    """F_D and F_P, untrained."""
+    depth, pose, camera = params.model.depth, params.model.pose, params.camera
+    return HeadGeometry(
+        DepthNet(depth.encoder_width, depth.decoder_width, depth.range_m),
+        PoseNet(pose.backbone, pose.input_size, pose.max_xy_m, pose.max_z_m),
+        camera.fov_deg,
+        camera.distance_m,
+    )
+
+
+def place_geometry(geometry: HeadGeometry, compute: Compute) -> HeadGeometry:
+    """Both networks on the device, each in the precision of its own."""
+    compute.place(geometry.depth)
+    compute.place(geometry.pose)
+    return geometry
+
+
+def build_canonical(params: "Params") -> CanonicalNet:
+    """E_H, Lambda and Omega_H, untrained."""
+    return CanonicalNet(**params.model.canonical.model_dump())
+
+
+def build_fusion(params: "Params", variant: str = "full") -> FusionNet:
+    """E_F, Phi and Omega_F of a variant, untrained."""
+    settings = params.model.fusion.model_dump()
+    if variant == "no_skip":
+        settings["image_skip"] = False
+    return FusionNet(**settings, use_head=variant != "no_head")
+
+
+def save_weights(module: nn.Module, path: Path, about: dict[str, object]) -> None:
+    """Write weights as safetensors, with what they were trained with in the header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    tensors: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    save_file(tensors, temporary, metadata={"head3d": json.dumps(about, sort_keys=True, default=str)})
+    os.replace(temporary, path)
+
+
+def load_weights(module: M, path: Path) -> M:
+    """Load trained weights.
+
+    Raises:
+        UserError: the file is missing, is no safetensors file, or holds another network than ``params.yaml`` asks for.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there are no trained weights", fix="run `dvc repro` (or `make demo`) first")
+    try:
+        state = load_file(path)
+    except Exception as error:
+        raise UserError(f"{path}: not a safetensors file ({error})", fix="train it again with `dvc repro`") from error
+    wanted = module.state_dict()
+    wrong = [k for k in wanted.keys() | state.keys() if k not in state or k not in wanted or state[k].shape != wanted[k].shape]
+    if wrong:
+        raise UserError(
+            f"{path}: {len(wrong)} tensors do not fit the networks of params.yaml, {sorted(wrong)[0]} among them",
+            fix="use the params.yaml that it was trained with, or run `dvc repro`",
+        )
+    module.load_state_dict(state)
+    return module
+
+
+
+def fresh(seed: int, build: Callable[..., M], *arguments: object) -> M:
+    """A network with initial weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(*arguments)

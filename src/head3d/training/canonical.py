@@ -1,0 +1,65 @@
+"""Stage 2, recurrent canonical head generation (Sec. 3.2): trains E_H, Lambda and Omega_H with F_D and F_P fixed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from head3d import tracking
+from head3d.data.store import ClipStore
+from head3d.losses import l1
+from head3d.models.canonical import CanonicalNet
+from head3d.models.head3d import HeadGeometry, freeze, recurrent_canonical
+from head3d.training.batches import Batch, augment
+from head3d.training.build import build_canonical, build_geometry, fresh, load_weights, place_geometry
+from head3d.training.loop import Schedule, State, file_digest, step_generator
+from head3d.training.session import Session, choose, load_clips
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+GEOMETRY = Path("models/geometry.safetensors")
+
+
+def canonical_losses(geometry: HeadGeometry, network: CanonicalNet, batch: Batch) -> dict[str, Tensor]:
+    """Eq. 6 on a batch whose last frame of each clip is the driving frame, the others its references."""
+    n = batch.frames.shape[1] - 1
+    heads, masks = batch.heads, batch.masks
+    references, reference_masks = heads[:, :n].flatten(0, 1), masks[:, :n].flatten(0, 1)
+    with torch.no_grad():
+        observed = geometry.observe(references)
+        driving = geometry.pose(heads[:, n])
+    estimate, _ = recurrent_canonical(geometry, network, references, reference_masks, observed, n)
+    rendered = geometry.render(estimate, driving)
+    return {"loss": l1(rendered.image, heads[:, n])}
+
+
+def run(params: "Params") -> None:
+    """Train the canonical head's networks; writes models/canonical.safetensors."""
+    settings, seed = params.canonical, params.seed
+    compute = choose(params)
+    store = ClipStore()
+    with tracking.run(stage="train_canonical", params=params) as tracked:
+        tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
+        chosen = {name: getattr(params, name).model_dump() for name in ("camera", "canonical", "augment")}
+        chosen |= {"network": params.model.canonical.model_dump(), "references": params.model.references}
+        chosen |= {"seed": seed, "data": store.digest, "dtype": str(compute.dtype), "geometry": file_digest(GEOMETRY)}
+        session = Session("train_canonical", params, chosen, tracked)
+        clips = load_clips(store, "train", params)
+
+        geometry = freeze(place_geometry(load_weights(build_geometry(params), GEOMETRY), compute))
+        network = compute.place(fresh(seed, build_canonical, params))
+        network.train()
+        optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.5, 0.999))
+        state = State({"network": network}, optimizer)
+
+        def losses(step: int) -> dict[str, Tensor]:
+            batch = clips.load(*clips.at(seed, step, settings.batch_size, params.model.references + 1))
+            batch = augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m)
+            return canonical_losses(geometry, network, batch.to(compute.device))
+
+        per_epoch = clips.steps_per_epoch(settings.batch_size)
+        schedule = Schedule(settings.epochs * per_epoch, drop_step=settings.lr_drop_epoch * per_epoch)
+        session.train(state, schedule, losses, clip_norm=1.0)
+        session.finish(network, state, {"clips": len(clips)})

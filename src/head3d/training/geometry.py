@@ -1,0 +1,161 @@
+"""Stage 1, 3D head geometry learning (Sec. 3.1): trains the depth network F_D and the pose network F_P.
+
+The warm start comes first: poses by PnP on landmarks teach F_P, the depth of a smooth generic head teaches F_D. It
+stands in for the pretrained weights of the paper where those are out of reach.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from head3d import tracking
+from head3d.data.store import ClipStore
+from head3d.geometry import Pose, euler_from_pose
+from head3d.geometry.head_model import generic_depth
+from head3d.losses import depth_smoothness, head_share, l1, symmetry
+from head3d.models.head3d import HeadGeometry, no_statistics
+from head3d.training.batches import Batch, Clips, augment, clip_pose, jitter_colors, mirror, similarity
+from head3d.training.build import build_geometry, fresh, place_geometry
+from head3d.training.loop import Schedule, State, step_generator
+from head3d.training.session import Session, choose, load_clips
+
+if TYPE_CHECKING:
+    from head3d.params import GeometryParams, Params
+
+ANGLE_UNIT_DEG = 10.0  # an error of 10 degrees, of a centimetre sideways or of 5 cm towards the camera cost alike
+PLACE_UNIT_M = (0.01, 0.01, 0.05)
+
+
+def pose_distance(pose: Pose, wanted: Pose, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean absolute error of angles and of translations over the poses that are ``known``, in the units above."""
+    count = known.sum().clamp(min=1)
+    angles = torch.stack(euler_from_pose(pose)) - torch.stack(euler_from_pose(wanted))
+    places = (pose.translation - wanted.translation) / pose.translation.new_tensor(PLACE_UNIT_M)
+    return (
+        (angles.abs().mean(0) / ANGLE_UNIT_DEG * known).sum() / count,
+        (places.abs().mean(1) * known).sum() / count,
+    )
+
+
+def warm_batch(clips: Clips, seed: int, step: int, frames: int) -> Batch:
+    """Single frames with wide augmentation that moves their poses too."""
+    draw = step_generator(seed, step)
+    which = torch.randint(len(clips), (frames,), generator=draw).tolist()
+    batch = clips.load(which, [[int(torch.randint(len(clips.frames[c]), (1,), generator=draw))] for c in which])
+    batch = mirror(batch, torch.rand(frames, generator=draw) < 0.5)
+    size = clips.size
+    spread = torch.rand(4, frames, generator=draw) * 2 - 1
+    batch = similarity(
+        batch, spread[0] * 30, torch.exp(spread[1] * 0.3), spread[2:].T * 0.15 * size, clips.k, clips.distance_m
+    )
+    return Batch(jitter_colors(batch.frames, 0.4, draw), batch.masks, batch.rotation, batch.translation)
+
+
+def warm_losses(geometry: HeadGeometry, batch: Batch) -> dict[str, Tensor]:
+    """Errors against PnP poses and against the generic head's depth."""
+    wanted, known = clip_pose(batch)
+    heads, masks = batch.heads.flatten(0, 1), batch.masks.flatten(0, 1)
+    angle, place = pose_distance(geometry.pose(heads), wanted, known)
+    with torch.no_grad():
+        shape = generic_depth(wanted, geometry.k(heads), heads.shape[-1], geometry.distance_m)
+        shape = shape - geometry.distance_m - wanted.translation[:, 2, None, None, None]
+    counted = masks * known[:, None, None, None]
+    error = (geometry.depth(heads) - shape).abs() * counted
+    depth = error.sum() / counted.sum().clamp(min=1) / geometry.depth.range_m
+    return {"loss": angle + place + depth, "angle": angle, "place": place, "depth": depth}
+
+
+def geometry_losses(geometry: HeadGeometry, batch: Batch, settings: "GeometryParams") -> dict[str, Tensor]:
+    """Eq. 4 on a batch whose last frame of each clip is the driving frame, the others its references."""
+    clips, n = len(batch.frames), batch.frames.shape[1] - 1
+    heads, masks = batch.heads, batch.masks
+    pose = geometry.pose(heads.flatten(0, 1))
+    of_references = torch.arange(clips * (n + 1), device=heads.device) % (n + 1) < n
+    references, reference_masks = heads[:, :n].flatten(0, 1), masks[:, :n].flatten(0, 1)
+    observed = geometry.place(pose[of_references], geometry.depth(references))
+    canonical = geometry.mean_canonical(references, reference_masks, observed, n)
+    rendered = geometry.render(canonical, pose[~of_references])
+
+    normalised = settings.area_normalised
+    share = head_share(canonical.mask) if normalised else None
+    shape = (canonical.depth - geometry.distance_m) / geometry.depth.range_m
+    losses = {
+        "photometric": l1(rendered.image, heads[:, n]),
+        "symmetry": symmetry(canonical.image, share),
+        "smoothness": depth_smoothness(shape, canonical.image, canonical.mask if normalised else None, share),
+    }
+    losses["loss"] = (
+        losses["photometric"] + settings.symmetry * losses["symmetry"] + settings.smoothness * losses["smoothness"]
+    )
+    if settings.pose_hold > 0:
+        wanted, known = clip_pose(batch)
+        losses["hold"] = sum(pose_distance(pose, wanted, known), start=pose.translation.new_zeros(()))
+        losses["loss"] = losses["loss"] + settings.pose_hold * losses["hold"]
+    return losses
+
+
+def parsing_backbone(geometry: HeadGeometry) -> None:
+    """Start F_P's ResNet-18 from the face parser's, which has learnt faces already."""
+    from head3d.assets import fetch
+
+    state = torch.load(fetch("face-parsing"), weights_only=True, map_location="cpu")
+    prefix = "cp.resnet."
+    found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    geometry.pose.backbone.load_state_dict(found)
+
+
+def optimizer_of(geometry: HeadGeometry, depth_lr: float, pose_lr: float) -> torch.optim.Optimizer:
+    """Adam with the paper's betas and a learning rate each for F_D and F_P."""
+    groups = [
+        {"params": list(geometry.depth.parameters()), "lr": depth_lr},
+        {"params": list(geometry.pose.parameters()), "lr": pose_lr},
+    ]
+    return torch.optim.Adam(groups, betas=(0.5, 0.999))
+
+
+def run(params: "Params") -> None:
+    """Train F_D and F_P; writes models/geometry.safetensors."""
+    settings, seed = params.geometry, params.seed
+    compute = choose(params)
+    store = ClipStore()
+    with tracking.run(stage="train_geometry", params=params) as tracked:
+        tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
+        chosen = {
+            name: getattr(params, name).model_dump() for name in ("camera", "geometry", "augment")
+        } | {"depth": params.model.depth.model_dump(), "pose": params.model.pose.model_dump()}
+        chosen |= {"references": params.model.references, "seed": seed, "data": store.digest, "dtype": str(compute.dtype)}
+        session = Session("train_geometry", params, chosen, tracked)
+        clips = load_clips(store, "train", params)
+
+        geometry = fresh(seed, build_geometry, params)
+        if settings.warm_start == "generic" and params.model.pose.backbone == "resnet18":
+            parsing_backbone(geometry)
+        place_geometry(geometry, compute)
+
+        if settings.warm_start == "generic" and settings.warm_steps > 0:
+            geometry.train()
+            warm = State({"geometry": geometry}, optimizer_of(geometry, settings.warm_lr, settings.warm_lr / 2))
+            session.train(
+                warm,
+                Schedule(settings.warm_steps, cosine=True, warmup=min(50, settings.warm_steps // 4)),
+                lambda step: warm_losses(
+                    geometry, warm_batch(clips, seed + 1, step, settings.warm_batch).to(compute.device)
+                ),
+                part="warm",
+                clip_norm=5.0,
+            )
+
+        per_epoch = clips.steps_per_epoch(settings.batch_size)
+        state = State({"geometry": geometry}, optimizer_of(geometry, settings.depth_lr, settings.pose_lr))
+        geometry.train()
+        no_statistics(geometry)
+
+        def losses(step: int) -> dict[str, Tensor]:
+            batch = clips.load(*clips.at(seed, step, settings.batch_size, params.model.references + 1))
+            batch = augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m)
+            return geometry_losses(geometry, batch.to(compute.device), settings)
+
+        schedule = Schedule(settings.epochs * per_epoch, drop_step=settings.lr_drop_epoch * per_epoch)
+        session.train(state, schedule, losses, clip_norm=1.0)
+        session.finish(geometry, state, {"warm_start": settings.warm_start, "clips": len(clips)})

@@ -1,0 +1,220 @@
+"""One training loop for every stage: it resumes where it stood and ends in the same weights, bit for bit on the CPU.
+
+Nothing random survives between steps: step ``k`` draws everything from a generator seeded with (seed, k). So the state
+is the weights, the optimiser and the losses so far; it lives in ``runs/<stage>/<digest>/``, outside the declared
+outputs that the engines delete, and the digest covers parameters, data and code, so another run never continues it.
+"""
+
+import csv
+import hashlib
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def code_digest(parts: Iterable[str]) -> str:
+    """Digest of the source files of some parts of the package, for example ``models`` or ``training/loop.py``."""
+    digest = hashlib.sha256()
+    for part in parts:
+        path = PACKAGE / part
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def run_digest(settings: dict[str, Any], code: Iterable[str]) -> str:
+    """Short name of a run: what it is trained with, on what, by which code."""
+    text = json.dumps({"settings": settings, "code": code_digest(code)}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The generator that everything random in a step draws from."""
+    mixed = hashlib.sha256(f"{seed}:{step}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(mixed[:7], "little"))
+
+
+@dataclass
+class State:
+    """What a training run is at a step.
+
+    Attributes:
+        modules: networks by name; those that do not learn in this stage are left out.
+        optimizer: of the learning networks.
+        step: steps done.
+        history: a row (step, name, value) a logged loss.
+        sums: losses added up since the last logged step.
+        notes: anything else that must survive, for example the MLflow run's id.
+    """
+
+    modules: dict[str, nn.Module]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    history: list[tuple[int, str, float]] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the state to a temporary name, then rename."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        torch.save(
+            {
+                "modules": {name: module.state_dict() for name, module in self.modules.items()},
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "history": self.history,
+                "sums": self.sums,
+                "notes": self.notes,
+            },
+            temporary,
+        )
+        os.replace(temporary, path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a saved state."""
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+        for name, module in self.modules.items():
+            module.load_state_dict(saved["modules"][name])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.history = saved["step"], saved["history"]
+        self.sums, self.notes = saved["sums"], saved["notes"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate of each parameter group as a share of its base, by step.
+
+    Attributes:
+        steps: all steps of the stage.
+        drop_step: from this step on x 0.1; None never drops.
+        cosine: fall to zero along a half cosine instead.
+        warmup: steps over which the rate rises from zero.
+    """
+
+    steps: int
+    drop_step: int | None = None
+    cosine: bool = False
+    warmup: int = 0
+
+    def __call__(self, step: int) -> float:
+        share = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        if self.cosine:
+            return share * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * step / self.steps))))
+        return share * (0.1 if self.drop_step is not None and step >= self.drop_step else 1.0)
+
+
+class Interrupted(SystemExit):
+    """SIGTERM came; the state was saved."""
+
+
+def train(
+    state: State,
+    path: Path,
+    schedule: Schedule,
+    loss_of: Callable[[int], dict[str, Tensor]],
+    *,
+    label: str,
+    checkpoint_every: int,
+    log_every: int,
+    on_log: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
+    clip_norm: float | None = None,
+) -> None:
+    """Train until ``schedule.steps`` steps are done, from wherever the state at ``path`` stands.
+
+    Args:
+        state: networks and optimiser; overwritten by the saved state if there is one.
+        path: file of the saved state.
+        schedule: number of steps and learning rates.
+        loss_of: losses of one step by name; ``loss`` is what is minimised.
+        label: what the progress bar says.
+        checkpoint_every: steps between two saves.
+        log_every: steps between two logged losses; each logged value is the mean since the last one.
+        on_log: called with the step and the losses.
+        clip_norm: largest norm of the gradient, or None.
+
+    Raises:
+        Interrupted: SIGTERM came; the state is saved, exit code 143.
+    """
+    if path.exists():
+        state.load(path)
+        for step, name, value in state.history:
+            on_log(step, {name: value})
+    base = [group.setdefault("base_lr", group["lr"]) for group in state.optimizer.param_groups]
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+
+    before = signal.signal(signal.SIGTERM, stop)
+    quiet = not sys.stderr.isatty()
+    bar = tqdm(total=schedule.steps, initial=state.step, desc=label, unit="step", file=sys.stderr, disable=quiet)
+    started, since = time.monotonic(), state.step
+    try:
+        while state.step < schedule.steps:
+            for group, lr in zip(state.optimizer.param_groups, base, strict=True):
+                group["lr"] = lr * schedule(state.step)
+            losses = loss_of(state.step)
+            state.optimizer.zero_grad(set_to_none=True)
+            losses["loss"].backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, clip_norm)
+            state.optimizer.step()
+            state.step += 1
+            bar.update()
+            for name, value in losses.items():
+                state.sums[name] = state.sums.get(name, 0.0) + float(value.detach())
+            if state.step % log_every == 0 or state.step == schedule.steps:
+                count = (state.step - 1) % log_every + 1
+                means = {name: value / count for name, value in state.sums.items()}
+                if not all(map(math.isfinite, means.values())):
+                    raise FloatingPointError(f"{label}: a loss is not finite at step {state.step}: {means}")
+                state.sums.clear()
+                state.history += [(state.step, name, value) for name, value in means.items()]
+                on_log(state.step, means)
+                bar.set_postfix(loss=f"{means['loss']:.4f}")
+            if stopped:
+                break
+            if state.step % checkpoint_every == 0 and state.step < schedule.steps:
+                state.save(path)
+    finally:
+        bar.close()
+        signal.signal(signal.SIGTERM, before)
+    done = state.step - since
+    if done:
+        state.notes["seconds_per_step"] = (time.monotonic() - started) / done
+        state.save(path)
+    if state.step < schedule.steps:
+        raise Interrupted(143)
+
+
+def write_history(history: list[tuple[int, str, float]], path: Path) -> None:
+    """Training curves as CSV with the columns step, name, value."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("step", "name", "value"))
+        writer.writerows((step, name, f"{value:.6g}") for step, name, value in history)
+    os.replace(temporary, path)

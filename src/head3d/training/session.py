@@ -1,0 +1,110 @@
+"""What the three stages do alike before and after their loop: settings, clips, state, tracking, results."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from head3d import tracking
+from head3d.compute import Compute
+from head3d.data.store import ClipStore
+from head3d.errors import UserError
+from head3d.training.batches import Clips
+from head3d.training.build import save_weights
+from head3d.training.loop import Schedule, State, run_digest, train, write_history
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+CODE = ("geometry", "models", "losses", "training/batches.py", "training/build.py", "training/loop.py")
+
+
+def load_clips(store: ClipStore, split: str, params: "Params") -> Clips:
+    """All clips of a split, with poses from their landmarks.
+
+    Raises:
+        UserError: the split is empty.
+    """
+    records = store.records(split)
+    if not records:
+        raise UserError(
+            f"data/manifest.csv: no clip in the split {split!r}",
+            fix="see the column `status` of data/manifest.csv for why clips were left out, and `data` in params.yaml",
+        )
+    return Clips(
+        [np.asarray(store.frames(r)) for r in records],
+        [np.asarray(store.masks(r)) for r in records],
+        [np.asarray(store.landmarks(r)) for r in records],
+        params.camera.fov_deg,
+        params.camera.distance_m,
+    )
+
+
+@dataclass
+class Session:
+    """A training run of a stage.
+
+    Attributes:
+        name: ``train_geometry``, ``train_canonical`` or ``train_fusion-VARIANT``; names its files.
+        params: all parameters.
+        settings: those that this run depends on, with digests of what it reads; changing one starts afresh.
+        tracked: its MLflow run.
+    """
+
+    name: str
+    params: "Params"
+    settings: dict[str, Any]
+    tracked: "tracking.Run"
+
+    def __post_init__(self) -> None:
+        stage_file = "training/" + self.name.split("-")[0].removeprefix("train_") + ".py"
+        self.directory = Path("runs") / self.name / run_digest(self.settings, (*CODE, stage_file))
+
+    def train(
+        self,
+        state: State,
+        schedule: Schedule,
+        loss_of: Callable,
+        *,
+        part: str = "state",
+        clip_norm: float | None = None,
+    ) -> None:
+        """Run the loop, or the rest of it, and log its losses; ``part`` names one of several loops of a stage."""
+        prefix = "" if part == "state" else f"{part}/"
+        if part == "state" and (self.directory / "state.pt").exists():
+            print(f"{self.name}: goes on from {self.directory}/state.pt", flush=True)
+        train(
+            state,
+            self.directory / f"{part}.pt",
+            schedule,
+            loss_of,
+            label=self.name if part == "state" else f"{self.name} {part}",
+            checkpoint_every=self.params.train.checkpoint_every,
+            log_every=self.params.train.log_every,
+            on_log=lambda step, losses: self.tracked.metrics({prefix + k: v for k, v in losses.items()}, step=step),
+            clip_norm=clip_norm,
+        )
+
+    def finish(self, network: nn.Module, state: State, result: dict[str, Any]) -> None:
+        """Write the trained weights, the curves and the summary under their final names."""
+        stage = self.name.removeprefix("train_")
+        write_history(state.history, Path("metrics/curves") / f"{self.name}.csv")
+        last = {name: value for _, name, value in state.history}
+        summary = {"steps": state.step, **{f"final_{k}": round(v, 6) for k, v in last.items()}, **result}
+        path = Path("metrics") / f"{self.name}.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
+        os.replace(temporary, path)
+        self.tracked.metrics({f"summary/{k}": v for k, v in summary.items() if isinstance(v, int | float)})
+        about = {"stage": self.name, "scale": self.params.scale, "seed": self.params.seed, "settings": self.settings}
+        save_weights(network, Path("models") / f"{stage}.safetensors", about)
+
+
+def choose(params: "Params") -> Compute:
+    """Device and precision that params.yaml asks for."""
+    return Compute.choose(params.device, params.precision)
