@@ -20,11 +20,11 @@ a{color:var(--accent)}
 nav ul{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;font-size:.92rem}
 .scale{display:inline-block;border:1px solid var(--line);border-radius:999px;padding:0 .7rem;color:var(--fg);
 background:var(--card)}
-.warning{border-left:4px solid var(--warn);background:var(--warn-bg);color:var(--warn);padding:.7rem 1rem;margin:1.4rem 0 0;
-font-weight:600}
+.warning{border-left:4px solid var(--warn);background:var(--warn-bg);color:var(--warn);padding:.7rem 1rem;
+margin:1.4rem 0 0;font-weight:600}
 .wide{overflow-x:auto;-webkit-overflow-scrolling:touch}
 table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums;background:var(--card);min-width:100%}
-caption{text-align:left;color:var(--muted);padding:.2rem 0 .5rem;max-width:75ch}
+caption{text-align:left;color:var(--muted);padding:.2rem 0 .5rem}
 th,td{padding:.38rem .7rem;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}
 th{font-weight:600}
 td.n,th.n{text-align:right}

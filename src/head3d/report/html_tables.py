@@ -19,13 +19,12 @@ METRIC_NAMES = {"mse_01": "mean squared error", "lpips_alex": "LPIPS (AlexNet)"}
 MEASURES = {
     "n_clips": "clips",
     "n_frames": "frames",
+    "n_pose_frames": "frames whose landmarks fit a rigid head",
     "head_mse_mean_reference": "masked head error, mean of the references",
     "head_mse_stage1": "masked head error, mean canonical head (stage 1)",
     "head_mse_stage2": "masked head error, recurrent canonical head (stage 2)",
     "ratio_stage1": "stage 1 / mean of the references",
     "ratio_stage2": "stage 2 / mean of the references",
-}
-NOTES = {
     "yaw_correlation": "yaw, correlation with landmark poses",
     "pitch_correlation": "pitch, correlation with landmark poses",
     "roll_correlation": "roll, correlation with landmark poses",
@@ -83,8 +82,9 @@ def paired(path: Path, params: Params) -> str:
                 cells.append(_interval(row["ratio"], row["ratio_low"], row["ratio_high"], 2))
             rows.append(_row(method(names.plain(str(against), n_default)), cells))
     caption = (
-        f"{names.plain('head3d', n_default)} minus the other method on the same clips, and ratio of the means, with 95 % "
-        "bootstrap intervals over clips. Below 0 and below 1 Head3D is better; an interval that holds 0 decides nothing."
+        f"{names.plain('head3d', n_default)} minus the other method on the same clips, and ratio of the means, with "
+        "95 % bootstrap intervals over clips. Below 0 and below 1 Head3D is better; an interval that holds 0 decides "
+        "nothing."
     )
     return _table(heads, rows, captions.with_smoke(params, caption))
 
@@ -98,10 +98,10 @@ def geometry(path: Path, params: Params) -> str:
         digits = 5 if "mse" in name else 3
         whole = name.startswith("n_")
         values = [escape(str(int(v)) if whole and v == v else cell(float(v), digits)) for v in table[name]]
-        rows.append(_row(escape({**MEASURES, **NOTES}.get(name, name.replace("_", " "))), values))
+        rows.append(_row(escape(MEASURES.get(name, name.replace("_", " "))), values))
     caption = (
-        "Predicted poses against poses fitted to landmarks, and the head alone: mean squared error against the true head "
-        "image. " + captions.scale_sentence(params, stages=(1, 2))
+        "Predicted poses against poses fitted to landmarks, and the head alone: mean squared error (RGB in [0, 1], "
+        "whole frame, black outside the head) against the true head image."
     )
     return _table(["measure", *sets], rows, captions.with_smoke(params, caption))
 
@@ -111,20 +111,25 @@ def sentences(path: Path, params: Params) -> list[str]:
     table = read(path)
     n_default = params.model.references
     found = []
-    for row in table[table["against"].isin(["copy", "copy_last"])].to_dict("records"):
-        low, high, ratio = row["difference_low"], row["difference_high"], row["ratio"]
-        if high < 0:
-            verdict = "better"
-        elif low > 0:
-            verdict = "worse"
-        else:
-            verdict = "not told apart"
+    copies = table[table["against"].isin(["copy", "copy_last"])]
+    for (dataset, against), group in copies.groupby(["dataset", "against"], sort=False):
+        verdicts = [
+            f"{cell(float(row['ratio']), 2)} of its {METRIC_NAMES[row['metric']]} "
+            f"(<b>{_verdict(row['difference_low'], row['difference_high'])}</b>)"
+            for row in group.to_dict("records")
+        ]
+        clips, other = int(group["n_clips"].iloc[0]), method(names.plain(str(against), n_default))
         found.append(
-            f"<code>{escape(str(row['dataset']))}</code>, {METRIC_NAMES[row['metric']]}: Head3D is <b>{verdict}</b> "
-            f"{'from' if verdict == 'not told apart' else 'than'} {method(names.plain(row['against'], n_default))} "
-            f"({cell(float(ratio), 2)} of it; {int(row['n_clips'])} clips)."
+            f"<code>{escape(str(dataset))}</code>, {clips} clips, against {other}: Head3D has {' and '.join(verdicts)}."
         )
     return found
+
+
+def _verdict(low: float, high: float) -> str:
+    """What a 95 % interval of ours minus theirs says."""
+    if high < 0:
+        return "better"
+    return "worse" if low > 0 else "not told apart"
 
 
 def pairs(entries: list[tuple[str, str]]) -> str:
@@ -161,6 +166,6 @@ def _row(first: str, cells: list[str], ours: bool = False) -> str:
 
 def _interval(mean: Any, low: Any, high: Any, digits: int, sign: str = "") -> str:
     def show(value: Any) -> str:
-        return f"{float(value):{sign}.{digits}f}" if value == value else "–"
+        return f"{float(value):{sign}.{digits}f}".replace("-", "−") if value == value else "–"
 
     return f'{show(mean)}<span class="ci">[{show(low)}, {show(high)}]</span>'

@@ -92,13 +92,16 @@ def picture(path: Path, alt: str) -> str:
 def video(path: Path, alt: str) -> str:
     """An mp4 inside the page; it plays on demand and starts over at its end."""
     source = _data_uri("video/mp4", path.read_bytes())
-    return f'<video src="{source}" aria-label="{escape(alt)}" controls loop muted playsinline preload="metadata"></video>'
+    return (
+        f'<video src="{source}" aria-label="{escape(alt)}" controls loop muted playsinline preload="metadata"></video>'
+    )
 
 
 def summary(params: Params, tables: Path) -> str:
     """Head3D against the floors in sentences that are made from ``paired.csv``."""
     lines = html_tables.sentences(tables / "paired.csv", params)
-    return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
+    note = "Better or worse: the 95 % interval of the difference on the same clips does not hold 0."
+    return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + f"</ul><p>{note}</p>"
 
 
 def meaning(params: Params) -> str:

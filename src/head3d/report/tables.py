@@ -220,8 +220,9 @@ def geometry_caption(params: Params) -> str:
     """What the geometry table holds."""
     text = (
         "Correlation of predicted yaw, pitch and roll with poses fitted to landmarks, mean absolute differences in "
-        "degrees, and mean squared error (RGB in [0, 1]) inside the head mask: copying the mean reference, warping the "
-        "mean canonical head (stage 1) and the recurrent canonical head (stage 2)."
+        "degrees (n_pose_frames: frames whose landmarks fit a rigid head), and mean squared error of head images (RGB "
+        "in [0, 1], whole frame, black outside the head): the unmoved mean of the references, the mean canonical head "
+        "(stage 1) and the recurrent canonical head (stage 2), both rendered at the driving pose."
     )
     return captions.with_smoke(params, f"{text} {captions.scale_sentence(params, stages=(1, 2))}")
 

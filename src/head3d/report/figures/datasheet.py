@@ -86,8 +86,9 @@ def fates_figure(table: pd.DataFrame):
                 edgecolor="white",
                 linewidth=0.5,
             )
-            axes.bar_label(bars, [str(int(w)) if w else "" for w in width], label_type="center", color="white",
-                           fontweight="bold", bbox={"facecolor": "#333333", "edgecolor": "none", "pad": 1.0})  # fmt: skip
+            counts = [str(int(w)) if w else "" for w in width]
+            plate = {"facecolor": "#333333", "edgecolor": "none", "pad": 1.0}
+            axes.bar_label(bars, counts, label_type="center", color="white", fontweight="bold", bbox=plate)
             start += width
         axes.invert_yaxis()
         axes.set_xlabel("clips")

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from head3d.images import to_frames
 from head3d.report.figures import people, pictures
 from head3d.report.figures.sheet import Row, Sheet
+from head3d.views import hand_pose
 
 if TYPE_CHECKING:
-    from head3d.api import Head3D
+    from head3d.api import Head3D, Motion
     from head3d.params import Params
     from head3d.report.figures.people import Example
 
@@ -30,15 +32,15 @@ def canonical_sheet(model: Head3D, shown: list[Example], params: Params) -> Shee
     )
     for example, (offset, mask) in zip(shown, depths, strict=True):
         subject = example.subject
-        turned = model.view(subject, people.pose_at(subject, yaw=YAWS)).head
+        turned = model.view(subject, hand_pose(subject, yaw=YAWS)).head
         metres = offset / 100 + params.camera.distance_m
         tiles = [
-            *pictures.to_frames(subject.reference),
-            *pictures.to_frames(subject.mean_canonical),
-            *pictures.to_frames(subject.canonical),
+            *to_frames(subject.reference),
+            *to_frames(subject.mean_canonical),
+            *to_frames(subject.canonical),
             pictures.depth_picture(offset, mask, float(low), float(high)),
             pictures.shading_picture(metres, mask, params.camera.fov_deg),
-            *pictures.to_frames(turned),
+            *to_frames(turned),
         ]
         sheet.rows.append(Row(tiles, example.label))
     return sheet
@@ -62,12 +64,10 @@ def translation_sheet(model: Head3D, shown: list[Example]) -> Sheet:
     return _views(model, shown, poses)
 
 
-def attention_sheet(model: Head3D, shown: list[Example], motion: str) -> Sheet:
+def attention_sheet(model: Head3D, shown: list[Example], motion: Motion) -> Sheet:
     """Figure 6: what fusion is given, where it looks, and what it makes; self first, then across people."""
     heads = ["subject", "driving", "canonical", "deformed", "transformed", "head", "subject", "decoder", "output"]
-    heads = [
-        head if number < 5 or number == 8 else f"attention\n{head}" for number, head in enumerate(heads)
-    ]
+    heads = [head if number < 5 or number == 8 else f"attention\n{head}" for number, head in enumerate(heads)]
     sheet = Sheet(heads=heads, colorbar=(pictures.ATTENTION_COLORS, 0.0, 1.0, "attention"))
     for number, example in enumerate(shown):
         for driver, how in ((example, "absolute"), (people.driver_of(shown, number), motion)):
@@ -77,13 +77,16 @@ def attention_sheet(model: Head3D, shown: list[Example], motion: str) -> Sheet:
             moved = people.transfer(model, example, driver, last, how)
             driving = driver.frames[last[-1]]
             tiles = [
-                *pictures.to_frames(example.subject.reference),
+                *to_frames(example.subject.reference),
                 driving,
-                *pictures.to_frames(example.subject.canonical),
-                pictures.to_frames(moved.deformed)[-1],
-                pictures.to_frames(moved.head)[-1],
-                *(pictures.attention_picture(one, driving) for one in moved.attention[-1].detach().float().cpu().numpy()),
-                pictures.to_frames(moved.frames)[-1],
+                *to_frames(example.subject.canonical),
+                to_frames(moved.deformed)[-1],
+                to_frames(moved.head)[-1],
+                *(
+                    pictures.attention_picture(one, driving)
+                    for one in moved.attention[-1].detach().float().cpu().numpy()
+                ),
+                to_frames(moved.frames)[-1],
             ]
             label = example.label if driver is example else f"{example.person}\nby {driver.person}"
             sheet.rows.append(Row(tiles, label, new_group=driver is example))
@@ -93,10 +96,10 @@ def attention_sheet(model: Head3D, shown: list[Example], motion: str) -> Sheet:
 def _views(model: Head3D, shown: list[Example], poses: list[tuple[str, dict]]) -> Sheet:
     sheet = Sheet(heads=["reference", *(head for head, _ in poses)])
     for example in shown:
-        views = [model.view(example.subject, people.pose_at(example.subject, **pose)) for _, pose in poses]
-        reference = pictures.to_frames(example.subject.reference)[0]
-        rendered = [pictures.to_frames(view.head)[0] for view in views]
-        output = [pictures.to_frames(view.frames)[0] for view in views]
+        views = [model.view(example.subject, hand_pose(example.subject, **pose)) for _, pose in poses]
+        reference = to_frames(example.subject.reference)[0]
+        rendered = [to_frames(view.head)[0] for view in views]
+        output = [to_frames(view.frames)[0] for view in views]
         sheet.rows.append(Row([None, *rendered], f"{example.person}\nhead", new_group=True))
         sheet.rows.append(Row([reference, *output], "output"))
     return sheet

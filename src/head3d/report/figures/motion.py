@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from head3d.report.figures import people, pictures
+from head3d.images import to_frames
+from head3d.report.figures import people
 from head3d.report.figures.sheet import Row, Sheet, resized
+from head3d.views import hand_pose
 
 if TYPE_CHECKING:
-    from head3d.api import Head3D
+    from head3d.api import Head3D, Motion
     from head3d.report.figures.people import Example
 
 COLUMNS = 4  # frames of a video in Figure 4
@@ -29,7 +31,7 @@ def self_sheet(model: Head3D, shown: list[Example]) -> Sheet:
     return _beside_each_other(blocks, ["subject", "driving\n(truth)", "Head3D"])
 
 
-def cross_sheet(model: Head3D, shown: list[Example], motion: str) -> Sheet:
+def cross_sheet(model: Head3D, shown: list[Example], motion: Motion) -> Sheet:
     """Figure 4b: each person driven by the next one."""
     blocks = []
     for number, example in enumerate(shown):
@@ -39,13 +41,13 @@ def cross_sheet(model: Head3D, shown: list[Example], motion: str) -> Sheet:
 
 
 def _block(
-    model: Head3D, example: Example, driver: Example, start: int, motion: str, name: str
+    model: Head3D, example: Example, driver: Example, start: int, motion: Motion, name: str
 ) -> tuple[str, list[np.ndarray]]:
     """(name, three clips of ``COLUMNS`` frames): evenly spread subject frames, driving frames, outputs."""
     subject = np.linspace(0, example.half - 1, COLUMNS).round().astype(int)
     driving = np.linspace(start, len(driver.frames) - 1, COLUMNS).round().astype(int)
     moved = people.transfer(model, example, driver, driving, motion)
-    return name, [example.frames[subject], driver.frames[driving], pictures.to_frames(moved.frames)]
+    return name, [example.frames[subject], driver.frames[driving], to_frames(moved.frames)]
 
 
 def _beside_each_other(blocks: list[tuple[str, list[np.ndarray]]], labels: list[str]) -> Sheet:
@@ -69,7 +71,7 @@ def self_video(model: Head3D, shown: list[Example], path: Path) -> None:
     write(path, ["subject", "driving = truth", "Head3D", "rendered head"], lines, shown[0].fps)
 
 
-def cross_video(model: Head3D, shown: list[Example], motion: str, path: Path) -> None:
+def cross_video(model: Head3D, shown: list[Example], motion: Motion, path: Path) -> None:
     """Each person driven by the next one: subject, driving, output, rendered head."""
     lines = []
     for number, example in enumerate(shown):
@@ -83,16 +85,16 @@ def sweep_video(model: Head3D, shown: list[Example], path: Path) -> None:
     yaw = SWEEP_DEG * np.sin(np.linspace(0, 2 * np.pi, SWEEP_FRAMES, endpoint=False))
     lines = []
     for example in shown:
-        view = model.view(example.subject, people.pose_at(example.subject, yaw=yaw.astype(np.float32)))
-        still = np.repeat(pictures.to_frames(example.subject.reference), SWEEP_FRAMES, axis=0)
-        lines.append([still, pictures.to_frames(view.head), pictures.to_frames(view.frames)])
+        view = model.view(example.subject, hand_pose(example.subject, yaw=yaw.astype(np.float32)))
+        still = np.repeat(to_frames(example.subject.reference), SWEEP_FRAMES, axis=0)
+        lines.append([still, to_frames(view.head), to_frames(view.frames)])
     write(path, ["reference", "rendered head", "Head3D"], lines, 25.0)
 
 
-def _line(model: Head3D, example: Example, driver: Example, indices: np.ndarray, motion: str) -> list[np.ndarray]:
+def _line(model: Head3D, example: Example, driver: Example, indices: np.ndarray, motion: Motion) -> list[np.ndarray]:
     moved = people.transfer(model, example, driver, indices, motion)
-    still = np.repeat(pictures.to_frames(example.subject.reference), len(indices), axis=0)
-    return [still, driver.frames[indices], pictures.to_frames(moved.frames), pictures.to_frames(moved.head)]
+    still = np.repeat(to_frames(example.subject.reference), len(indices), axis=0)
+    return [still, driver.frames[indices], to_frames(moved.frames), to_frames(moved.head)]
 
 
 def write(path: Path, heads: list[str], lines: list[list[np.ndarray]], fps: float) -> None:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from head3d.errors import UserError
-from head3d.report.figures import pictures
+from head3d.images import mask_tensor, to_tensor
 
 if TYPE_CHECKING:
-    from head3d.api import Head3D, Subject, Transfer
+    from head3d.api import Head3D, Motion, Subject, Transfer
     from head3d.data.store import ClipStore
-    from head3d.geometry.pose import Pose
     from head3d.params import Params
 
 MOST = 6  # people in a figure
@@ -63,7 +62,7 @@ def choose(store: ClipStore, test_sets: tuple[str, ...]) -> tuple[list, str]:
                 seen.add(record.person)
                 chosen.append((test_set, record))
     if not chosen:
-        raise UserError(f"no test clips in {', '.join(test_sets)}", fix="add videos or take more clips (data in params.yaml)")
+        raise UserError(f"no test clips in {', '.join(test_sets)}", fix="add videos or take more clips of each")
     return chosen[:MOST], LIMITED if len(chosen) > MOST else RULE
 
 
@@ -75,8 +74,8 @@ def examples(model: Head3D, store: ClipStore, params: Params) -> tuple[list[Exam
         frames, masks = np.asarray(store.frames(record)), np.asarray(store.masks(record))
         half = len(frames) // 2
         subject = model.subject(
-            pictures.to_tensor(frames[:half]),
-            pictures.mask_tensor(masks[:half]),
+            to_tensor(frames[:half]),
+            mask_tensor(masks[:half]),
             references=min(params.model.references, half),
             seed=params.seed,
         )
@@ -84,25 +83,12 @@ def examples(model: Head3D, store: ClipStore, params: Params) -> tuple[list[Exam
     return found, rule
 
 
-def transfer(model: Head3D, subject: Example, driver: Example, indices: np.ndarray, motion: str) -> Transfer:
+def transfer(model: Head3D, subject: Example, driver: Example, indices: np.ndarray, motion: Motion) -> Transfer:
     """``subject`` moved by the named frames of ``driver``'s clip."""
-    driving = pictures.to_tensor(driver.frames[indices])
-    return model.animate(subject.subject, driving, pictures.mask_tensor(driver.masks[indices]), motion=motion)
+    driving = to_tensor(driver.frames[indices])
+    return model.animate(subject.subject, driving, mask_tensor(driver.masks[indices]), motion=motion)
 
 
 def driver_of(people: list[Example], number: int) -> Example:
     """Who drives person ``number`` across identities: the next one in the list, the first one drives the last."""
     return people[(number + 1) % len(people)]
-
-
-def pose_at(subject: Subject, yaw=0.0, pitch=0.0, roll=0.0, shift_m=(0.0, 0.0, 0.0)) -> Pose:
-    """A head at given angles (degrees), where the subject's own head is in its reference frame, plus a shift (m)."""
-    import torch
-
-    from head3d.geometry import pose_from_euler
-
-    angles = [torch.as_tensor(a, dtype=torch.float32).reshape(-1) for a in (yaw, pitch, roll)]
-    shift = torch.as_tensor(shift_m, dtype=torch.float32).reshape(-1, 3)
-    size = max(len(shift), *(len(a) for a in angles))
-    place = subject.reference_pose.translation.detach().float().cpu()
-    return pose_from_euler(*(a.expand(size) for a in angles), translation=place + shift.expand(size, 3))

@@ -1,39 +1,13 @@
-"""From tensors to pictures: colours for depth, shading, attention and mask outlines. All uint8 (H, W, 3)."""
-
-from __future__ import annotations
+"""Numbers as pictures: colours for depth, shading, attention and mask outlines. All uint8 (H, W, 3)."""
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 DEPTH_COLORS = "cividis_r"  # near is bright; safe for colour-blind eyes
 ATTENTION_COLORS = "RdYlBu_r"  # red is high and blue is low, as in the paper; told apart by colour-blind eyes too
 OUTLINE = (230, 159, 0)
 LIGHT = (-0.35, -0.45, -0.82)  # from the upper left, towards the face; camera axes: x right, y down, z away
-
-
-def to_tensor(frames: np.ndarray) -> Tensor:
-    """uint8 (T, H, W, 3) -> float32 (T, 3, H, W) in [0, 1]."""
-    import torch
-
-    return torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2).float().div(255.0)
-
-
-def mask_tensor(masks: np.ndarray) -> Tensor:
-    """uint8 (T, H, W) -> float32 (T, 1, H, W) in [0, 1]."""
-    import torch
-
-    return torch.from_numpy(np.array(masks))[:, None].float().div(255.0)
-
-
-def to_frames(images: Tensor) -> np.ndarray:
-    """Float (T, 3, H, W) in [0, 1] -> uint8 (T, H, W, 3)."""
-    scaled = images.detach().float().cpu().clamp(0, 1).mul(255).round()
-    return scaled.permute(0, 2, 3, 1).numpy().astype(np.uint8)
 
 
 def colored(values: np.ndarray, name: str, low: float, high: float) -> np.ndarray:

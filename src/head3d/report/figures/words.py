@@ -1,0 +1,126 @@
+"""Titles, captions and alternative texts of all figures and videos."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from head3d.report.captions import with_smoke
+from head3d.report.figures.motion import SWEEP_DEG
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is said of one file of ``reports/figures/``; ``alt`` is for those who do not see it."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+
+
+def of_data(kept: int, left_out: int, fates: str, most: int) -> list[Words]:
+    """Loss curves and data sheet."""
+    return [
+        Words(
+            "curves",
+            "Training losses",
+            "Every loss of the three stages by optimiser step: raw values thin, a running median thick. "
+            "The variants of stage 3 are those of Table 3.",
+            "Small line plots, one for each loss.",
+        ),
+        Words(
+            "data_crops",
+            "Data sheet: crops",
+            f"The first clip of every video (at most {most}) at four moments with the outline of its head mask, "
+            "the landmarks of the first frame, and head images x (everything but face and hair masked).",
+            "Rows of face crops with an orange outline around each head, then heads on black.",
+        ),
+        Words(
+            "data_clips",
+            "Data sheet: clips",
+            f"What became of each video's clips: {kept} kept, by split, and {left_out} left out, by reason.",
+            f"Bar chart of clips by video. In total: {fates}.",
+        ),
+    ]
+
+
+def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
+    """Figures 1, 4, 5, 6 and the videos; ``rule`` says how the clips were chosen."""
+    who, motion = ", ".join(people), params.animate.motion
+    found = [
+        Words(
+            "figure1",
+            "Figure 1. Canonical heads",
+            "From the first half of a clip: a reference frame, the mean canonical head x̄ᶜ of "
+            f"{params.model.references} reference frames, the recurrent network's canonical head x̂ᶜ, its depth, "
+            "the same depth as a grey surface under one lamp, and the canonical head turned by hand.",
+            f"Canonical heads of {who} with depth maps and views from four yaw angles.",
+        ),
+        Words(
+            "figure4_self",
+            "Figure 4a. Self-reconstruction",
+            "Subject frames, driving frames (from the second half of the same clip, so they are also the truth), "
+            "and Head3D's output.",
+            f"For each of {who}: a row of subject frames, a row of driving frames, a row of outputs.",
+        ),
+        Words(
+            "figure4_cross",
+            "Figure 4b. Motion from another person",
+            f"As 4a, but each person is driven by the next one in the list, with {motion} motion. There is no truth "
+            "here: look whether the identity is the subject's and the pose the driver's.",
+            f"For each of {who}: a row of subject frames, a row of another person's frames, a row of outputs.",
+        ),
+        Words(
+            "figure5_rotation",
+            "Figure 5a. Head turned by hand",
+            "Rendered canonical head (above) and Head3D's output (below) at poses given by hand, one angle at a time.",
+            f"Heads of {who} turned left and right, up and down, and tilted.",
+        ),
+        Words(
+            "figure5_translation",
+            "Figure 5b. Head moved by hand",
+            "As 5a for translations from the head's place in the reference frame, looking straight ahead; positive "
+            "t_z is away from the camera.",
+            f"Heads of {who} moved sideways, up and down, nearer and farther.",
+        ),
+        Words(
+            "figure6",
+            "Figure 6. Attention",
+            "Deformed: the subject frame warped by the flow f(s_ref ← s_dri). Transformed: the canonical head at the "
+            "driving pose. The three attention maps (red high, blue low; they sum to one at every pixel) weigh the "
+            "transformed head, the deformed subject frame and the decoder's own feature. Last frame of the driving "
+            "clip; each person is driven by the own clip, then by the next person.",
+            f"For each of {who}: inputs of the fusion network, three attention maps, and the output.",
+        ),
+        Words(
+            "video_self",
+            "Self-reconstruction",
+            "Left to right: reference frame of the subject, driving frames (the truth), Head3D, the rendered "
+            "canonical head alone.",
+            f"Video of {who}: the output follows the driving frames.",
+        ),
+        Words(
+            "video_cross",
+            "Motion from another person",
+            "Left to right: reference frame of the subject, driving frames, Head3D, the rendered canonical head "
+            f"alone. Each person is driven by the next one, with {motion} motion.",
+            f"Video of {who}, each moved by another person.",
+        ),
+        Words(
+            "video_yaw",
+            "Yaw sweep",
+            f"The head turned by hand through ±{SWEEP_DEG:.0f}° of yaw: reference frame, rendered canonical head, "
+            "Head3D.",
+            f"Video of {who} turning their heads left and right.",
+        ),
+    ]
+    return [Words(one.name, one.title, f"{one.caption} {rule}", one.alt) for one in found]
+
+
+def entries(words: list[Words], params: Params) -> list[dict[str, str]]:
+    """What ``captions.json`` holds."""
+    return [asdict(one) | {"caption": with_smoke(params, one.caption)} for one in words]
