@@ -22,20 +22,22 @@ def hand_pose(
     yaw: Angles = 0.0,
     pitch: Angles = 0.0,
     roll: Angles = 0.0,
-    shift_m: Sequence[float] | Tensor = (0.0, 0.0, 0.0),
 ) -> Pose:
-    """Poses with absolute angles, at the place of the subject's head in its reference frame plus a shift.
+    """Poses with absolute angles, at the place of the subject's head in its reference frame.
 
     Args:
         subject: whose head.
         yaw: degrees, a number or (M,); so are ``pitch`` and ``roll``.
-        shift_m: metres, (3,) or (M, 3).
 
     Returns:
         M poses; single numbers hold for all of them.
     """
     angles = [torch.as_tensor(angle, dtype=torch.float32).reshape(-1) for angle in (yaw, pitch, roll)]
-    shift = torch.as_tensor(shift_m, dtype=torch.float32).reshape(-1, 3)
-    count = max(len(shift), *(len(angle) for angle in angles))
     place = subject.reference_pose.translation.detach().float().cpu()
-    return pose_from_euler(*(angle.expand(count) for angle in angles), translation=place + shift.expand(count, 3))
+    return pose_from_euler(*angles, translation=place)
+
+
+def moved_pose(subject: Subject, shift_m: Sequence[float]) -> Pose:
+    """The pose of the subject's reference frame, moved by (x, y, z) metres: right, down, away from the camera."""
+    pose = subject.reference_pose.detach().to("cpu")
+    return Pose(pose.rotation.float(), pose.translation.float() + torch.tensor(shift_m, dtype=torch.float32))

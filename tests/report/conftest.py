@@ -70,3 +70,88 @@ def made_up(tmp_path: Path) -> SimpleNamespace:
     """Folders ``metrics`` (filled) and ``reports`` (not yet there)."""
     write_metrics(tmp_path / "metrics")
     return SimpleNamespace(metrics=tmp_path / "metrics", reports=tmp_path / "reports")
+
+
+SIZE, LENGTH = 64, 8  # of the made-up clips: pixels and frames
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Params:
+    """Parameters of networks small enough for a test."""
+    found = load_params(ROOT / "params.yaml")
+    model = found.model
+    return found.model_copy(
+        update={
+            "scale": "smoke",
+            "device": "cpu",
+            "precision": "float32",
+            "test_sets": tuple(CLIPS),
+            "methods": tuple(FILES),
+            "variants": ("full", "no_head"),
+            "data": found.data.model_copy(update={"image_size": SIZE, "clip_length": LENGTH}),
+            "evaluate": found.evaluate.model_copy(update={"batch_size": 4}),
+            "parse": found.parse.model_copy(update={"batch_size": 4}),
+            "model": model.model_copy(
+                update={
+                    "references": 2,
+                    "depth": model.depth.model_copy(update={"encoder_width": 0.25, "decoder_width": 0.1}),
+                    "pose": model.pose.model_copy(update={"backbone": "resnet18", "input_size": SIZE}),
+                    "canonical": model.canonical.model_copy(update={"width": 8, "blocks": 1}),
+                    "fusion": model.fusion.model_copy(
+                        update={"width": 8, "blocks": 1, "flow_width": 8, "flow_max": 32, "flow_scale": 0.5}
+                    ),
+                }
+            ),
+        }
+    )
+
+
+def disc(size: int = SIZE) -> np.ndarray:
+    """A head-like mask, uint8 (size, size)."""
+    y, x = np.mgrid[:size, :size] / (size - 1) * 2 - 1
+    return (((x / 0.5) ** 2 + (y / 0.7) ** 2 < 1) * 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def models(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of untrained networks."""
+    import torch
+
+    from head3d.training.build import build_canonical, build_fusion, build_geometry, save_weights
+
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    save_weights(build_geometry(tiny), folder / "geometry.safetensors", {})
+    save_weights(build_canonical(tiny), folder / "canonical.safetensors", {})
+    save_weights(build_fusion(tiny, "full"), folder / "fusion-full.safetensors", {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of made-up clips: every clip of ``CLIPS``, one of training, one that was left out."""
+    from head3d.data.store import COLUMNS, ClipRecord, write_records
+
+    root = tmp_path_factory.mktemp("data")
+    names = [("cap-train", "train"), *((clip, test_set) for test_set, clips in CLIPS.items() for clip in clips)]
+    rng = np.random.default_rng(0)
+    (root / "clips" / "shard-0").mkdir(parents=True)
+    (root / "masks").mkdir()
+    ramp = np.linspace(0, 1, SIZE)[:, None, None] + rng.random((len(names), LENGTH, 1, SIZE, 3)) * 0.2
+    pixels = (ramp / 1.2 * 255).astype(np.uint8)
+    np.save(root / "clips" / "shard-0" / "frames.npy", pixels)
+    points = rng.uniform(0, SIZE, (len(names), LENGTH, 68, 2)).astype(np.float32)
+    points[0, 0, :5] = np.nan
+    np.save(root / "clips" / "shard-0" / "landmarks.npy", points)
+    np.save(root / "masks" / "shard-0.npy", np.broadcast_to(disc(), (len(names), LENGTH, SIZE, SIZE)))
+
+    def record(clip: str, split: str, row: int, status: str = "ok") -> ClipRecord:
+        person = clip.partition("-")[0]
+        known = {"clip_id": clip, "shard": 0, "row": row, "source": "mini", "video": person, "person": person,
+                 "start_frame": 0, "fps": 25.0, "x0": 0.0, "y0": 0.0, "x1": 1.0, "y1": 1.0, "status": status,
+                 "split": split}  # fmt: skip
+        return ClipRecord(**{name: known.get(name, "0" * 64) for name in COLUMNS})
+
+    records = [record(clip, split, row) for row, (clip, split) in enumerate(names)]
+    write_records(root / "manifest.csv", [*records, record("cap-bad", "unused", -1, "a cut")])
+    return root

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,12 +11,15 @@ import numpy as np
 from head3d.images import to_frames
 from head3d.report.figures import people, pictures
 from head3d.report.figures.sheet import Row, Sheet
-from head3d.views import hand_pose
+from head3d.views import hand_pose, moved_pose
 
 if TYPE_CHECKING:
-    from head3d.api import Head3D, Motion
+    from head3d.api import Head3D, Motion, Subject
+    from head3d.geometry import Pose
     from head3d.params import Params
     from head3d.report.figures.people import Example
+
+    Placing = Callable[[Subject], Pose]
 
 YAWS = (-30.0, -15.0, 15.0, 30.0)  # degrees, Figure 1
 TURNS = {"yaw": (-30.0, -15.0, 15.0, 30.0), "pitch": (-15.0, 15.0), "roll": (-20.0, 20.0)}  # degrees, Figure 5
@@ -48,60 +53,63 @@ def canonical_sheet(model: Head3D, shown: list[Example], params: Params) -> Shee
 
 def rotation_sheet(model: Head3D, shown: list[Example]) -> Sheet:
     """Figure 5, rotations: rendered head above, full output below."""
-    poses = [("yaw 0°\n" + "pitch 0°", {})]
-    poses += [(f"{name}\n{angle:+.0f}°", {name: angle}) for name, angles in TURNS.items() for angle in angles]
+    poses: list[tuple[str, Placing]] = [("straight\nahead", hand_pose)]
+    for name, angles in TURNS.items():
+        poses += [(f"{name}\n{angle:+.0f}°", partial(hand_pose, **{name: angle})) for angle in angles]
     return _views(model, shown, poses)
 
 
 def translation_sheet(model: Head3D, shown: list[Example]) -> Sheet:
-    """Figure 5, translations: rendered head above, full output below."""
-    poses: list[tuple[str, dict]] = [("in place", {})]
+    """Figure 5, translations of the reference frame's own pose: rendered head above, full output below."""
+    poses: list[tuple[str, Placing]] = [("in place", lambda subject: moved_pose(subject, (0.0, 0.0, 0.0)))]
     for axis, (name, shifts) in enumerate(SHIFTS.items()):
         for shift in shifts:
             vector = [0.0, 0.0, 0.0]
             vector[axis] = shift
-            poses.append((f"{name}\n{shift * 100:+.0f} cm", {"shift_m": vector}))
+            poses.append((f"{name}\n{shift * 100:+.0f} cm", partial(moved_pose, shift_m=vector)))
     return _views(model, shown, poses)
 
 
 def attention_sheet(model: Head3D, shown: list[Example], motion: Motion) -> Sheet:
     """Figure 6: what fusion is given, where it looks, and what it makes; self first, then across people."""
-    heads = ["subject", "driving", "canonical", "deformed", "transformed", "head", "subject", "decoder", "output"]
-    heads = [head if number < 5 or number == 8 else f"attention\n{head}" for number, head in enumerate(heads)]
-    sheet = Sheet(heads=heads, colorbar=(pictures.ATTENTION_COLORS, 0.0, 1.0, "attention"))
+    inputs = ["subject", "driving", "canonical", "deformed", "transformed"]
+    maps = [f"attention\n{name}" for name in ("head", "subject", "decoder")]
+    sheet = Sheet(heads=[*inputs, *maps, "output"], colorbar=(pictures.ATTENTION_COLORS, 0.0, 1.0, "attention"))
     for number, example in enumerate(shown):
-        for driver, how in ((example, "absolute"), (people.driver_of(shown, number), motion)):
-            if driver is example and how != "absolute":
-                continue  # one person alone has nobody to be driven by
-            last = np.array([0, len(driver.frames) - 1])  # relative motion counts from the first
-            moved = people.transfer(model, example, driver, last, how)
-            driving = driver.frames[last[-1]]
-            tiles = [
-                *to_frames(example.subject.reference),
-                driving,
-                *to_frames(example.subject.canonical),
-                to_frames(moved.deformed)[-1],
-                to_frames(moved.head)[-1],
-                *(
-                    pictures.attention_picture(one, driving)
-                    for one in moved.attention[-1].detach().float().cpu().numpy()
-                ),
-                to_frames(moved.frames)[-1],
-            ]
-            label = example.label if driver is example else f"{example.person}\nby {driver.person}"
-            sheet.rows.append(Row(tiles, label, new_group=driver is example))
+        sheet.rows.append(Row(_attention(model, example, example, "absolute"), example.label, new_group=True))
+        driver = people.driver_of(shown, number)
+        if driver is not example:  # one person alone has nobody to be driven by
+            label = f"{example.person}\nby {driver.person}"
+            sheet.rows.append(Row(_attention(model, example, driver, motion), label))
     return sheet
 
 
-def _views(model: Head3D, shown: list[Example], poses: list[tuple[str, dict]]) -> Sheet:
+def _attention(model: Head3D, example: Example, driver: Example, motion: Motion) -> list[np.ndarray | None]:
+    """The line of Figure 6 for the last frame of the driver's clip; relative motion counts from its first."""
+    frames = np.array([0, len(driver.frames) - 1])
+    moved = people.transfer(model, example, driver, frames, motion)
+    output = to_frames(moved.frames)[-1]
+    maps = moved.attention[-1].float().cpu().numpy()
+    return [
+        *to_frames(example.subject.reference),
+        driver.frames[frames[-1]],
+        *to_frames(example.subject.canonical),
+        to_frames(moved.deformed)[-1],
+        to_frames(moved.head)[-1],
+        *(pictures.attention_picture(one, output) for one in maps),
+        output,
+    ]
+
+
+def _views(model: Head3D, shown: list[Example], poses: list[tuple[str, Placing]]) -> Sheet:
+    from head3d.geometry import Pose
+
     sheet = Sheet(heads=["reference", *(head for head, _ in poses)])
     for example in shown:
-        views = [model.view(example.subject, hand_pose(example.subject, **pose)) for _, pose in poses]
+        views = model.view(example.subject, Pose.cat([place(example.subject) for _, place in poses]))
         reference = to_frames(example.subject.reference)[0]
-        rendered = [to_frames(view.head)[0] for view in views]
-        output = [to_frames(view.frames)[0] for view in views]
-        sheet.rows.append(Row([None, *rendered], f"{example.person}\nhead", new_group=True))
-        sheet.rows.append(Row([reference, *output], "output"))
+        sheet.rows.append(Row([None, *to_frames(views.head)], f"{example.person}\nhead", new_group=True))
+        sheet.rows.append(Row([reference, *to_frames(views.frames)], "output"))
     return sheet
 
 

@@ -83,8 +83,8 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
         Words(
             "figure5_translation",
             "Figure 5b. Head moved by hand",
-            "As 5a for translations from the head's place in the reference frame, looking straight ahead; positive "
-            "t_z is away from the camera.",
+            "As 5a for translations of the reference frame's own pose: t_x to the right, t_y down, t_z away from "
+            "the camera.",
             f"Heads of {who} moved sideways, up and down, nearer and farther.",
         ),
         Words(

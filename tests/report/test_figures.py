@@ -1,0 +1,164 @@
+"""Figures from made-up clips and untrained networks: shapes, rules and bytes, not beauty."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from head3d.data.store import ClipStore
+from head3d.errors import UserError
+from head3d.params import Params
+from head3d.report import figures
+from head3d.report.figures import curves, datasheet, motion, people, pictures
+from head3d.report.figures.sheet import GAP, Row, Sheet, png_bytes, resized
+
+
+def flat(value: int, size: int = 16) -> np.ndarray:
+    return np.full((size, size, 3), value, np.uint8)
+
+
+def test_tiles_stand_where_they_should() -> None:
+    sheet = Sheet(rows=[Row([flat(10), None]), Row([flat(20), flat(30)], new_group=True)], block=1)
+    canvas, tops, lefts = sheet.canvas(16)
+    assert tops[0] == 0
+    assert tops[1] > 16 + GAP  # a new group keeps more distance
+    assert lefts[1] > 16 + GAP  # so does a new block
+    assert (canvas[:16, :16] == 10).all()
+    assert (canvas[:16, lefts[1] :] == 255).all()
+    assert (canvas[tops[1] : tops[1] + 16, lefts[1] : lefts[1] + 16] == 30).all()
+
+
+def test_tiles_reach_the_png_unresampled() -> None:
+    """One picture pixel on one pixel of the PNG: a checkerboard stays a checkerboard."""
+    import io
+
+    from PIL import Image
+
+    board = np.indices((32, 32)).sum(axis=0) % 2 * 255
+    tile = np.repeat(board[..., None], 3, axis=-1).astype(np.uint8)
+    png = np.asarray(Image.open(io.BytesIO(png_bytes(Sheet(["a"], [Row([tile], "one\ntwo")]).figure(32)))))
+    rows, columns = np.where(np.isin(png[..., 0], (0, 255)).reshape(png.shape[:2]))
+    assert rows.size and columns.size
+    found = [
+        (y, x)
+        for y in range(png.shape[0] - 31)
+        for x in range(png.shape[1] - 31)
+        if (png[y : y + 32, x : x + 32] == tile).all()
+    ]
+    assert len(found) == 1
+
+
+def test_same_sheet_same_bytes(tmp_path: Path) -> None:
+    sheet = Sheet(["a", "b"], [Row([flat(10), flat(200)], "row")], colorbar=("cividis", 0, 1, "label"))
+    sheet.save(tmp_path / "one", tile=16)
+    sheet.save(tmp_path / "two", tile=16)
+    for kind in (".png", ".pdf"):
+        assert (tmp_path / "one").with_suffix(kind).read_bytes() == (tmp_path / "two").with_suffix(kind).read_bytes()
+    assert b"CreationDate" not in (tmp_path / "one.pdf").read_bytes()
+
+
+def test_large_sheets_shrink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    monkeypatch.setattr("head3d.report.figures.sheet.MAX_BYTES", 60_000)
+    Sheet(["a"], [Row([noise] * 4)]).save(tmp_path / "noise")
+    assert (tmp_path / "noise.png").stat().st_size <= 60_000
+
+
+def test_resized_keeps_what_fits() -> None:
+    tile = flat(7)
+    assert resized(tile, 16) is tile
+    assert resized(tile, 8).shape == (8, 8, 3)
+
+
+def test_shading_of_a_plane_and_a_sphere() -> None:
+    mask = np.ones((65, 65))
+    plane = pictures.shading_picture(np.full((65, 65), 1.0), mask, 10.0)
+    assert plane.std() == pytest.approx(0, abs=0.5)  # one normal, one grey
+    y, x = np.mgrid[:65, :65] / 32 - 1
+    sphere = pictures.shading_picture(1.0 - 0.05 * np.sqrt(np.clip(1 - x**2 - y**2, 0, 1)), mask, 10.0)
+    assert sphere[20, 20, 0] > sphere[44, 44, 0] + 40  # the lamp is at the upper left
+
+
+def test_depth_near_is_bright_and_outside_is_white() -> None:
+    picture = pictures.depth_picture(np.array([[-5.0, 5.0, 0.0]]), np.array([[1.0, 1.0, 0.0]]), -5.0, 5.0).astype(int)
+    assert picture[0, 0].sum() > picture[0, 1].sum()
+    assert picture[0, 2].tolist() == [255, 255, 255]
+
+
+def test_attention_red_is_high_blue_is_low() -> None:
+    image = flat(128, 8)
+    high = pictures.attention_picture(np.ones((2, 2)), image)[0, 0].astype(int)
+    low = pictures.attention_picture(np.zeros((2, 2)), image)[0, 0].astype(int)
+    assert high[0] > high[2]
+    assert low[2] > low[0]
+
+
+def test_outline_is_inside_and_thin() -> None:
+    mask = np.zeros((9, 9), np.uint8)
+    mask[2:7, 2:7] = 255
+    drawn = pictures.outlined(flat(0, 9), mask)
+    marked = (drawn == pictures.OUTLINE).all(axis=-1)
+    assert marked.sum() == 16
+    assert not marked[3:6, 3:6].any()
+
+
+def test_first_clip_of_every_person(data: Path) -> None:
+    store = ClipStore(data)
+    chosen, rule = people.choose(store, ("mini-seen", "mini-unseen"))
+    assert [record.clip_id for _, record in chosen] == ["cap-0", "franck-0", "wolfgang-0", "carphone-0", "single-0"]
+    assert "not a choice" in rule
+    with pytest.raises(UserError, match="no test clips"):
+        people.choose(store, ("nobody",))
+
+
+def test_fates(data: Path) -> None:
+    table = datasheet.fates(pd.DataFrame([vars(record) for record in ClipStore(data).all_records]))
+    assert table.loc["cap", "left out: a cut"] == 1
+    assert table.loc["cap", "train"] == 1
+    assert datasheet.fates_figure(table).axes
+
+
+def test_dots_leave_out_what_was_not_found() -> None:
+    marks = np.array([[2.0, 3.0], [np.nan, np.nan], [99.0, 99.0]])
+    drawn = datasheet.dotted(flat(0), marks)
+    assert (drawn == datasheet.DOT).all(axis=-1).sum() == 4
+    assert tuple(drawn[3, 2]) == datasheet.DOT
+
+
+def test_curves(params: Params, made_up: SimpleNamespace) -> None:
+    two = params.model_copy(update={"variants": ("full", "no_head")})
+    read = curves.read_curves(curves.curve_files(made_up.metrics / "curves", two))
+    assert set(read["line"]) == {"", "full", "no_head"}
+    assert len(curves.curves_figure(read).axes) >= read["panel"].nunique()
+    with pytest.raises(UserError, match=r"mean_canonical.csv is missing; run `dvc repro` first"):
+        curves.curve_files(made_up.metrics / "curves", params)
+
+
+def test_mosaic_repeats_short_clips() -> None:
+    lines = [[np.stack([flat(v, 128) for v in (0, 100, 200)]), np.stack([flat(50, 128)])]]
+    frames = list(motion.mosaic(["a", "b"], lines))
+    assert len(frames) == 3
+    assert frames[0].shape == (128 + motion.BAR, 256, 3)
+    assert frames[2][motion.BAR, 0, 0] == 200
+    assert frames[2][motion.BAR, 255, 0] == 50
+
+
+def test_whole_stage(
+    tiny: Params, models: Path, data: Path, made_up: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(motion, "SWEEP_FRAMES", 4)
+    monkeypatch.setattr(people, "MOST", 2)
+    figures.run(tiny, data, models, made_up.metrics, made_up.reports)
+    folder = made_up.reports / "figures"
+    entries = json.loads((folder / "captions.json").read_text())
+    for entry in entries:
+        assert entry["caption"].startswith("Smoke scale")
+        assert entry["alt"]
+        kinds = [".mp4"] if entry["name"].startswith("video") else [".png", ".pdf"]
+        for kind in kinds:
+            path = folder / f"{entry['name']}{kind}"
+            assert 1000 < path.stat().st_size < 1_500_000, path
+    assert {path.stem for path in folder.iterdir()} == {"captions", *(entry["name"] for entry in entries)}

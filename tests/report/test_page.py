@@ -1,0 +1,137 @@
+"""The page: it parses, holds everything, and asks nobody for anything."""
+
+import base64
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from head3d.errors import UserError
+from head3d.params import Params
+from head3d.report import html_tables, page, tables
+
+VOID = {"meta", "link", "img", "br"}
+MADE_BY = [("Commit", "0123abc <script>"), ("Scale", "demo")]
+
+
+class Reader(HTMLParser):
+    """Collects links and checks that tags close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.images: list[dict] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        found = dict(attrs)
+        self.links += [found[name] for name in ("src", "href", "action", "poster", "srcset") if name in found]
+        self.ids += [found["id"]] if "id" in found else []
+        if tag in ("img", "video"):
+            self.images.append({"tag": tag, **found})
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture
+def reports(params: Params, made_up: SimpleNamespace) -> Path:
+    """Tables of made-up metrics and small stand-ins for the figures."""
+    tables.run(params, made_up.metrics, made_up.reports)
+    folder = made_up.reports / "figures"
+    folder.mkdir()
+    entries = []
+    for name in (*page.FIGURES, *page.LATER, *page.VIDEOS):
+        entries.append({"name": name, "title": f"<{name}>", "caption": 'a & b "c"', "alt": f'alt of "{name}"'})
+        if name.startswith("video"):
+            (folder / f"{name}.mp4").write_bytes(b"not really a video")
+        else:
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / f"{name}.png")
+    (folder / "captions.json").write_text(json.dumps(entries))
+    return made_up.reports
+
+
+def read(text: str) -> Reader:
+    reader = Reader()
+    reader.feed(text)
+    reader.close()
+    assert not reader.open
+    return reader
+
+
+def test_page_is_whole_and_alone(params: Params, reports: Path) -> None:
+    text = page.build(params, MADE_BY, reports)
+    reader = read(text)
+    for link in reader.links:
+        assert link.startswith(("data:", "#")), link
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "<script" not in text
+    assert "@import" not in text
+    assert {link[1:] for link in reader.links if link.startswith("#")} <= set(reader.ids)
+    assert len(reader.ids) == len(set(reader.ids))
+    assert len(reader.images) == len(page.FIGURES) + len(page.LATER) + len(page.VIDEOS)
+    assert all(image.get("alt") or image.get("aria-label") for image in reader.images)
+    words = " ".join(reader.text)
+    for expected in ("Head3D (N = 5)", "copy-last", "0123abc <script>", "<figure1>", "mini-unseen"):
+        assert expected in words
+
+
+def test_videos_and_pictures_are_inside(params: Params, reports: Path) -> None:
+    reader = read(page.build(params, MADE_BY, reports))
+    sources = {image["tag"]: image["src"] for image in reader.images}
+    assert base64.b64decode(sources["video"].partition(",")[2]) == b"not really a video"
+    assert base64.b64decode(sources["img"].partition(",")[2])[8:12] == b"WEBP"
+
+
+def test_smoke_is_labelled(params: Params, reports: Path) -> None:
+    assert 'class="warning"' not in page.build(params, MADE_BY, reports)
+    smoke = params.model_copy(update={"scale": "smoke"})
+    assert "They are meaningless" in page.build(smoke, MADE_BY, reports)
+
+
+def test_verdicts(params: Params, reports: Path) -> None:
+    lines = html_tables.sentences(reports / "tables" / "paired.csv", params)
+    assert len(lines) == 4
+    assert all(line.count("<b>better</b>") == 2 for line in lines)
+    table = html_tables.read(reports / "tables" / "paired.csv")
+    table[["difference_low", "difference_high"]] = [-1.0, 1.0]
+    table.to_csv(reports / "tables" / "paired.csv", index=False)
+    assert all("not told apart" in line for line in html_tables.sentences(reports / "tables" / "paired.csv", params))
+    table[["difference_low", "difference_high"]] = [0.5, 1.0]
+    table.to_csv(reports / "tables" / "paired.csv", index=False)
+    assert all("<b>worse</b>" in line for line in html_tables.sentences(reports / "tables" / "paired.csv", params))
+
+
+def test_one_clip_gives_no_verdict(params: Params, reports: Path) -> None:
+    table = html_tables.read(reports / "tables" / "paired.csv")
+    table[["difference_low", "difference_high"]] = np.nan
+    table.to_csv(reports / "tables" / "paired.csv", index=False)
+    assert all("not told apart" in line for line in html_tables.sentences(reports / "tables" / "paired.csv", params))
+
+
+@pytest.mark.parametrize("name", ["tables/table1.csv", "figures/captions.json", "figures/figure6.png"])
+def test_missing_parts_are_one_clear_line(params: Params, reports: Path, name: str) -> None:
+    (reports / name).unlink()
+    with pytest.raises(UserError, match="missing; run `dvc repro` first"):
+        page.build(params, MADE_BY, reports)
+
+
+def test_provenance(params: Params, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = dict(page.provenance(params.model_copy(update={"device": "cpu"}), data))
+    assert len(found["Data digest"]) == 64
+    assert found["Clips"] == "mini-seen 3, mini-unseen 2, train 1"
+    assert found["Device"].startswith("cpu")
+    monkeypatch.setenv("PATH", "")
+    assert "unknown" in page.commit()
