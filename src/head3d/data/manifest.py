@@ -1,0 +1,69 @@
+"""Stage ``manifest``: one table of all clips, and a small summary with the digest of the data."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from head3d.data.store import ClipRecord, digest, read_records, write_records
+from head3d.errors import UserError
+
+_LEAST_HEAD = 0.02  # share of a frame that must be head; less means that the parser did not see one
+
+
+def run(params: Any) -> None:
+    """Stage ``manifest``: ``data/manifest.csv`` and ``data/summary.json``."""
+    records: list[ClipRecord] = []
+    for shard in params.shards:
+        folder = Path("data/clips") / f"shard-{shard}"
+        masks, points = _array(Path("data/masks") / f"shard-{shard}.npy"), _array(folder / "landmarks.npy")
+        for record in read_records(folder / "clips.csv"):
+            records.append(_checked(record, masks, points))
+    records.sort(key=lambda record: record.clip_id)
+    usable = [record for record in records if record.status == "ok"]
+    if not any(record.split == "train" for record in usable):
+        reasons = ", ".join(sorted({record.status for record in records if record.status != "ok"})) or "no videos"
+        raise UserError(f"data/manifest.csv: no clip is left to train on ({reasons})", fix="add videos to a source")
+    write_records(Path("data/manifest.csv"), records)
+    summary = {
+        "digest": digest(usable),
+        "clips": len(usable),
+        "clips_left_out": len(records) - len(usable),
+        "people": len({(record.source, record.person) for record in usable}),
+        "splits": dict(sorted(Counter(record.split for record in usable).items())),
+        "videos": {
+            f"{source}/{video}": dict(sorted(Counter(r.split for r in usable if (r.source, r.video) == key).items()))
+            for key in sorted({(r.source, r.video) for r in records})
+            for source, video in [key]
+        },
+        "reasons": dict(sorted(Counter(r.status.split(":")[0] for r in records if r.status != "ok").items())),
+    }
+    target = Path("data/summary.json")
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(summary, indent=1) + "\n")
+    os.replace(unfinished, target)
+
+
+def _array(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise UserError(f"{path}: not there", fix="run `head3d crop` and `head3d parse` for every shard first")
+    return np.load(path, mmap_mode="r")
+
+
+def _checked(record: ClipRecord, masks: np.ndarray, points: np.ndarray) -> ClipRecord:
+    """Add the digest of masks and landmarks; leave a clip out if the parser saw no head in one of its frames."""
+    if record.row < 0:
+        return record
+    if record.row >= len(masks):
+        raise UserError(f"data/masks/shard-{record.shard}.npy: has no row {record.row}", fix="run `head3d parse` again")
+    mine = masks[record.row]
+    if mine.mean((1, 2)).min() / 255 < _LEAST_HEAD:
+        return replace(record, status="no head found by face parsing", split="unused", row=-1)
+    labels = hashlib.sha256(mine.tobytes())
+    labels.update(points[record.row].tobytes())
+    return replace(record, labels_sha256=labels.hexdigest())

@@ -1,0 +1,40 @@
+"""Stage ``parse``: soft head masks of all clips of a shard with the real face parser."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from head3d import tracking
+from head3d.data.store import NpyWriter
+from head3d.errors import UserError
+from head3d.models import parsing
+
+
+def run(params: Any, shard: int) -> None:
+    """Stage ``parse``, one shard: ``data/masks/shard-K.npy`` uint8 ``(n, T, H, W)``, 255 = head."""
+    source = Path("data/clips") / f"shard-{shard}" / "frames.npy"
+    if not source.is_file():
+        raise UserError(f"{source}: not there", fix=f"run `head3d crop --shard {shard}` first")
+    clips = np.load(source, mmap_mode="r")
+    target = Path("data/masks") / f"shard-{shard}.npy"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    shares = []
+    try:
+        with tracking.run(stage="parse", params=params, instance=f"shard-{shard}") as tracked:
+            writer = NpyWriter(unfinished, clips.shape[1:4], np.uint8)
+            for clip in tqdm(clips, desc=f"parse {shard}", unit="clip", disable=None):
+                masks = parsing.head_masks(
+                    clip, params.parse.input_size, params.device, params.parse.batch_size, params.precision
+                )
+                writer.append(masks)
+                shares.append(masks.mean() / 255)
+            writer.close()
+            os.replace(unfinished, target)
+            if shares:
+                tracked.metrics({"head_share": float(np.mean(shares)), "clips": len(shares)}, step=0)
+    finally:
+        unfinished.unlink(missing_ok=True)

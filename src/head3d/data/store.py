@@ -1,0 +1,165 @@
+"""Clips on disk: arrays that are read frame by frame without decoding, found through the manifest.
+
+``data/clips/shard-K/frames.npy`` uint8 ``(n, T, H, W, 3)`` RGB, ``landmarks.npy`` float32 ``(n, T, 68, 2)`` and
+``data/masks/shard-K.npy`` uint8 ``(n, T, H, W)``; ``data/manifest.csv`` has a line for every clip, also those left out.
+"""
+
+import csv
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from head3d.errors import UserError
+
+
+@dataclass(frozen=True)
+class ClipRecord:
+    """One line of the manifest. ``row`` is the clip's index in its shard's arrays, -1 for a clip that was left out.
+
+    ``x0, y0, x1, y1`` is the square that was cut out, in pixels of the (rotated, square-pixel) video;
+    ``status`` is ``ok`` or the reason why the clip was left out. ``pixels_sha256`` is over the clip's frames,
+    ``labels_sha256`` over its head masks and landmarks (filled in by the stage ``manifest``).
+    """
+
+    clip_id: str
+    shard: int
+    row: int
+    source: str
+    video: str
+    person: str
+    start_frame: int
+    fps: float
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    status: str
+    split: str
+    pixels_sha256: str
+    labels_sha256: str = ""
+
+
+COLUMNS = [field.name for field in fields(ClipRecord)]
+_NUMBERS = {"shard": int, "row": int, "start_frame": int, **dict.fromkeys(("fps", "x0", "y0", "x1", "y1"), float)}
+
+
+def write_records(path: Path, records: Iterable[ClipRecord]) -> None:
+    """Write clip records as CSV; the file appears when complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(record) for record in records)
+    os.replace(unfinished, path)
+
+
+def read_records(path: Path) -> list[ClipRecord]:
+    """Read what :func:`write_records` wrote."""
+    if not path.is_file():
+        raise UserError(f"{path}: not there", fix="run the pipeline up to `head3d manifest` (dvc repro manifest)")
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != COLUMNS:
+            raise UserError(f"{path}: columns {reader.fieldnames}", allowed=", ".join(COLUMNS))
+        return [ClipRecord(**{name: _NUMBERS.get(name, str)(row[name]) for name in COLUMNS}) for row in reader]
+
+
+class NpyWriter:
+    """Writes an ``.npy`` file row by row, without knowing the number of rows before or holding them in memory."""
+
+    _HEADER = 256  # bytes kept for the header; the format allows padding
+
+    def __init__(self, path: Path, row_shape: Sequence[int], dtype: Any) -> None:
+        self._shape, self._dtype, self.rows = tuple(row_shape), np.dtype(dtype), 0
+        self._file = path.open("wb")
+        self._file.write(bytes(self._HEADER))
+
+    def append(self, row: np.ndarray) -> None:
+        if row.shape != self._shape or row.dtype != self._dtype:
+            raise ValueError(f"row of {row.shape} {row.dtype}, expected {self._shape} {self._dtype}")
+        self._file.write(np.ascontiguousarray(row).tobytes())
+        self.rows += 1
+
+    def close(self) -> None:
+        shape = (self.rows, *self._shape)
+        header = f"{{'descr': '{self._dtype.str}', 'fortran_order': False, 'shape': {shape!r}, }}"
+        text = header.encode().ljust(self._HEADER - 11) + b"\n"
+        self._file.seek(0)
+        self._file.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+        self._file.close()
+
+
+@contextmanager
+def replacing_directory(target: Path) -> Iterator[Path]:
+    """A new empty directory that takes the place of ``target`` if the block ends well, and vanishes if not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(unfinished, target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+class ClipStore:
+    """Random access to the frames, head masks and landmarks of all clips under ``root``."""
+
+    def __init__(self, root: str | os.PathLike = "data") -> None:
+        self.root = Path(root)
+        self._records = read_records(self.root / "manifest.csv")
+        self._arrays: dict[Path, np.ndarray] = {}
+
+    def records(self, split: str | None = None) -> list[ClipRecord]:
+        """The usable clips of a split (of all splits if ``None``), sorted by ``clip_id``."""
+        chosen = [r for r in self._records if r.status == "ok" and split in (None, r.split)]
+        return sorted(chosen, key=lambda record: record.clip_id)
+
+    @property
+    def all_records(self) -> list[ClipRecord]:
+        """Every line of the manifest, also the clips that were left out."""
+        return list(self._records)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the digests of frames, masks and landmarks of all usable clips, in the order of their names."""
+        return digest(self.records())
+
+    def frames(self, record: ClipRecord, idx: Any = None) -> np.ndarray:
+        """Frames of a clip, uint8 ``(k, H, W, 3)`` RGB; ``idx`` is an index array, a list or a slice, default all."""
+        return self._rows(self.root / "clips" / f"shard-{record.shard}" / "frames.npy", record, idx)
+
+    def masks(self, record: ClipRecord, idx: Any = None) -> np.ndarray:
+        """Soft head masks, uint8 ``(k, H, W)``, 255 = head."""
+        return self._rows(self.root / "masks" / f"shard-{record.shard}.npy", record, idx)
+
+    def landmarks(self, record: ClipRecord, idx: Any = None) -> np.ndarray:
+        """Landmarks, float32 ``(k, 68, 2)`` pixel (x, y) in the crop, NaN where the face was not found."""
+        return self._rows(self.root / "clips" / f"shard-{record.shard}" / "landmarks.npy", record, idx)
+
+    def _rows(self, path: Path, record: ClipRecord, idx: Any) -> np.ndarray:
+        if record.row < 0:
+            raise ValueError(f"{record.clip_id} was left out: {record.status}")
+        if path not in self._arrays:
+            if not path.is_file():
+                raise UserError(f"{path}: not there", fix="run the pipeline up to `head3d manifest`")
+            self._arrays[path] = np.load(path, mmap_mode="r")
+        clip = self._arrays[path][record.row]
+        return np.array(clip if idx is None else clip[np.atleast_1d(idx) if isinstance(idx, int) else idx])
+
+
+def digest(records: Iterable[ClipRecord]) -> str:
+    """SHA-256 over the digests of clips and their labels, in the order of their names."""
+    lines = sorted(f"{record.clip_id} {record.pixels_sha256} {record.labels_sha256}" for record in records)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,281 @@
+"""Reading and writing video files: the only module that runs ffmpeg.
+
+ffmpeg-python builds the graphs (``ffmpeg.compile`` gives the argument list) and imageio-ffmpeg brings the binary. A
+video may be anybody's: only real video containers are opened (no playlists, no network), every wait has a time limit,
+and a file that cannot be read raises :class:`head3d.errors.UserError` with ffmpeg's own last words.
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+import numpy as np
+
+from head3d.errors import UserError
+
+_ENDINGS = "mp4 m4v mov 3gp 3g2 mkv webm avi mpg mpeg ts mts m2ts flv wmv asf ogv ogg gif y4m nut mxf"
+EXTENSIONS = frozenset(f".{ending}" for ending in _ENDINGS.split())
+# Containers that hold their frames themselves. Playlists (hls, concat, dash) could make ffmpeg open other files, and
+# the text demuxer would turn a renamed text file into a "video".
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,yuv4mpegpipe,nut,mxf"
+_MAX_SIDE = 8192  # pixels; a header may claim any size, and one frame must fit into memory
+_STALL_S = 60.0  # seconds without a single frame after which a file counts as unreadable
+_NTSC = {23.98: 24000 / 1001, 29.97: 30000 / 1001, 59.94: 60000 / 1001, 119.88: 120000 / 1001, 14.99: 15000 / 1001}
+_SQUARE_PIXELS = {"width": "trunc(iw*if(sar,sar,1)+0.5)", "height": "ih"}
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video shows after rotation and with square pixels.
+
+    ``n_frames`` counts the stored frames (0 where the container cannot tell); ``duration`` is in seconds, ``rotation``
+    in degrees as the file states it (already applied to ``width`` and ``height``).
+    """
+
+    width: int
+    height: int
+    fps: float
+    n_frames: int
+    duration: float
+    rotation: int
+    has_audio: bool
+
+
+@lru_cache(maxsize=1)
+def ffmpeg_exe() -> str:
+    """Path of the ffmpeg binary: ``IMAGEIO_FFMPEG_EXE`` if set, else the one in imageio-ffmpeg's wheel."""
+    import imageio_ffmpeg
+
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise UserError("no ffmpeg was found", fix="pip install imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE") from error
+
+
+def probe(path: str | os.PathLike) -> VideoInfo:
+    """Size, rate and length of a video; decodes its first frame, so a file that passes can be read."""
+    path = _existing(path)
+    source = _input(path)
+    graph = source.video.filter("scale", **_SQUARE_PIXELS).filter("setsar", "1")
+    log = _run(graph.output("-", format="null", vframes=1), path)
+    head, _, tail = log.partition("\nOutput #0")
+    shown = re.search(r"Video: wrapped_avframe.*?, (\d+)x(\d+)", tail)
+    stream = re.search(r"Stream #0:.*?: Video: .*", head)
+    if not shown or not stream:
+        raise UserError(f"{path}: not a readable video ({_last_words(log)})")
+    width, height = int(shown[1]), int(shown[2])
+    if max(width, height) > _MAX_SIDE or min(width, height) < 2:
+        raise UserError(f"{path}: frames of {width}x{height} pixels", allowed=f"2 to {_MAX_SIDE} pixels a side")
+    rate = re.search(r"([\d.]+)(k?) fps", stream[0]) or re.search(r"([\d.]+)(k?) tb[rn]", stream[0])
+    fps = float(rate[1]) * (1000 if rate[2] else 1) if rate else 0.0
+    fps = _NTSC.get(round(fps, 2), fps) or 25.0
+    rotation = re.search(r"rotation of (-?[\d.]+) degrees", head)
+    packets = re.findall(r"frame=\s*(\d+)", _run(source.video.output("-", format="null", vcodec="copy"), path))
+    n_frames = int(packets[-1]) if packets else 0
+    stated = re.search(r"Duration: (\d+):(\d+):([\d.]+)", head)
+    duration = int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3]) if stated else n_frames / fps
+    return VideoInfo(
+        width=width,
+        height=height,
+        fps=fps,
+        n_frames=n_frames,
+        duration=duration,
+        rotation=round(float(rotation[1])) if rotation else 0,
+        has_audio=": Audio: " in head,
+    )
+
+
+def read_frames(
+    path: str | os.PathLike, fps: float | None = None, start: int = 0, count: int | None = None
+) -> Generator[np.ndarray, None, None]:
+    """Frames of a video, one after the other, in constant memory: uint8 ``(H, W, 3)`` RGB.
+
+    Args:
+        path: the video; its rotation flag is applied and its pixels are made square.
+        fps: frames a second to resample to; ``None`` gives every stored frame once.
+        start: index of the first frame to give.
+        count: most frames to give; ``None`` gives all.
+
+    A file that breaks off gives the frames before the break; one without any frame raises ``UserError``.
+    """
+    info = probe(path)
+    yield from stream(path, info, fps=fps, start=start, count=count)
+
+
+def stream(
+    path: str | os.PathLike, info: VideoInfo, fps: float | None = None, start: int = 0, count: int | None = None
+) -> Generator[np.ndarray, None, None]:
+    """:func:`read_frames` for a video that was probed before."""
+    path = _existing(path)
+    graph = _input(path).video
+    if fps is not None:
+        graph = graph.filter("fps", fps=fps)
+    if start:
+        graph = graph.filter("trim", start_frame=start)
+    # The size is fixed here, so that a stream that changes its size on the way cannot shift the bytes.
+    graph = graph.filter("scale", width=info.width, height=info.height).filter("setsar", "1")
+    options: dict[str, Any] = {"format": "rawvideo", "pix_fmt": "rgb24", "fps_mode": "passthrough"}
+    if count is not None:
+        options["vframes"] = count
+    shape = (info.height, info.width, 3)
+    n_bytes, given = info.height * info.width * 3, 0
+    with tempfile.TemporaryFile() as log:
+        command = _command(graph.output("pipe:", **options))
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, bufsize=n_bytes
+        )
+        assert process.stdout is not None
+        watchdog = _Watchdog(process)
+        try:
+            while True:
+                with watchdog:
+                    data = process.stdout.read(n_bytes)
+                if len(data) < n_bytes:
+                    break
+                given += 1
+                yield np.frombuffer(data, np.uint8).reshape(shape)
+            process.wait(_STALL_S)
+        finally:
+            watchdog.stop()
+            process.kill()
+            process.wait()
+            process.stdout.close()
+        if given == 0 and count != 0 and start == 0:
+            log.seek(0)
+            words = "it stalled" if watchdog.fired else _last_words(log.read().decode(errors="replace"))
+            raise UserError(f"{path}: not a readable video ({words})")
+
+
+def write_video(
+    path: str | os.PathLike,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    audio_from: str | os.PathLike | None = None,
+    crf: int = 16,
+) -> None:
+    """Write uint8 ``(H, W, 3)`` RGB frames as H.264 (yuv420p) in an mp4, streaming; the file appears when complete.
+
+    Odd sizes are padded to even ones, as yuv420p needs. ``audio_from`` names a video whose sound is taken along, if it
+    has any, cut to the length of the frames.
+    """
+    path = Path(path)
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise UserError(f"{path}: there are no frames to write")
+    height, width = first.shape[:2]
+    picture = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=fps)
+    picture = picture.filter("pad", "ceil(iw/2)*2", "ceil(ih/2)*2")
+    picture = picture.filter("scale", out_color_matrix="bt709", out_range="tv")
+    streams, options = [picture], {}
+    if audio_from is not None and probe(audio_from).has_audio:
+        # apad: sound that ends before the frames is continued with silence, or `shortest` would cut the frames off
+        streams.append(_input(_existing(audio_from)).audio.filter("apad"))
+        options = {"acodec": "aac", "shortest": None}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.mp4")
+    colours = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
+    graph = ffmpeg.output(
+        *streams,
+        str(unfinished),
+        vcodec="libx264",
+        pix_fmt="yuv420p",
+        crf=crf,
+        movflags="+faststart",
+        **colours,
+        **options,
+    )
+    with tempfile.TemporaryFile() as log:
+        command = [*_command(graph, stdin=True), "-y"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)
+        assert process.stdin is not None
+        try:
+            try:
+                frame: np.ndarray | None = first
+                while frame is not None:
+                    if frame.shape != first.shape or frame.dtype != np.uint8:
+                        raise ValueError(f"frame of {frame.shape} {frame.dtype}, expected {first.shape} uint8")
+                    process.stdin.write(np.ascontiguousarray(frame).tobytes())
+                    frame = next(frames, None)
+                process.stdin.close()
+            except BrokenPipeError:
+                pass  # ffmpeg gave up (full disk) or `shortest` ended it; its exit status tells which
+            if process.wait(_STALL_S * 10) != 0:
+                log.seek(0)
+                raise UserError(f"{path}: cannot be written ({_last_words(log.read().decode(errors='replace'))})")
+            os.replace(unfinished, path)
+        finally:
+            process.kill()
+            process.wait()
+            unfinished.unlink(missing_ok=True)
+
+
+class _Watchdog:
+    """Kills a process on which one ``with`` block waits for longer than ``_STALL_S`` seconds."""
+
+    def __init__(self, process: subprocess.Popen) -> None:
+        self.fired = False
+        self._process, self._deadline, self._done = process, float("inf"), threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def __enter__(self) -> None:
+        self._deadline = time.monotonic() + _STALL_S
+
+    def __exit__(self, *_: object) -> None:
+        self._deadline = float("inf")
+
+    def stop(self) -> None:
+        self._done.set()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.5):
+            if time.monotonic() > self._deadline:
+                self.fired = True
+                self._process.kill()
+                return
+
+
+def _existing(path: str | os.PathLike) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such video file")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty")
+    return path
+
+
+def _input(path: Path) -> Any:
+    # "file:" keeps a name such as "http:..." or "-y.mp4" a file name
+    return ffmpeg.input(f"file:{path.absolute()}", protocol_whitelist="file,pipe", format_whitelist=_CONTAINERS)
+
+
+def _command(graph: Any, stdin: bool = False) -> list[str]:
+    command = ffmpeg.compile(graph, cmd=ffmpeg_exe())
+    return [command[0], "-hide_banner", *([] if stdin else ["-nostdin"]), *command[1:]]
+
+
+def _run(graph: Any, path: Path) -> str:
+    """Run a graph that gives no data; ffmpeg's log, or ``UserError`` with its last words."""
+    try:
+        done = subprocess.run(_command(graph), stdin=subprocess.DEVNULL, capture_output=True, timeout=_STALL_S)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"{path}: not a readable video (nothing came for {_STALL_S:.0f} s)") from error
+    log = done.stderr.decode(errors="replace")
+    if done.returncode != 0:
+        raise UserError(f"{path}: not a readable video ({_last_words(log)})")
+    return log
+
+
+def _last_words(log: str) -> str:
+    lines = [line.strip() for line in log.replace("\r", "\n").splitlines() if line.strip()]
+    telling = [line for line in lines if re.search(r"error|invalid|moov|not |unable|fail", line, re.IGNORECASE)]
+    return re.sub(r"^\[[^\]]*\]\s*", "", (telling or lines or ["ffmpeg said nothing"])[-1])
