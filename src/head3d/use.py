@@ -115,7 +115,7 @@ def parse_range(name: str, text: str | float) -> tuple[float, float]:
     Raises:
         UserError: no such syntax, or an angle at which nothing of the face is left.
     """
-    found = re.fullmatch(rf"\s*({_NUMBER})\s*(?::\s*({_NUMBER})\s*)?", str(text))
+    found = re.fullmatch(rf"\s*({_NUMBER})\s*(?::\s*({_NUMBER})\s*)?", str(text), re.ASCII)
     limit = LIMITS[name]
     allowed = f"degrees from {-limit:g} to {limit:g}: a number such as 15, or a sweep such as -20:20"
     if not found:

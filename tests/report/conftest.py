@@ -72,59 +72,13 @@ def made_up(tmp_path: Path) -> SimpleNamespace:
     return SimpleNamespace(metrics=tmp_path / "metrics", reports=tmp_path / "reports")
 
 
-SIZE, LENGTH = 64, 8  # of the made-up clips: pixels and frames
-
-
-@pytest.fixture(scope="session")
-def tiny() -> Params:
-    """Parameters of networks small enough for a test."""
-    found = load_params(ROOT / "params.yaml")
-    model = found.model
-    return found.model_copy(
-        update={
-            "scale": "smoke",
-            "device": "cpu",
-            "precision": "float32",
-            "test_sets": tuple(CLIPS),
-            "methods": tuple(FILES),
-            "variants": ("full", "no_head"),
-            "data": found.data.model_copy(update={"image_size": SIZE, "clip_length": LENGTH}),
-            "evaluate": found.evaluate.model_copy(update={"batch_size": 4}),
-            "parse": found.parse.model_copy(update={"batch_size": 4}),
-            "model": model.model_copy(
-                update={
-                    "references": 2,
-                    "depth": model.depth.model_copy(update={"encoder_width": 0.25, "decoder_width": 0.1}),
-                    "pose": model.pose.model_copy(update={"backbone": "resnet18", "input_size": SIZE}),
-                    "canonical": model.canonical.model_copy(update={"width": 8, "blocks": 1}),
-                    "fusion": model.fusion.model_copy(
-                        update={"width": 8, "blocks": 1, "flow_width": 8, "flow_max": 32, "flow_scale": 0.5}
-                    ),
-                }
-            ),
-        }
-    )
+SIZE, LENGTH = 64, 8  # of the made-up clips: pixels and frames, as in the fixture tiny
 
 
 def disc(size: int = SIZE) -> np.ndarray:
     """A head-like mask, uint8 (size, size)."""
     y, x = np.mgrid[:size, :size] / (size - 1) * 2 - 1
     return (((x / 0.5) ** 2 + (y / 0.7) ** 2 < 1) * 255).astype(np.uint8)
-
-
-@pytest.fixture(scope="session")
-def models(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of untrained networks."""
-    import torch
-
-    from head3d.training.build import build_canonical, build_fusion, build_geometry, save_weights
-
-    folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    save_weights(build_geometry(tiny), folder / "geometry.safetensors", {})
-    save_weights(build_canonical(tiny), folder / "canonical.safetensors", {})
-    save_weights(build_fusion(tiny, "full"), folder / "fusion-full.safetensors", {})
-    return folder
 
 
 @pytest.fixture(scope="session")

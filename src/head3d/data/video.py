@@ -5,6 +5,7 @@ video may be anybody's: only real video containers are opened (no playlists, no 
 and a file that cannot be read raises :class:`head3d.errors.UserError` with ffmpeg's own last words.
 """
 
+import contextlib
 import os
 import re
 import subprocess
@@ -216,6 +217,8 @@ def write_video(
         finally:
             process.kill()
             process.wait()
+            with contextlib.suppress(BrokenPipeError):  # frames that nobody reads any more
+                process.stdin.close()
             unfinished.unlink(missing_ok=True)
 
 

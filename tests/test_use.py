@@ -1,0 +1,220 @@
+"""``head3d animate`` and ``head3d view`` on made-up videos with untrained networks, and every wrong input."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from head3d import cli, use
+from head3d.api import Head3D
+from head3d.data import video
+from head3d.errors import UserError
+from head3d.params import Params
+
+FRAMES = 11  # more than one batch of the tiny parameters, and not a multiple of it
+
+
+@pytest.fixture(autouse=True)
+def _faces_without_faces(monkeypatch: pytest.MonkeyPatch, tiny: Params) -> None:
+    """The made-up videos show no face and no parser is fetched: the whole frame is the crop, its middle the head."""
+
+    def crop_video(path: str, params: Params) -> tuple[np.ndarray, tuple, float, np.ndarray]:
+        frames = np.stack(list(video.read_frames(path)))
+        return frames, (0, 0, 64, 64), video.probe(path).fps, np.zeros((len(frames), 68, 2), np.float32)
+
+    def masks(self: Head3D, frames: torch.Tensor) -> torch.Tensor:
+        found = torch.zeros(len(frames), 1, 64, 64)
+        found[:, :, 12:52, 16:48] = 1
+        return found
+
+    monkeypatch.setattr("head3d.data.crop.crop_video", crop_video)
+    monkeypatch.setattr(Head3D, "masks", masks)
+
+
+def frames(seed: int, count: int = FRAMES) -> list[np.ndarray]:
+    """A coloured ramp that moves."""
+    x = np.arange(64)[None, :, None] + 3 * seed
+    return [
+        np.broadcast_to((x * 2 + 4 * t + np.array([0, 40, 80])) % 256, (64, 64, 3)).astype(np.uint8)
+        for t in range(count)
+    ]
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Path:
+    video.write_video(tmp_path / "subject.mp4", frames(1), fps=25)
+    return tmp_path / "subject.mp4"
+
+
+@pytest.fixture
+def driving(tmp_path: Path) -> Path:
+    """A video at 12.5 frames a second with sound that ends before the frames do."""
+    silent, path = tmp_path / "silent.mp4", tmp_path / "driving.mp4"
+    video.write_video(silent, frames(5), fps=12.5)
+    sound = ["-f", "lavfi", "-i", "sine=duration=0.4"]
+    command = [
+        video.ffmpeg_exe(),
+        "-loglevel",
+        "error",
+        "-i",
+        str(silent),
+        *sound,
+        "-c:v",
+        "copy",
+        "-c:a",
+        "aac",
+        str(path),
+    ]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    return np.stack(list(video.read_frames(path)))
+
+
+@pytest.mark.parametrize("motion", ["relative", "absolute"])
+def test_animate(tiny: Params, models: Path, subject: Path, driving: Path, tmp_path: Path, motion: str, capsys) -> None:
+    out = tmp_path / "new" / "folder" / "out.mp4"
+    use.animate(subject, driving, out, models=models, motion=motion, params=tiny)
+    info = video.probe(out)
+    assert (info.width, info.height, info.n_frames, info.fps) == (64, 64, FRAMES, 12.5)
+    assert info.has_audio
+    printed = capsys.readouterr()
+    assert "11 frames of 64x64, 12.5 a second" in printed.out
+    assert "animate: 100%" in printed.err
+    assert [path.name for path in out.parent.iterdir()] == ["out.mp4"]
+
+
+def test_batches_change_nothing(tiny: Params, models: Path, subject: Path, driving: Path, tmp_path: Path) -> None:
+    """Relative motion counts from the first frame of the video, not of the batch."""
+    use.animate(subject, driving, tmp_path / "a.mp4", models=models, motion="relative", params=tiny)
+    whole = tiny.model_copy(update={"parse": tiny.parse.model_copy(update={"batch_size": 32})})
+    use.animate(subject, driving, tmp_path / "b.mp4", models=models, motion="relative", params=whole)
+    assert np.abs(read(tmp_path / "a.mp4").astype(int) - read(tmp_path / "b.mp4")).max() <= 2
+
+
+def test_view(tiny: Params, models: Path, subject: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    use.view(subject, out, yaw="-20:20", pitch=5, frames=7, models=models, params=tiny)
+    assert video.probe(out).n_frames == 7
+    assert not video.probe(out).has_audio
+    moved = read(out).astype(int)
+    assert np.abs(moved[0] - moved[-1]).mean() > 0.5
+
+
+def test_seed_chooses_the_references(tiny: Params, models: Path, subject: Path, tmp_path: Path) -> None:
+    made = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 3)):
+        out = tmp_path / f"{name}.mp4"
+        use.view(subject, out, frames=1, models=models, params=tiny, seed=seed, references=3)
+        made.append(out.read_bytes())
+    assert made[0] == made[1] != made[2]
+
+
+def test_references_are_those_of_the_whole_video(tiny: Params, models: Path, subject: Path) -> None:
+    """Taking the frames before making a tensor of them chooses the same ones as Head3D.subject."""
+    from head3d.images import to_tensor
+
+    model = Head3D.load(models, params=tiny)
+    ours, _ = use._subject(model, tiny, subject, 3, 4)
+    theirs = model.subject(to_tensor(read(subject)), references=3, seed=4)
+    as_set = {tuple(frame.flatten()[:50].tolist()) for frame in theirs.references}
+    assert {tuple(frame.flatten()[:50].tolist()) for frame in ours.references} == as_set
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-20:20", (-20, 20)),
+        ("15", (15, 15)),
+        (0, (0, 0)),
+        ("+5 : -.5", (5, -0.5)),
+        ("30:-30", (30, -30)),
+        (7.5, (7.5, 7.5)),
+    ],
+)
+def test_ranges(text: Any, expected: tuple[float, float]) -> None:
+    assert use.parse_range("yaw", text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", "1:2:3", "20-30", ":5", "5:", "nan", "inf", "1e3", "-90:0", "0:86", "١"])
+def test_wrong_ranges(text: str) -> None:
+    with pytest.raises(UserError, match=r"--yaw is .*a sweep such as -20:20"):
+        use.parse_range("yaw", text)
+
+
+def test_wrong_inputs_are_one_clear_line(
+    tiny: Params, models: Path, subject: Path, driving: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    empty = tmp_path / "nothing-here"
+    empty.mkdir()
+
+    def animate(message: str, **changed: Any) -> None:
+        given = {"subject": subject, "driving": driving, "out": out, "models": models, "params": tiny} | changed
+        with pytest.raises(UserError, match=message) as caught:
+            use.animate(**given)
+        assert "\n" not in str(caught.value)
+        assert not out.exists()
+
+    animate("--subject .*missing.mp4: not there", subject=tmp_path / "missing.mp4")
+    animate("--driving .*: a directory, not a video", driving=tmp_path)
+    animate(r"no mp4 file; name it out.mp4", out=tmp_path / "out.avi")
+    animate("--out .*: the same file as --subject", out=subject)
+    animate("no directory that can be written", out=subject / "out.mp4")
+    animate("no geometry.safetensors, .*`dvc repro` first", models=empty)
+    animate("no fusion-other.safetensors there; allowed: variants full", variant="other")
+    animate("--references is 0; allowed: 1 or more", references=0)
+    animate("--references is 12; allowed: at most 11", references=12)
+    animate("--motion is 'both'; allowed: relative or absolute", motion="both")
+    animate("--device is 'tpu'", device="tpu")
+    (tmp_path / "directory.mp4").mkdir()
+    animate("a directory", out=tmp_path / "directory.mp4")
+    with pytest.raises(UserError, match="--frames is 0"):
+        use.view(subject, out, frames=0, models=models, params=tiny)
+    (tmp_path / "text.mp4").write_text("this is no video")
+    animate("text.mp4: not a readable video", subject=tmp_path / "text.mp4")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in models.iterdir():
+        (broken / path.name).write_bytes(b"nonsense")
+    animate("not a safetensors file", models=broken)
+
+
+def test_a_failure_half_way_leaves_nothing(
+    tiny: Params, models: Path, subject: Path, driving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = Head3D.animate, []
+
+    def fail_late(self: Head3D, *args: Any, **named: Any):
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return real(self, *args, **named)
+
+    monkeypatch.setattr(Head3D, "animate", fail_late)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        use.animate(subject, driving, tmp_path / "out.mp4", models=models, params=tiny)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_command_line(models: Path, subject: Path, driving: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """The commands as the README prints them, negative sweep and all."""
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(use, "view", lambda **given: seen.update(given))
+    assert cli.main(["view", "--subject", str(subject), "--yaw", "-20:20", "--out", "d.mp4"]) == 0
+    assert (seen["yaw"], seen["pitch"], seen["models"]) == ("-20:20", "0", "models")
+    monkeypatch.setattr(use, "animate", lambda **given: seen.update(given))
+    assert cli.main(["animate", "--subject", str(subject), "--driving", str(driving), "--out", "c.mp4"]) == 0
+    assert seen["motion"] is None
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["animate", "--subject", "gone.mp4", "--driving", "gone.mp4", "--out", "c.mp4"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("head3d: --subject gone.mp4: not there")
+    assert printed.count("\n") == 1
