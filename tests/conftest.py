@@ -22,7 +22,6 @@ def tiny() -> Params:
             "device": "cpu",
             "precision": "float32",
             "test_sets": ("mini-seen", "mini-unseen"),
-            "methods": ("floors", "full", "no_head"),
             "variants": ("full", "no_head"),
             "data": found.data.model_copy(update={"image_size": 64, "clip_length": 8}),
             "evaluate": found.evaluate.model_copy(update={"batch_size": 4}),

@@ -32,7 +32,7 @@ def params() -> Params:
         update={
             "scale": "demo",
             "test_sets": tuple(CLIPS),
-            "methods": tuple(FILES),
+            "variants": ("full", "mean_canonical", "no_head", "no_skip"),
             "model": found.model.model_copy(update={"references": 5}),
         }
     )
