@@ -1,56 +1,23 @@
-"""Fixtures that several parts share: parameters of tiny networks, and such networks untrained."""
+"""What all tests share: shapes and types of tensor functions are checked at run time."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import pytest
+from jaxtyping import install_import_hook
 
-from head3d.params import Params, load_params
+# Before anything imports them: every jaxtyping annotation in these packages is checked in every test.
+install_import_hook(["head3d.geometry", "head3d.models", "head3d.losses"], "beartype.beartype")
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="session")
-def tiny() -> Params:
-    """Parameters of networks small enough for a test."""
-    found = load_params(ROOT / "params.yaml")
-    model = found.model
-    return found.model_copy(
-        update={
-            "scale": "smoke",
-            "device": "cpu",
-            "precision": "float32",
-            "test_sets": ("mini-seen", "mini-unseen"),
-            "variants": ("full", "no_head"),
-            "data": found.data.model_copy(update={"image_size": 64, "clip_length": 8}),
-            "evaluate": found.evaluate.model_copy(update={"batch_size": 4}),
-            "parse": found.parse.model_copy(update={"batch_size": 4}),
-            "model": model.model_copy(
-                update={
-                    "references": 2,
-                    "depth": model.depth.model_copy(update={"encoder_width": 0.25, "decoder_width": 0.1}),
-                    "pose": model.pose.model_copy(update={"backbone": "resnet18", "input_size": 64}),
-                    "canonical": model.canonical.model_copy(update={"width": 8, "blocks": 1}),
-                    "fusion": model.fusion.model_copy(
-                        update={"width": 8, "blocks": 1, "flow_width": 8, "flow_max": 32, "flow_scale": 0.5}
-                    ),
-                }
-            ),
-        }
-    )
+# Nothing that a test tracks goes to a store that the environment names, and nothing phones home.
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ.setdefault("MPLBACKEND", "agg")
 
 
-@pytest.fixture(scope="session")
-def models(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of untrained networks."""
-    import torch
-
-    from head3d.training.build import build_canonical, build_fusion, build_geometry, save_weights
-
-    folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    save_weights(build_geometry(tiny), folder / "geometry.safetensors", {})
-    save_weights(build_canonical(tiny), folder / "canonical.safetensors", {})
-    save_weights(build_fusion(tiny, "full"), folder / "fusion-full.safetensors", {})
-    return folder
+@pytest.fixture
+def in_tmp(tmp_path, monkeypatch):
+    """A test's own empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

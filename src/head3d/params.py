@@ -308,6 +308,13 @@ def _check_together(params: Params, path: str | Path) -> None:
             refuse("test_sets", test_set, f"{', '.join(names)} (from data.sources)")
     if "folder" in params.data.sources and params.data.folder is None:
         refuse("data.folder", None, "the directory of the videos, as data.sources has folder")
+    flow_size = params.data.image_size * params.model.fusion.flow_scale
+    if flow_size % 32:  # Phi halves its input five times
+        refuse(
+            "model.fusion.flow_scale",
+            params.model.fusion.flow_scale,
+            f"a share of data.image_size ({params.data.image_size}) that gives a multiple of 32 pixels, not {flow_size:g}",
+        )
     half = params.data.clip_length // 2  # the first half of a clip is the subject video
     for key, references in (("model.references", (params.model.references,)),
                             ("evaluate.references", params.evaluate.references)):  # fmt: skip

@@ -71,7 +71,6 @@ class Scratch:
             **{key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_"))},
             "PATH": f"{root / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(root / "src"),
-            "PYTHONWARNINGS": "default",
         }
         self.run("git", "init", "-q", "--initial-branch=main")
 
