@@ -151,7 +151,7 @@ def test_whole_stage(
 ) -> None:
     monkeypatch.setattr(motion, "SWEEP_FRAMES", 4)
     monkeypatch.setattr(people, "MOST", 2)
-    figures.run(tiny, data, models, made_up.metrics, made_up.reports)
+    figures.draw(tiny, data, models, made_up.metrics, made_up.reports)
     folder = made_up.reports / "figures"
     entries = json.loads((folder / "captions.json").read_text())
     for entry in entries:

@@ -48,7 +48,7 @@ class Reader(HTMLParser):
 @pytest.fixture
 def reports(params: Params, made_up: SimpleNamespace) -> Path:
     """Tables of made-up metrics and small stand-ins for the figures."""
-    tables.run(params, made_up.metrics, made_up.reports)
+    tables.make(params, made_up.metrics, made_up.reports)
     folder = made_up.reports / "figures"
     folder.mkdir()
     entries = []

@@ -32,7 +32,7 @@ COLUMNS = [
 
 @pytest.fixture
 def written(params: Params, made_up: SimpleNamespace) -> SimpleNamespace:
-    tables.run(params, made_up.metrics, made_up.reports)
+    tables.make(params, made_up.metrics, made_up.reports)
     return made_up
 
 
@@ -71,7 +71,7 @@ def test_table3(written: SimpleNamespace) -> None:
 def test_other_default_number_of_references(params: Params, made_up: SimpleNamespace) -> None:
     """A model with N = 2 is not the paper's N = 5 and does not take its numbers."""
     small = params.model_copy(update={"model": params.model.model_copy(update={"references": 2})})
-    tables.run(small, made_up.metrics, made_up.reports)
+    tables.make(small, made_up.metrics, made_up.reports)
     table = pd.read_csv(made_up.reports / "tables" / "table1.csv").set_index("method")
     assert table.loc[["Head3D (N = 2)"], "paper_l2"].isna().all()
 
@@ -111,7 +111,7 @@ def test_markdown_and_latex_say_what_the_numbers_are(written: SimpleNamespace) -
 
 def test_same_input_same_bytes(params: Params, written: SimpleNamespace) -> None:
     first = {path.name: path.read_bytes() for path in (written.reports / "tables").iterdir()}
-    tables.run(params, written.metrics, written.reports)
+    tables.make(params, written.metrics, written.reports)
     assert first == {path.name: path.read_bytes() for path in (written.reports / "tables").iterdir()}
 
 
@@ -129,7 +129,7 @@ def test_geometry(written: SimpleNamespace) -> None:
 
 def test_stale_files_are_not_read(params: Params, made_up: SimpleNamespace) -> None:
     (made_up.metrics / "transfer" / "folder-seen-full.csv").write_text("left over from other parameters")
-    tables.run(params, made_up.metrics, made_up.reports)
+    tables.make(params, made_up.metrics, made_up.reports)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_stale_files_are_not_read(params: Params, made_up: SimpleNamespace) -> N
 def test_wrong_metrics_are_one_clear_line(params: Params, made_up: SimpleNamespace, spoil, message: str) -> None:
     spoil(made_up.metrics / "transfer" / "mini-seen-full.csv")
     with pytest.raises(UserError, match=message):
-        tables.run(params, made_up.metrics, made_up.reports)
+        tables.make(params, made_up.metrics, made_up.reports)
 
 
 def test_captions_name_every_deviation_and_only_those(params: Params) -> None:

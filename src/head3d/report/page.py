@@ -27,11 +27,15 @@ VIDEOS = ("video_self", "video_cross", "video_yaw")
 LATER = ("curves", "data_crops", "data_clips")
 
 
-def run(params: Params, data_dir: str | Path = "data", reports_dir: str | Path = "reports") -> None:
-    """Join tables, figures and videos of ``reports/`` into ``reports/index.html``."""
-    reports = Path(reports_dir)
-    page = build(params, provenance(params, Path(data_dir)), reports)
-    write_text(reports / "index.html", page)
+def run(params: Params) -> None:
+    """Stage ``report``: join tables, figures and videos of ``reports/`` into ``reports/index.html``."""
+    from head3d import tracking
+
+    with tracking.run(stage="report", params=params) as tracked:
+        target = Path("reports/index.html")
+        write_text(target, build(params, provenance(params, Path("data")), target.parent))
+        tracked.artifact(target)
+    print(f"the report is {target}")
 
 
 def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:

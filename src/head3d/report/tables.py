@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from head3d.params import Params
 
+Tree = dict[str, dict[str, dict[str, float]]]  # data set -> method -> metric -> mean over clips
 COLUMNS = (
     "dataset",
     "method",
@@ -40,8 +41,21 @@ PAIRED_COLUMNS = ("difference", "difference_low", "difference_high", "ratio", "r
 REPRO = "run `dvc repro` first"
 
 
-def run(params: Params, metrics_dir: str | Path = "metrics", reports_dir: str | Path = "reports") -> None:
-    """Build every table of the report.
+def run(params: Params) -> None:
+    """Stage ``tables``: :func:`make` with the pipeline's folders, tracked."""
+    from head3d import tracking
+
+    with tracking.run(stage="tables", params=params) as tracked:
+        tree = make(params, "metrics", "reports")
+        tracked.metrics(
+            {f"{s}/{m}/{name}": value for s, ms in tree.items() for m, vs in ms.items() for name, value in vs.items()}
+        )
+        for path in sorted(Path("reports/tables").glob("*.md")):
+            tracked.artifact(path, "tables")
+
+
+def make(params: Params, metrics_dir: str | Path, reports_dir: str | Path) -> Tree:
+    """Build every table of the report; returns what ``metrics.json`` holds.
 
     Reads ``metrics/transfer/<test set>-<method>.csv`` and ``metrics/geometry-<test set>.json`` for the test sets and
     methods that params.yaml names, and writes ``reports/tables/`` and ``reports/metrics.json``.
@@ -53,7 +67,9 @@ def run(params: Params, metrics_dir: str | Path = "metrics", reports_dir: str | 
     formats.write_text(reports / "tables" / "paired.csv", formats.to_csv(paired_table(params, clips)))
     geometry = read_geometry(metrics, list(params.test_sets))
     write_geometry(params, geometry, reports / "tables")
-    formats.write_text(reports / "metrics.json", json.dumps(metrics_tree(clips), indent=1) + "\n")
+    tree = metrics_tree(clips)
+    formats.write_text(reports / "metrics.json", json.dumps(tree, indent=1) + "\n")
+    return tree
 
 
 def read_rows(folder: Path, test_sets: list[str], methods: list[str]) -> pd.DataFrame:
@@ -174,9 +190,9 @@ def paired_table(params: Params, clips: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
-def metrics_tree(clips: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+def metrics_tree(clips: pd.DataFrame) -> Tree:
     """{data set: {method: {metric: mean over clips}}}, for ``dvc metrics``."""
-    tree: dict[str, dict[str, dict[str, float]]] = {}
+    tree: Tree = {}
     present = [name for name in stats.METRICS if name in clips.columns]
     for (dataset, method), group in clips.groupby(["dataset", "method"], sort=True):
         values = {name: formats.rounded(group[name].mean()) for name in present if group[name].notna().all()}

@@ -16,12 +16,26 @@ if TYPE_CHECKING:
     from head3d.report.figures.words import Words
 
 
-def run(
+def run(params: Params) -> None:
+    """Stage ``figures``: :func:`draw` with the pipeline's folders, tracked."""
+    from head3d import tracking
+    from head3d.data.store import ClipStore
+
+    with tracking.run(stage="figures", params=params) as tracked:
+        store = ClipStore()
+        tracked.dataset("+".join(params.data.sources), store.digest, n=len(store.records()))
+        draw(params, "data", "models", "metrics", "reports")
+        for path in sorted(Path("reports/figures").iterdir()):
+            if path.suffix in (".png", ".mp4"):
+                tracked.artifact(path, "figures")
+
+
+def draw(
     params: Params,
-    data_dir: str | Path = "data",
-    models_dir: str | Path = "models",
-    metrics_dir: str | Path = "metrics",
-    reports_dir: str | Path = "reports",
+    data_dir: str | Path,
+    models_dir: str | Path,
+    metrics_dir: str | Path,
+    reports_dir: str | Path,
 ) -> None:
     """Draw the figures (PNG and PDF), the videos (mp4) and ``captions.json`` into ``reports/figures/``."""
     from head3d.api import Head3D
