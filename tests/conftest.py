@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # Before anything imports them: every jaxtyping annotation in these packages is checked in every test.
 install_import_hook(["head3d.geometry", "head3d.models", "head3d.losses"], "beartype.beartype")
@@ -21,3 +28,50 @@ def in_tmp(tmp_path, monkeypatch):
     """A test's own empty current directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Params:
+    """Parameters of networks small enough for a test."""
+    from head3d.params import load_params
+
+    found = load_params(ROOT / "params.yaml")
+    model = found.model
+    return found.model_copy(
+        update={
+            "scale": "smoke",
+            "device": "cpu",
+            "precision": "float32",
+            "test_sets": ("mini-seen", "mini-unseen"),
+            "variants": ("full", "no_head"),
+            "data": found.data.model_copy(update={"image_size": 64, "clip_length": 8}),
+            "evaluate": found.evaluate.model_copy(update={"batch_size": 4}),
+            "parse": found.parse.model_copy(update={"batch_size": 4}),
+            "model": model.model_copy(
+                update={
+                    "references": 2,
+                    "depth": model.depth.model_copy(update={"encoder_width": 0.25, "decoder_width": 0.1}),
+                    "pose": model.pose.model_copy(update={"backbone": "resnet18", "input_size": 64}),
+                    "canonical": model.canonical.model_copy(update={"width": 8, "blocks": 1}),
+                    "fusion": model.fusion.model_copy(
+                        update={"width": 8, "blocks": 1, "flow_width": 8, "flow_max": 32, "flow_scale": 0.5}
+                    ),
+                }
+            ),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def models(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of untrained networks."""
+    import torch
+
+    from head3d.training.build import build_canonical, build_fusion, build_geometry, save_weights
+
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    save_weights(build_geometry(tiny), folder / "geometry.safetensors", {})
+    save_weights(build_canonical(tiny), folder / "canonical.safetensors", {})
+    save_weights(build_fusion(tiny, "full"), folder / "fusion-full.safetensors", {})
+    return folder
