@@ -33,8 +33,9 @@ def hand_pose(
         M poses; single numbers hold for all of them.
     """
     angles = [torch.as_tensor(angle, dtype=torch.float32).reshape(-1) for angle in (yaw, pitch, roll)]
+    count = max(len(angle) for angle in angles)
     place = subject.reference_pose.translation.detach().float().cpu()
-    return pose_from_euler(*angles, translation=place)
+    return pose_from_euler(*(angle.expand(count) for angle in angles), translation=place.expand(count, 3))
 
 
 def moved_pose(subject: Subject, shift_m: Sequence[float]) -> Pose:
