@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,9 @@ def _yaml() -> Any:
 
 def _number(value: float) -> str:
     """A float that every YAML reader takes for one: 0.0002 as 2.0e-4, never 2e-4, which YAML 1.1 reads as a string."""
-    if value and not 1e-2 <= abs(value) < 1e6:
-        digits, _, exponent = f"{value:e}".partition("e")
-        digits = digits.rstrip("0")
-        return f"{digits}{'0' if digits.endswith('.') else ''}e{int(exponent):+d}"
+    if value and not 1e-2 <= abs(value) < 1e16:
+        digits, _, exponent = f"{Decimal(repr(value)):e}".partition("e")  # every digit that repr has
+        return f"{digits}{'' if '.' in digits else '.0'}e{int(exponent):+d}"
     return repr(float(value))
 
 

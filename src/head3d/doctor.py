@@ -1,0 +1,235 @@
+"""``head3d doctor``: one screen on what this machine has, lacks, and can run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from head3d.assets import Asset, Https, Package
+
+GIB = 1024**3
+NEEDED_DISK_GIB = 4.0  # the demo's clips, models, DVC cache and MLflow store, with room to spare
+NEEDED_MEMORY_GIB = 8.0  # most that any stage of the demo may use
+REACH_S = 8.0  # seconds that a source may take to answer
+# Minutes on two CPU cores with bfloat16, measured; elsewhere they are scaled by cores, which flatters many cores.
+MINUTES_ON_TWO_CORES = {"smoke": 4.0, "demo": 35.0}
+
+
+def screen() -> str:
+    """All findings as one text: a mark (ok, !! or --), a name, and what was found."""
+    checks: list[tuple[str, Callable[[], tuple[bool | None, str]]]] = [
+        ("Python", python),
+        ("PyTorch", pytorch),
+        ("bfloat16", bfloat16),
+        ("ffmpeg", ffmpeg),
+        ("git", git),
+        ("parameters", parameters),
+        ("memory", memory),
+        ("disk", disk),
+        ("assets", assets),
+        ("tracking", tracking),
+        ("time", scales),
+    ]
+    lines = [f"Head3D on {platform.node() or 'this machine'} ({platform.system()} {platform.machine()})"]
+    for name, check in checks:
+        try:
+            good, text = check()
+        except Exception as error:  # noqa: BLE001 - the doctor tells what is broken, it does not break
+            good, text = False, f"{type(error).__name__}: {error}"
+        mark = {True: "ok", False: "!!", None: "--"}[good]
+        first, *more = text.splitlines() or [""]
+        lines.append(f"  {mark}  {name:<11}{first}")
+        lines += [f"      {'':<11}{line}" for line in more]
+    lines.append("ok: fine   !!: mend this   --: good to know")
+    return "\n".join(lines)
+
+
+def python() -> tuple[bool, str]:
+    """Version and environment."""
+    good = sys.version_info >= (3, 11)
+    where = "virtual environment" if sys.prefix != sys.base_prefix else "no virtual environment"
+    return good, f"{platform.python_version()}, {where}" + ("" if good else "; 3.11 or newer is needed")
+
+
+def pytorch() -> tuple[bool, str]:
+    """Version, device and threads."""
+    import torch
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        device = f"cuda: {torch.cuda.device_count()} x {properties.name}, {properties.total_memory / GIB:.0f} GiB"
+    else:
+        device = f"cpu: {cores()} cores, {torch.get_num_threads()} threads"
+    return True, f"{torch.__version__}, {device}"
+
+
+def bfloat16() -> tuple[bool | None, str]:
+    """Whether convolutions run in bfloat16 by default."""
+    import torch
+
+    from head3d.compute import Compute
+
+    chosen = Compute.choose()
+    if chosen.dtype is torch.bfloat16:
+        return True, "in hardware: convolutions use it (precision: auto)"
+    return None, "not in hardware: float32 is used, about half as fast"
+
+
+def ffmpeg() -> tuple[bool, str]:
+    """The pinned ffmpeg of imageio-ffmpeg's wheel."""
+    import imageio_ffmpeg
+
+    return True, f"{imageio_ffmpeg.get_ffmpeg_version()} (imageio-ffmpeg's own)"
+
+
+def git() -> tuple[bool | None, str]:
+    """Commit of this checkout; runs are labelled with it."""
+    from head3d.tracking import git_commit
+
+    commit = git_commit()
+    if commit == "unknown":
+        return None, "no git checkout here: runs carry no commit"
+    changed = " with changes that are not committed" if commit.endswith("-dirty") else ""
+    return True, f"commit {commit[:12]}{changed}"
+
+
+def parameters() -> tuple[bool, str]:
+    """params.yaml and its scale."""
+    from head3d.errors import UserError
+    from head3d.params import load_params
+
+    try:
+        params = load_params()
+    except UserError as error:
+        return False, str(error)
+    return True, f"params.yaml is valid, scale {params.scale}"
+
+
+def memory() -> tuple[bool, str]:
+    """Memory that is free for a stage."""
+    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        page = os.sysconf("SC_PAGE_SIZE")
+        total = os.sysconf("SC_PHYS_PAGES") * page / GIB
+        free = _available_memory() or os.sysconf("SC_AVPHYS_PAGES") * page / GIB
+        text = f"{free:.1f} of {total:.1f} GiB free"
+        if free >= NEEDED_MEMORY_GIB:
+            return True, text
+        return False, f"{text}; the demo may need up to {NEEDED_MEMORY_GIB:g}"
+    return True, "unknown on this system"
+
+
+def _available_memory() -> float | None:
+    """GiB that Linux would hand out, caches included."""
+    path = Path("/proc/meminfo")
+    if not path.exists():
+        return None
+    found = [line.split()[1] for line in path.read_text().splitlines() if line.startswith("MemAvailable:")]
+    return int(found[0]) * 1024 / GIB if found else None
+
+
+def disk() -> tuple[bool, str]:
+    """Room here and in the cache of assets."""
+    from head3d.assets import cache_dir
+
+    cache = cache_dir()
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    here, there = shutil.disk_usage(".").free / GIB, shutil.disk_usage(existing).free / GIB
+    text = f"{here:.0f} GiB free here, {there:.0f} in the cache {_short(cache)}"
+    good = min(here, there) >= NEEDED_DISK_GIB
+    return good, text if good else f"{text}; the demo needs {NEEDED_DISK_GIB:g}"
+
+
+def assets() -> tuple[bool | None, str]:
+    """Which weights and sample videos are in the cache, and whether the others can be had."""
+    from head3d.assets import status
+
+    found = status()
+    missing = [asset for asset, present in found if not present]
+    lines = [f"{len(found) - len(missing)} of {len(found)} in the cache"]
+    if not missing:
+        return True, lines[0]
+    with ThreadPoolExecutor(8) as pool:
+        sources = [source for asset in missing for source in asset.sources]
+        answers = dict(zip(map(str, sources), pool.map(reachable, sources), strict=True))
+    by = {asset.name: next((str(s) for s in asset.sources if answers[str(s)]), "") for asset in missing}
+    needed = [asset.name for asset in missing if not asset.optional]
+    spare = [asset.name for asset in missing if asset.optional]
+    lines += [f"{name}: {f'reachable ({by[name]})' if by[name] else 'not reachable from here'}" for name in needed]
+    for words, names in (
+        ("reachable", [name for name in spare if by[name]]),
+        ("not reachable from here", [name for name in spare if not by[name]]),
+    ):
+        if names:
+            lines.append(f"optional, {words}: {', '.join(names)}")
+    return (None if all(by[name] for name in needed) else False), "\n".join(lines)
+
+
+def reachable(source: Https | Package) -> bool:
+    """Whether a source answers; nothing is downloaded."""
+    from head3d.assets import Package
+
+    if isinstance(source, Package):
+        return _package_is_known(source)
+    request = urllib.request.Request(source.url, method="HEAD", headers={"User-Agent": "head3d"})
+    try:
+        with urllib.request.urlopen(request, timeout=REACH_S) as answer:
+            return answer.status < 400
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _package_is_known(source: Package) -> bool:
+    if source.client == "npm":
+        npm = shutil.which("npm", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+        command = [npm or "npm", "view", source.requirement, "version"]
+    else:
+        command = [sys.executable, "-m", "pip", "index", "versions", source.requirement.partition("==")[0]]
+    try:
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=2 * REACH_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and bool(done.stdout.strip())
+
+
+def tracking() -> tuple[bool | None, str]:
+    """Where MLflow runs go."""
+    from head3d.tracking import DEFAULT_URI, tracking_uri
+
+    uri = tracking_uri()
+    if uri != DEFAULT_URI:
+        return True, f"{uri} (MLFLOW_TRACKING_URI)"
+    state = "exists" if Path("mlflow.db").exists() else "made by the first run"
+    return True, f"{uri} ({state}); look with `make ui`"
+
+
+def scales() -> tuple[None, str]:
+    """What each scale would take here."""
+    import torch
+
+    count = cores()
+    lines = [
+        f"{name}: about {max(minutes * min(1.0, 2 / count) ** 0.6, 2):.0f} minutes on {count} cores"
+        for name, minutes in MINUTES_ON_TWO_CORES.items()
+    ]
+    gpu = "on this GPU, not measured" if torch.cuda.is_available() else "on a GPU, and this machine has none"
+    return None, "\n".join([*lines, f"paper: days {gpu}"])
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _short(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

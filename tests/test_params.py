@@ -1,0 +1,214 @@
+"""Parameters: what is refused, and in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from head3d import scales
+from head3d.errors import UserError
+from head3d.params import check_params, load_params, read_yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    return scales.values("demo", ROOT)
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values[section]
+    values[last] = value
+
+
+def test_the_file_in_use_is_accepted() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert params.methods == ("floors", *params.variants)
+
+
+def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
+    params = check_params(values)
+    with pytest.raises(ValidationError, match="frozen"):
+        params.fusion.lr = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("seed", "zero", ["seed", "'zero'", "integer"]),
+        ("seed", True, ["seed", "True", "integer"]),
+        ("seed", 1.0, ["seed", "1.0", "integer"]),
+        ("seed", -1, ["seed", "-1", "greater than or equal to 0"]),
+        ("device", "gpu", ["device", "'gpu'", "auto, cpu, cuda or cuda:N"]),
+        ("precision", "float16", ["precision", "'float16'", "'auto', 'bfloat16' or 'float32'"]),
+        ("fusion.lr", "4e-4", ["fusion.lr", "'4e-4'", "number"]),
+        ("fusion.lr", 0.0, ["fusion.lr", "0.0", "greater than 0"]),
+        ("fusion.lr", float("nan"), ["fusion.lr", "nan", "finite"]),
+        ("geometry.area_normalised", "yes", ["geometry.area_normalised", "'yes'", "boolean"]),
+        ("model.depth.encoder_width", None, ["model.depth.encoder_width", "null", "number"]),
+        ("variants", [], ["variants", "[]", "at least 1"]),
+        ("variants", "full", ["variants", "'full'", "tuple"]),
+        ("variants", ["full", "full"], ["variants", "without repeated entries"]),
+        ("variants", ["full", "other"], ["variants.1", "'other'", "no_head"]),
+        ("variants", ["no_skip"], ["variants", "full in it"]),
+        ("shards", [0, -1], ["shards.1", "-1"]),
+        ("test_sets", ["mini-seen", "../x"], ["test_sets.1", "'../x'", "letters, digits"]),
+        ("test_sets", ["folder-seen"], ["test_sets", "'folder-seen'", "mini-seen, mini-unseen"]),
+        ("data.sources", ["folder"], ["test_sets", "folder-seen"]),
+        ("data.image_size", 100, ["data.image_size", "100", "multiple of 32"]),
+        ("model.fusion.flow_scale", 0.1, ["model.fusion.flow_scale", "0.1", "multiple of 32"]),
+        ("evaluate.references", [1, 50], ["evaluate.references", "50", "at most 20"]),
+        ("model.references", 21, ["model.references", "21", "at most 20"]),
+        ("data", None, ["data", "null"]),
+    ],
+)
+def test_wrong_values_are_one_line(values: dict[str, Any], key: str, value: Any, words: list[str]) -> None:
+    put(values, key, value)
+    with pytest.raises(UserError) as caught:
+        check_params(values)
+    message = str(caught.value)
+    assert message.startswith("params.yaml: ")
+    assert "\n" not in message
+    assert "allowed: " in message
+    for word in words:
+        assert word in message, message
+
+
+def test_an_unknown_key_names_the_likely_one(values: dict[str, Any]) -> None:
+    put(values, "fusion.epoch", 3)
+    with pytest.raises(UserError, match=r"fusion\.epoch is 3, an unknown key; allowed: epochs\?"):
+        check_params(values)
+
+
+def test_a_missing_key_is_named(values: dict[str, Any]) -> None:
+    del values["data"]["crop"]["margin"]
+    with pytest.raises(UserError, match=r"data\.crop\.margin is missing"):
+        check_params(values)
+
+
+def test_further_problems_are_counted(values: dict[str, Any]) -> None:
+    put(values, "seed", "a")
+    put(values, "fusion.lr", "b")
+    with pytest.raises(UserError, match=r"seed is 'a'.*and 1 more, the next at fusion\.lr"):
+        check_params(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [1", "line "),
+        ("a: 1\na: 2\n", 'duplicate key "a"'),
+        ("", "holds no keys"),
+        ("- 1\n", "holds no keys"),
+        ("\x00", "not YAML"),
+    ],
+)
+def test_broken_files(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words) as caught:
+        load_params(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        load_params(tmp_path / "params.yaml")
+
+
+# --- scales -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_scale_is_allowed() -> None:
+    assert scales.names(ROOT) == ["demo", "paper", "smoke"]
+    for name in scales.names(ROOT):
+        assert check_params(scales.values(name, ROOT)).scale == name
+
+
+def test_the_committed_parameters_are_the_demo_scale(values: dict[str, Any]) -> None:
+    assert read_yaml(ROOT / "params.yaml") == values, "run `head3d scale --save demo`"
+
+
+def test_the_paper_scale_has_the_papers_numbers() -> None:
+    """Against the table of numbers that the paper fixes, and each `paper:` comment of params.yaml."""
+    params = check_params(scales.values("paper", ROOT))
+    assert (params.data.image_size, params.data.clip_length, params.data.clips_per_video) == (128, 40, 1)
+    assert (params.model.references, params.evaluate.references) == (5, (1, 3, 5, 10))
+    assert (params.geometry.epochs, params.geometry.lr_drop_epoch) == (10, 5)
+    assert (params.geometry.depth_lr, params.geometry.pose_lr) == (2e-4, 2e-5)
+    assert (params.geometry.symmetry, params.geometry.smoothness) == (0.1, 0.1)
+    assert (params.canonical.epochs, params.canonical.lr_drop_epoch, params.canonical.lr) == (20, 10, 2e-4)
+    assert (params.fusion.epochs, params.fusion.lr, params.fusion.lr_decay) == (50, 2e-4, "constant")
+    assert {params.geometry.batch_size, params.canonical.batch_size, params.fusion.batch_size} == {5}
+
+
+def test_paper_comments_agree_with_the_paper_scale() -> None:
+    """`# paper: X` beside a key of params.yaml is what scales/paper.yaml sets."""
+    import re
+
+    from ruamel.yaml import YAML
+
+    paper, sections, checked = scales.values("paper", ROOT), [], 0
+    for line in (ROOT / "params.yaml").read_text().splitlines():
+        if not (found := re.match(r"( *)(\w+):(.*)", line)):
+            continue
+        depth = len(found[1]) // 2
+        sections[depth:] = [found[2]]
+        stated = re.search(r"paper: ([\w.-]+)", found[3])
+        if stated:
+            value: Any = paper
+            for section in sections:
+                value = value[section]
+            text = stated[1].rstrip(".")
+            assert YAML(typ="safe", pure=True).load(text) == value, line
+            checked += 1
+    assert checked > 15
+
+
+def test_a_scale_and_back_changes_no_character(tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(ROOT / "workflow" / "scales", tmp_path / "workflow" / "scales")
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    before = path.read_text()
+    for name in ("smoke", "paper"):
+        assert name in scales.use(name, tmp_path)
+        assert read_yaml(path) == scales.values(name, tmp_path)
+        assert path.read_text().count("#") == before.count("#"), "a comment was lost"
+        scales.use("demo", tmp_path)
+        assert path.read_text() == before
+
+
+def test_saving_a_scale(tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(ROOT / "workflow" / "scales", tmp_path / "workflow" / "scales")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    scales.use("smoke", tmp_path)
+    wanted = read_yaml(tmp_path / "params.yaml")
+    scales.save("mine", tmp_path)
+    scales.use("demo", tmp_path)
+    scales.use("mine", tmp_path)
+    assert read_yaml(tmp_path / "params.yaml") == wanted
+    with pytest.raises(UserError, match=r"no scale 'x'; allowed: demo, mine, paper, smoke"):
+        scales.use("x", tmp_path)
+
+
+def test_written_numbers_are_numbers_to_every_reader(tmp_path: Path) -> None:
+    """PyYAML (YAML 1.1) reads 2e-05 as a string."""
+    import io
+
+    import yaml
+
+    for value in (2e-5, 1e-4, 3.25e-7, 0.1, 1.0, 12345678.0, 1e300, -2.5e-6, 0.0):
+        stream = io.StringIO()
+        scales._yaml().dump({"a": value}, stream)
+        assert yaml.safe_load(stream.getvalue())["a"] == value, stream.getvalue()

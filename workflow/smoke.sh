@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The whole pipeline at the smoke scale in a copy of the working tree, so that no result of another scale is touched.
+# usage: bash workflow/smoke.sh DIRECTORY [dvc|snakemake]
+set -euo pipefail
+copy=$1 engine=${2:-dvc}
+source=$(pwd)
+started=$SECONDS
+
+rm -rf "$copy"
+mkdir -p "$copy"
+# What git has or would take, as it stands now, without results.
+git ls-files --cached --others --exclude-standard -z -- . ':!reports' ':!metrics' ':!dvc.lock' |
+  while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done |
+  tar --null --files-from=- --create | tar --extract --directory "$copy"
+cd "$copy"
+git init --quiet
+export PYTHONPATH="$PWD/src" MLFLOW_TRACKING_URI="sqlite:///mlflow.db"
+
+head3d scale smoke
+if [ "$engine" = dvc ]; then dvc repro; else snakemake --cores "$(nproc)"; fi
+head3d sync
+cd "$source"
+echo "smoke: $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s; its numbers mean nothing"
+echo "report: $(realpath "$copy")/reports/index.html"
