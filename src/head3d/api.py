@@ -185,7 +185,9 @@ class Head3D:
         own = frames[picks]
         own_masks = (self.masks(own) if masks is None else masks[picks]).to(own)
         if float(own_masks.mean()) < 1e-3:
-            raise UserError("subject frames: no head found in the reference frames", fix="give a video that shows a face")
+            raise UserError(
+                "subject frames: no head found in the reference frames", fix="give a video that shows a face"
+            )
         heads = own * own_masks
         observed = self.geometry.observe(heads)
         if self.canonical is None:
@@ -261,11 +263,12 @@ class Head3D:
             else:
                 reference = subject.reference.expand(len(here), -1, -1, -1)
             fused = self.fusion(rendered.image, reference, shown)
-            parts.append(
-                Transfer(fused.frame, rendered.image, rendered.mask, fused.deformed, fused.attention, here)
-            )
+            parts.append(Transfer(fused.frame, rendered.image, rendered.mask, fused.deformed, fused.attention, here))
         return Transfer(
-            *(torch.cat([getattr(p, f) for p in parts]) for f in ("frames", "head", "head_mask", "deformed", "attention")),
+            *(
+                torch.cat([getattr(p, f) for p in parts])
+                for f in ("frames", "head", "head_mask", "deformed", "attention")
+            ),
             pose,
         )
 

@@ -155,6 +155,7 @@ class GeometryParams(Section):
     warm_lr: Positive
     epochs: Count
     batch_size: Count
+    drivings: Count
     depth_lr: Positive
     pose_lr: Positive
     lr_drop_epoch: Whole

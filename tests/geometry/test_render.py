@@ -134,7 +134,9 @@ def test_nothing_outside_the_mask_shows_or_hides() -> None:
     depth = torch.ones(1, 1, SIZE, SIZE)
     alone = from_canonical(coordinates(), disc(), depth, pose, K, 1.0)
     in_front = torch.where(disc() > 0, depth, 0.9)
-    assert torch.equal(alone.image, from_canonical(coordinates() * disc(), disc(), in_front, pose, K, 1.0).image) is False
+    assert (
+        torch.equal(alone.image, from_canonical(coordinates() * disc(), disc(), in_front, pose, K, 1.0).image) is False
+    )
     assert ((alone.mask > 0) == (from_canonical(coordinates(), disc(), in_front, pose, K, 1.0).mask > 0)).all()
 
 

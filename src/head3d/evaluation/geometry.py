@@ -61,7 +61,11 @@ def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) ->
 
     ours, theirs = torch.cat(predicted, dim=1).cpu(), torch.cat(wanted, dim=1).cpu()
     use = torch.cat(trusted)
-    result: dict[str, float | int] = {"n_clips": len(clips), "n_frames": int(use.numel()), "n_pose_frames": int(use.sum())}
+    result: dict[str, float | int] = {
+        "n_clips": len(clips),
+        "n_frames": int(use.numel()),
+        "n_pose_frames": int(use.sum()),
+    }
     for row, name in enumerate(("yaw", "pitch", "roll")):
         a, b = ours[row, use], theirs[row, use]
         result[f"{name}_correlation"] = round(correlation(a, b), 4)

@@ -59,8 +59,7 @@ def load_lpips(network: Literal["alex", "vgg"]) -> nn.Module:
         # pnet_rand: the trunk's weights are ours to load; lpips=True takes the heads out of the package's own files.
         metric = lpips.LPIPS(net=network, version="0.1", pretrained=True, pnet_rand=True, verbose=False)
     trunk = load_alexnet() if network == "alex" else load_vgg("vgg16")
-    wanted = {k: v for k, v in metric.net.state_dict().items()}
     # The package cuts torchvision's `features` into slices but keeps the layers' numbers: sliceK.N is features.N.
-    loaded = {k: trunk["features." + k.split(".", 1)[1]] for k in wanted}
+    loaded = {k: trunk["features." + k.split(".", 1)[1]] for k in metric.net.state_dict()}
     metric.net.load_state_dict(loaded)
     return metric.eval().requires_grad_(False)

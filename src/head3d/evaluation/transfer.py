@@ -1,4 +1,4 @@
-"""Self-reconstruction (decision 7): the first half of a clip is the subject, the second half drives and is the truth."""
+"""Self-reconstruction: the first half of a clip is the subject, the second half drives and is the ground truth."""
 
 import csv
 import os
@@ -99,7 +99,11 @@ def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> 
     rows: list[dict[str, object]] = []
     for record in tqdm(records, desc=f"{method} on {test_set}", unit="clip", disable=None):
         case = split_clip(store, record)
-        made = floors(model, params, record, case) if method == "floors" else predictions(model, method, params, record, case)
+        made = (
+            floors(model, params, record, case)
+            if method == "floors"
+            else predictions(model, method, params, record, case)
+        )
         truth = case.driving.to(model.compute.device)
         truth_alex, truth_vgg = alex.features(truth), vgg.features(truth)
         for name, draw, frames in made:

@@ -29,7 +29,7 @@ MIRRORED = {
     17: 26, 18: 25, 19: 24, 20: 23, 21: 22, 31: 35, 32: 34, 36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46, 48: 54,
 }  # fmt: skip
 MODEL_SCALE = 0.48
-CENTRE_CM = (0.0, 4.8, -3.0)  # of the head in the landmarks' frame: between the ears, above the nose
+CENTRE_CM = (0.0, 6.4, -3.0)  # of the head in the landmarks' frame: between the ears, above the eyes
 
 
 def landmark_points() -> tuple[list[int], Float[Tensor, "k 3"]]:
@@ -40,7 +40,7 @@ def landmark_points() -> tuple[list[int], Float[Tensor, "k 3"]]:
 
 
 HALF_AXES_CM = (7.8, 11.8, 9.2)  # of the ellipsoid: half width, half height with hair, half depth
-NOSE_CM = (0.0, 4.2, 1.1, 1.6, 2.0)  # where the nose sits (x, y below the centre), its half widths, its height
+NOSE_CM = (0.0, 4.6, 1.1, 1.6, 2.0)  # where the nose sits (x, y below the centre), its half widths, its height
 
 
 def generic_depth(pose: Pose, k: Float[Tensor, "3 3"], size: int, distance_m: float) -> Float[Tensor, "b 1 s s"]:

@@ -19,7 +19,8 @@ from head3d.geometry.warp import warp
 
 NEARNESS_M = 0.004  # how much nearer a surface must be to outweigh another one e-fold
 COVERED = 0.2  # share of a pixel that splats must cover before it counts as seen
-PINHOLE = 1e-3  # weight of the neighbours' splats: decides only where a pixel has next to none of its own
+GAPS = ((3, 1e-3), (7, 1e-6))  # windows, pixels, from which a gap borrows, and the weight of what is borrowed
+CLOSED = 7  # gaps narrower than this count as covered when they lie inside
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def splat(
     # Relative to each image's nearest point: absolute weights underflow and the head turns black.
     nearest = torch.where(weight > 0, z, torch.inf).amin(dim=1, keepdim=True).detach()
     nearest = torch.where(nearest.isfinite(), nearest, z.detach().amin(dim=1, keepdim=True))
-    near = weight * torch.exp(-(z - nearest).clamp(max=80 * NEARNESS_M) / NEARNESS_M)
+    behind = torch.where(weight > 0, z - nearest, 0).clamp(max=80 * NEARNESS_M)
+    near = weight * torch.exp(-behind / NEARNESS_M)
 
     back = pixel_grid(height, width, pixels).reshape(1, -1, 2) - pixels  # flow from the landing place to the source
     corner = pixels.detach().floor()
@@ -80,15 +82,18 @@ def splat(
         sums = sums.index_add(0, at.reshape(-1), splats.reshape(-1, 5))
     image = sums.reshape(batch, height + 2, padded, 5)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
 
-    # Pinholes borrow from their neighbours; pixels with splats of their own hardly notice.
-    spread = F.avg_pool2d(image, 3, stride=1, padding=1)
-    filled = image + PINHOLE * spread
+    # Where a surface is stretched, gaps borrow from their neighbours; pixels with splats of their own hardly notice.
+    filled = image
+    for window, weight_of in GAPS:
+        filled = filled + weight_of * F.avg_pool2d(image, window, stride=1, padding=window // 2)
     total = filled[:, :1]
     safe = torch.where(total > 0, total, 1)
     flow, depth = filled[:, 1:3] / safe, filled[:, 3:4] / safe
     own = (image[:, 4:].detach() > COVERED).to(mask.dtype)
-    enclosed = F.avg_pool2d(own, 3, stride=1, padding=1) > 0.6  # five of the eight neighbours
-    covered = torch.maximum(own, enclosed.to(mask.dtype)) * (total.detach() > 0)
+    rim = CLOSED // 2
+    grown = F.max_pool2d(own, CLOSED, stride=1, padding=rim)
+    closed = -F.max_pool2d(-F.pad(grown, [rim] * 4, value=1.0), CLOSED, stride=1)  # outside the image counts as covered
+    covered = torch.maximum(own, closed) * (total.detach() > 0)
     return flow, depth, covered
 
 

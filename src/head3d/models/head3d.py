@@ -90,9 +90,7 @@ class HeadGeometry(nn.Module):
         """Depth of a canonical head, whose centre is at the nominal distance."""
         return self.distance_m + self.depth(image)
 
-    def views(
-        self, heads: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"], observed: Observed
-    ) -> Rendered:
+    def views(self, heads: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"], observed: Observed) -> Rendered:
         """Canonical frames x_i^c of head images (Eq. 1)."""
         return to_canonical(heads, masks, observed.depth, observed.pose, self.k(heads), self.distance_m)
 

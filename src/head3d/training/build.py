@@ -1,6 +1,7 @@
 """Networks from parameters, and trained weights to and from files."""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -27,9 +28,10 @@ M = TypeVar("M", bound=nn.Module)
 def build_geometry(params: "Params") -> HeadGeometry:
     """F_D and F_P, untrained."""
     depth, pose, camera = params.model.depth, params.model.pose, params.camera
+    span_m = 2 * math.tan(math.radians(camera.fov_deg) / 2) * camera.distance_m
     return HeadGeometry(
         DepthNet(depth.encoder_width, depth.decoder_width, depth.range_m),
-        PoseNet(pose.backbone, pose.input_size, pose.max_xy_m, pose.max_z_m),
+        PoseNet(pose.backbone, pose.input_size, pose.max_xy_m, pose.max_z_m, span_m),
         camera.fov_deg,
         camera.distance_m,
     )
@@ -77,7 +79,11 @@ def load_weights(module: M, path: Path) -> M:
     except Exception as error:
         raise UserError(f"{path}: not a safetensors file ({error})", fix="train it again with `dvc repro`") from error
     wanted = module.state_dict()
-    wrong = [k for k in wanted.keys() | state.keys() if k not in state or k not in wanted or state[k].shape != wanted[k].shape]
+    wrong = [
+        k
+        for k in wanted.keys() | state.keys()
+        if k not in state or k not in wanted or state[k].shape != wanted[k].shape
+    ]
     if wrong:
         raise UserError(
             f"{path}: {len(wrong)} tensors do not fit the networks of params.yaml, {sorted(wrong)[0]} among them",
@@ -85,7 +91,6 @@ def load_weights(module: M, path: Path) -> M:
         )
     module.load_state_dict(state)
     return module
-
 
 
 def fresh(seed: int, build: Callable[..., M], *arguments: object) -> M:

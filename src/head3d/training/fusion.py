@@ -33,9 +33,7 @@ CANONICAL = Path("models/canonical.safetensors")
 
 
 @torch.no_grad()
-def rendered_heads(
-    geometry: HeadGeometry, network: CanonicalNet | None, batch: Batch, references: int
-) -> Tensor:
+def rendered_heads(geometry: HeadGeometry, network: CanonicalNet | None, batch: Batch, references: int) -> Tensor:
     """x_hat_dri of every driving frame of a batch.
 
     Args:

@@ -4,6 +4,7 @@ The warm start comes first: poses by PnP on landmarks teach F_P, the depth of a 
 stands in for the pretrained weights of the paper where those are out of reach.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from head3d import tracking
 from head3d.data.store import ClipStore
+from head3d.errors import UserError
 from head3d.geometry import Pose, euler_from_pose
 from head3d.geometry.head_model import generic_depth
 from head3d.losses import depth_smoothness, head_share, l1, symmetry
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 ANGLE_UNIT_DEG = 10.0  # an error of 10 degrees, of a centimetre sideways or of 5 cm towards the camera cost alike
 PLACE_UNIT_M = (0.01, 0.01, 0.05)
+DEPTH_EVERY = 3  # the smooth head's depth is learnt from every third frame of the warm start: it is the easier part
 
 
 def pose_distance(pose: Pose, wanted: Pose, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +50,7 @@ def warm_batch(clips: Clips, seed: int, step: int, frames: int) -> Batch:
     size = clips.size
     spread = torch.rand(4, frames, generator=draw) * 2 - 1
     batch = similarity(
-        batch, spread[0] * 30, torch.exp(spread[1] * 0.3), spread[2:].T * 0.15 * size, clips.k, clips.distance_m
+        batch, spread[0] * 30, torch.exp(spread[1] * 0.25), spread[2:].T * 0.15 * size, clips.k, clips.distance_m
     )
     return Batch(jitter_colors(batch.frames, 0.4, draw), batch.masks, batch.rotation, batch.translation)
 
@@ -57,31 +60,32 @@ def warm_losses(geometry: HeadGeometry, batch: Batch) -> dict[str, Tensor]:
     wanted, known = clip_pose(batch)
     heads, masks = batch.heads.flatten(0, 1), batch.masks.flatten(0, 1)
     angle, place = pose_distance(geometry.pose(heads), wanted, known)
+    some = slice(None, None, DEPTH_EVERY)
     with torch.no_grad():
-        shape = generic_depth(wanted, geometry.k(heads), heads.shape[-1], geometry.distance_m)
-        shape = shape - geometry.distance_m - wanted.translation[:, 2, None, None, None]
-    counted = masks * known[:, None, None, None]
-    error = (geometry.depth(heads) - shape).abs() * counted
+        shape = generic_depth(wanted[some], geometry.k(heads), heads.shape[-1], geometry.distance_m)
+        shape = shape - geometry.distance_m - wanted.translation[some, 2, None, None, None]
+    counted = masks[some] * known[some, None, None, None]
+    error = (geometry.depth(heads[some]) - shape).abs() * counted
     depth = error.sum() / counted.sum().clamp(min=1) / geometry.depth.range_m
     return {"loss": angle + place + depth, "angle": angle, "place": place, "depth": depth}
 
 
-def geometry_losses(geometry: HeadGeometry, batch: Batch, settings: "GeometryParams") -> dict[str, Tensor]:
-    """Eq. 4 on a batch whose last frame of each clip is the driving frame, the others its references."""
-    clips, n = len(batch.frames), batch.frames.shape[1] - 1
+def geometry_losses(geometry: HeadGeometry, batch: Batch, n: int, settings: "GeometryParams") -> dict[str, Tensor]:
+    """Eq. 4 on a batch of ``n`` reference frames a clip, followed by its driving frames."""
+    clips, frames = batch.frames.shape[:2]
     heads, masks = batch.heads, batch.masks
     pose = geometry.pose(heads.flatten(0, 1))
-    of_references = torch.arange(clips * (n + 1), device=heads.device) % (n + 1) < n
+    of_references = torch.arange(clips * frames, device=heads.device) % frames < n
     references, reference_masks = heads[:, :n].flatten(0, 1), masks[:, :n].flatten(0, 1)
     observed = geometry.place(pose[of_references], geometry.depth(references))
     canonical = geometry.mean_canonical(references, reference_masks, observed, n)
-    rendered = geometry.render(canonical, pose[~of_references])
+    rendered = geometry.render(canonical.repeat(frames - n), pose[~of_references])
 
     normalised = settings.area_normalised
     share = head_share(canonical.mask) if normalised else None
     shape = (canonical.depth - geometry.distance_m) / geometry.depth.range_m
     losses = {
-        "photometric": l1(rendered.image, heads[:, n]),
+        "photometric": l1(rendered.image, heads[:, n:].flatten(0, 1)),
         "symmetry": symmetry(canonical.image, share),
         "smoothness": depth_smoothness(shape, canonical.image, canonical.mask if normalised else None, share),
     }
@@ -95,14 +99,42 @@ def geometry_losses(geometry: HeadGeometry, batch: Batch, settings: "GeometryPar
     return losses
 
 
-def parsing_backbone(geometry: HeadGeometry) -> None:
-    """Start F_P's ResNet-18 from the face parser's, which has learnt faces already."""
+def pretrained(geometry: HeadGeometry, settings: "GeometryParams") -> str:
+    """Start the encoders from pretrained weights, as the warm start in params.yaml asks for.
+
+    ``generic``: F_P's ResNet-18 from the face parser's, which has learnt faces already. ``official``: the ImageNet
+    backbones from their official address. Where those can't be had, or do not fit, the encoders stay as they are.
+
+    Returns:
+        What was used, for the run's record.
+    """
     from head3d.assets import fetch
 
-    state = torch.load(fetch("face-parsing"), weights_only=True, map_location="cpu")
-    prefix = "cp.resnet."
-    found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    geometry.pose.backbone.load_state_dict(found)
+    pose = geometry.pose.backbone
+    if settings.warm_start == "generic":
+        if pose.layer4[-1].conv1.kernel_size != (3, 3):  # not a ResNet-18
+            return "none"
+        state = torch.load(fetch("face-parsing"), weights_only=True, map_location="cpu")
+        prefix = "cp.resnet."
+        pose.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        return "F_P: ResNet-18 of the face parser"
+    if settings.warm_start == "none":
+        return "none"
+    used = []
+    name = "resnet50" if pose.layer4[-1].conv1.kernel_size == (1, 1) else "resnet18"
+    for asset, network, label in ((name, pose, "F_P"), ("mobilenet_v2", geometry.depth.encoder, "F_D")):
+        try:
+            state = torch.load(fetch(asset), weights_only=True, map_location="cpu")
+        except UserError as error:
+            print(f"train_geometry: {label} starts without {asset}: {error}", file=sys.stderr, flush=True)
+            continue
+        own = network.state_dict()
+        fitting = {k.removeprefix("features."): v for k, v in state.items()}
+        fitting = {k: v for k, v in fitting.items() if k in own and own[k].shape == v.shape}
+        if len(fitting) == len(own):
+            network.load_state_dict(fitting)
+            used.append(f"{label}: {asset} of ImageNet")
+    return "; ".join(used) or "none"
 
 
 def optimizer_of(geometry: HeadGeometry, depth_lr: float, pose_lr: float) -> torch.optim.Optimizer:
@@ -121,21 +153,27 @@ def run(params: "Params") -> None:
     store = ClipStore()
     with tracking.run(stage="train_geometry", params=params) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
-        chosen = {
-            name: getattr(params, name).model_dump() for name in ("camera", "geometry", "augment")
-        } | {"depth": params.model.depth.model_dump(), "pose": params.model.pose.model_dump()}
-        chosen |= {"references": params.model.references, "seed": seed, "data": store.digest, "dtype": str(compute.dtype)}
+        chosen = {name: getattr(params, name).model_dump() for name in ("camera", "geometry", "augment")} | {
+            "depth": params.model.depth.model_dump(),
+            "pose": params.model.pose.model_dump(),
+        }
+        chosen |= {
+            "references": params.model.references,
+            "seed": seed,
+            "data": store.digest,
+            "dtype": str(compute.dtype),
+        }
         session = Session("train_geometry", params, chosen, tracked)
         clips = load_clips(store, "train", params)
 
         geometry = fresh(seed, build_geometry, params)
-        if settings.warm_start == "generic" and params.model.pose.backbone == "resnet18":
-            parsing_backbone(geometry)
+        start = pretrained(geometry, settings)
+        tracked.tag("pretrained", start)
         place_geometry(geometry, compute)
 
-        if settings.warm_start == "generic" and settings.warm_steps > 0:
+        if settings.warm_start != "none" and settings.warm_steps > 0:
             geometry.train()
-            warm = State({"geometry": geometry}, optimizer_of(geometry, settings.warm_lr, settings.warm_lr / 2))
+            warm = State({"geometry": geometry}, optimizer_of(geometry, settings.warm_lr, settings.warm_lr))
             session.train(
                 warm,
                 Schedule(settings.warm_steps, cosine=True, warmup=min(50, settings.warm_steps // 4)),
@@ -152,10 +190,11 @@ def run(params: "Params") -> None:
         no_statistics(geometry)
 
         def losses(step: int) -> dict[str, Tensor]:
-            batch = clips.load(*clips.at(seed, step, settings.batch_size, params.model.references + 1))
+            n = params.model.references
+            batch = clips.load(*clips.at(seed, step, settings.batch_size, n + settings.drivings))
             batch = augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m)
-            return geometry_losses(geometry, batch.to(compute.device), settings)
+            return geometry_losses(geometry, batch.to(compute.device), n, settings)
 
         schedule = Schedule(settings.epochs * per_epoch, drop_step=settings.lr_drop_epoch * per_epoch)
         session.train(state, schedule, losses, clip_norm=1.0)
-        session.finish(geometry, state, {"warm_start": settings.warm_start, "clips": len(clips)})
+        session.finish(geometry, state, {"warm_start": settings.warm_start, "pretrained": start, "clips": len(clips)})

@@ -1,0 +1,150 @@
+"""Shapes, starting points and invariances of the networks."""
+
+import pytest
+import torch
+
+from head3d.geometry import identity_flow, pose_from_euler
+from head3d.models.canonical import CanonicalNet
+from head3d.models.depth import DepthNet
+from head3d.models.fusion import FusionNet
+from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical
+from head3d.models.pose import PoseNet
+
+
+def small_fusion(**settings: object) -> FusionNet:
+    torch.manual_seed(0)
+    return FusionNet(width=8, blocks=1, flow_width=8, flow_max=32, **settings).eval()  # type: ignore[arg-type]
+
+
+def frames(count: int, size: int = 128, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_depth_net_of_the_paper_has_the_official_layout() -> None:
+    net = DepthNet()
+    shapes = {k: tuple(v.shape) for k, v in net.state_dict().items() if k.endswith("weight") and ("conv" in k)}
+    # Facts of the official checkpoint of [20].
+    assert shapes["conv2.weight"] == (768, 1280, 1, 1)
+    assert [shapes[f"up.{i}.convA.weight"][:2] for i in range(6)] == [
+        (384, 1088), (384, 544), (192, 448), (96, 224), (96, 120), (48, 112),
+    ]  # fmt: skip
+    assert shapes["conv3.weight"] == (1, 48, 3, 3)
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_depth_is_bounded_and_full_size(size: int) -> None:
+    depth = DepthNet(0.5, 0.15, range_m=0.1).eval()(frames(2, size))
+    assert depth.shape == (2, 1, size, size)
+    assert depth.abs().max() < 0.1
+
+
+def test_pose_net_reads_the_place_from_the_head_image() -> None:
+    torch.manual_seed(0)
+    net = PoseNet("resnet18", 128).eval()
+    x = torch.zeros(2, 3, 128, 128)
+    x[0, :, 30:90, 20:70] = 0.5
+    x[1, :, 30:90, 60:110] = 0.5
+    pose = net(x)
+    assert pose.rotation.shape == (2, 3, 3)
+    # 40 pixels further to the right, a little more than the 5.5 cm that the image spans there.
+    assert float(pose.translation[1, 0] - pose.translation[0, 0]) > 0.03
+    assert pose.translation.abs().amax(0)[0] <= net.bounds[0]
+
+
+def test_hopenet_layout() -> None:
+    net = PoseNet("resnet50")
+    state = net.state_dict()
+    assert state["fc_yaw.weight"].shape == (66, 2048)
+    assert sum(k.startswith("backbone.") for k in state) == 318  # the 326 of HopeNet less its four linear layers
+
+
+def test_residual_canonical_net_starts_at_the_mean_head() -> None:
+    torch.manual_seed(0)
+    net = CanonicalNet(width=8, blocks=1, residual=True).eval()
+    heads = frames(6).unflatten(0, (2, 3))
+    mean, mask = frames(2, seed=1), torch.ones(2, 1, 128, 128)
+    flows = identity_flow(6, 128, 128, mean).unflatten(0, (2, 3))
+    out = net(heads, flows, torch.ones(2, 3, 1, 128, 128), mean, mask)
+    assert (out - mean).abs().max() < 0.02
+    assert net(heads, flows, torch.ones(2, 3, 1, 128, 128), mean, mask * 0).abs().max() == 0
+
+
+def test_recurrence_depends_on_every_reference() -> None:
+    torch.manual_seed(0)
+    net = CanonicalNet(width=8, blocks=1).eval()
+    heads = frames(3)[None]
+    flows = identity_flow(3, 128, 128, heads)[None]
+    seen, mean, mask = torch.ones(1, 3, 1, 128, 128), frames(1, seed=1), torch.ones(1, 1, 128, 128)
+    base = net(heads, flows, seen, mean, mask)
+    for index in range(3):
+        changed = heads.clone()
+        changed[0, index] = 1 - changed[0, index]
+        assert not torch.allclose(net(changed, flows, seen, mean, mask), base)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"image_skip": True}, {"use_head": False}, {"image_skip": True, "use_head": False}]
+)
+def test_attention_sums_to_one(settings: dict[str, bool]) -> None:
+    fused = small_fusion(**settings)(frames(2), frames(2, seed=1), frames(2, seed=2))
+    assert fused.frame.shape == (2, 3, 128, 128)
+    assert fused.attention.shape == (2, 3, 32, 32)
+    assert torch.allclose(fused.attention.sum(dim=1), torch.ones(2, 32, 32), atol=1e-6)
+    assert fused.frame.min() >= 0 and fused.frame.max() <= 1
+    if not settings.get("use_head", True):
+        assert fused.attention[:, 0].max() == 0
+
+
+def test_flows_start_small() -> None:
+    fused = small_fusion()(frames(1), frames(1, seed=1), frames(1, seed=2))
+    assert fused.head_flow.abs().max() < 0.5
+    assert (fused.deformed - frames(1, seed=1)).abs().mean() < 0.05
+
+
+def test_without_the_head_the_output_ignores_it() -> None:
+    net = small_fusion(use_head=False, image_skip=True)
+    a = net(frames(1), frames(1, seed=1), frames(1, seed=2)).frame
+    b = net(frames(1, seed=9), frames(1, seed=1), frames(1, seed=2)).frame
+    assert torch.equal(a, b)
+    whole = small_fusion(image_skip=True)
+    assert not torch.equal(
+        whole(frames(1), frames(1, seed=1), frames(1, seed=2)).frame,
+        whole(frames(1, seed=9), frames(1, seed=1), frames(1, seed=2)).frame,
+    )
+
+
+def geometry() -> HeadGeometry:
+    torch.manual_seed(0)
+    return freeze(HeadGeometry(DepthNet(0.5, 0.15), PoseNet("resnet18", 128)))
+
+
+def head_images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    mask = torch.zeros(count, 1, 128, 128)
+    mask[..., 30:100, 35:95] = 1
+    return frames(count) * mask, mask
+
+
+def test_canonical_heads_of_two_people_do_not_mix() -> None:
+    net, heads = geometry(), head_images(6)
+    together = net.mean_canonical(*heads, net.observe(heads[0]), 3)
+    alone = net.mean_canonical(heads[0][3:], heads[1][3:], net.observe(heads[0][3:]), 3)
+    assert torch.allclose(together.image[1], alone.image[0], atol=2e-5)
+
+
+def test_recurrent_and_mean_heads_share_mask_and_depth() -> None:
+    net, (images, masks) = geometry(), head_images(3)
+    canonical = CanonicalNet(8, 1, residual=True).eval()
+    head, mean = recurrent_canonical(net, canonical, images, masks, net.observe(images), 3)
+    assert head.image.shape == (1, 3, 128, 128)
+    assert torch.equal(head.mask, mean.mask) and torch.equal(head.depth, mean.depth)
+    assert (head.image * (1 - (head.mask > 0).float())).abs().max() == 0
+
+
+def test_rendering_does_not_depend_on_the_batch() -> None:
+    net, (images, masks) = geometry(), head_images(1)
+    head = Canonical(images, masks, net.canonical_depth(images))
+    poses = pose_from_euler(torch.tensor([-20.0, 0.5, 20.0]), 3.0, 2.0)
+    together = net.render(head.repeat(3), poses).image
+    for index in range(3):
+        alone = net.render(head, poses[slice(index, index + 1)]).image
+        assert torch.allclose(together[index], alone[0], atol=1e-5)

@@ -1,0 +1,114 @@
+"""Batches are functions of seed and step; augmentation moves poses as it moves pixels."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from head3d.geometry import Pose, euler_from_rotation, intrinsics, pose_from_euler, project
+from head3d.geometry.head_model import landmark_points
+from head3d.training.batches import Batch, Clips, augment, clip_pose, jitter_colors, mirror, similarity
+
+K = intrinsics(128, 128, 10.0)
+
+
+def landmarks_at(pose: Pose) -> torch.Tensor:
+    numbers, model = landmark_points()
+    out = torch.full((len(pose), 68, 2), 64.0)
+    out[:, numbers] = project(pose.apply((model + torch.tensor([0, 0, 1.0])).expand(len(pose), -1, -1), 1.0), K)
+    return out
+
+
+def clips(count: int = 7, length: int = 6) -> Clips:
+    draw = np.random.default_rng(0)
+    frames = [draw.integers(0, 255, (length, 128, 128, 3), dtype=np.uint8) for _ in range(count)]
+    masks = [draw.integers(0, 255, (length, 128, 128), dtype=np.uint8) for _ in range(count)]
+    poses = [pose_from_euler(torch.linspace(-20, 20, length), 5.0, float(i)) for i in range(count)]
+    return Clips(frames, masks, [landmarks_at(p).numpy() for p in poses], 10.0, 1.0)
+
+
+def test_every_clip_comes_once_an_epoch_and_frames_do_not_repeat() -> None:
+    data = clips()
+    seen = [c for step in range(7) for c in data.at(0, step, 3, 4)[0]]
+    assert len(seen) == 21
+    assert all(sorted(seen[i : i + 7]) == list(range(7)) for i in (0, 7, 14))
+    for picks in data.at(0, 2, 3, 4)[1]:
+        assert len(set(picks)) == 4
+
+
+def test_a_step_depends_on_seed_and_step_alone() -> None:
+    data = clips()
+    assert data.at(1, 5, 3, 4) == data.at(1, 5, 3, 4)
+    assert data.at(1, 5, 3, 4) != data.at(2, 5, 3, 4)
+    assert data.at(1, 5, 3, 4) != data.at(1, 6, 3, 4)
+
+
+def test_loaded_frames_are_the_stored_ones() -> None:
+    data = clips()
+    batch = data.load([4, 2], [[5, 0], [1, 3]])
+    assert torch.equal((batch.frames[1, 1] * 255).byte(), torch.from_numpy(data.frames[2][3]).permute(2, 0, 1))
+    assert torch.equal((batch.masks[0, 0, 0] * 255).round().byte(), torch.from_numpy(data.masks[4][5]))
+    yaw, _, _ = euler_from_rotation(batch.rotation[0])
+    assert yaw.tolist() == pytest.approx([20, -20], abs=0.3)
+    assert torch.allclose(batch.heads, batch.frames * batch.masks)
+
+
+def moved_batch(pose: Pose) -> tuple[Batch, torch.Tensor]:
+    """A frame that shows its landmarks as bright dots, with its pose."""
+    points = landmarks_at(pose)[:, [30, 36, 45]]
+    frames = torch.zeros(1, 1, 3, 128, 128)
+    grid = torch.stack(torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="xy"), dim=-1)
+    for channel in range(3):
+        frames[0, 0, channel] = torch.exp(-(grid - points[0, channel]).square().sum(-1) / 4)
+    return Batch(frames, torch.ones(1, 1, 1, 128, 128), pose.rotation[None], pose.translation[None]), points
+
+
+def dots(frames: torch.Tensor) -> torch.Tensor:
+    """Centres of the three dots, (3, 2)."""
+    weight = frames[0, 0].square().flatten(1)
+    grid = torch.stack(torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="xy"), dim=-1).reshape(-1, 2)
+    return weight @ grid / weight.sum(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("turn", "scale", "shift"), [(20.0, 1.0, (0.0, 0.0)), (0.0, 1.2, (0, 0)), (-8.0, 0.9, (6.0, -4.0))]
+)
+def test_similarity_moves_the_pose_with_the_pixels(turn: float, scale: float, shift: tuple[float, float]) -> None:
+    batch, _ = moved_batch(pose_from_euler(12.0, -6.0, 4.0, torch.tensor([[0.004, -0.003, 0.03]])))
+    out = similarity(batch, torch.tensor([turn]), torch.tensor([scale]), torch.tensor([shift]), K, 1.0)
+    expected = landmarks_at(Pose(out.rotation[0], out.translation[0]))[0, [30, 36, 45]]
+    assert (dots(out.frames) - expected).abs().max() < 0.6
+
+
+def test_mirroring_mirrors_the_pose() -> None:
+    batch, _ = moved_batch(pose_from_euler(12.0, -6.0, 4.0, torch.tensor([[0.004, -0.003, 0.03]])))
+    out = mirror(batch, torch.tensor([True]))
+    yaw, pitch, roll = euler_from_rotation(out.rotation[0])
+    assert [float(yaw), float(pitch), float(roll)] == pytest.approx([-12, -6, -4], abs=1e-3)
+    swapped = landmarks_at(Pose(out.rotation[0], out.translation[0]))[0, [30, 45, 36]]  # the eyes change names
+    assert (dots(out.frames) - swapped).abs().max() < 0.3
+    assert torch.equal(mirror(batch, torch.tensor([False])).frames, batch.frames)
+
+
+def test_jitter_is_one_for_a_clip_and_keeps_the_range() -> None:
+    frames = torch.rand(2, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).expand(2, 3, 3, 8, 8)
+    out = jitter_colors(frames, 0.3, torch.Generator().manual_seed(1))
+    assert torch.equal(out[:, 0], out[:, 2])
+    assert not torch.allclose(out[0], out[1] - frames[1] + frames[0])
+    assert out.min() >= 0 and out.max() <= 1
+    assert jitter_colors(frames, 0.0, torch.Generator()) is frames
+
+
+def test_augment_off_changes_nothing() -> None:
+    batch = clips().load([0], [[0, 1]])
+    off = SimpleNamespace(flip=False, color=0.0, similarity=0.0)
+    assert torch.equal(augment(batch, off, torch.Generator(), K, 1.0).frames, batch.frames)
+
+
+def test_unknown_poses_are_marked() -> None:
+    data = clips()
+    data.rotation[0][1] = torch.nan  # type: ignore[index]
+    pose, known = clip_pose(data.load([0], [[0, 1, 2]]))
+    assert known.tolist() == [True, False, True]
+    assert torch.equal(pose.rotation[1], torch.eye(3))

@@ -1,0 +1,115 @@
+"""The loop: schedules, resume bit for bit, SIGTERM."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from head3d.training.loop import Interrupted, Schedule, State, run_digest, step_generator, train
+
+
+def make(seed: int = 0) -> State:
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
+    return State({"network": network}, torch.optim.Adam(network.parameters(), lr=1e-2, betas=(0.5, 0.999)))
+
+
+def losses_of(state: State, fail_at: int | None = None, signal_at: int | None = None):
+    def losses(step: int) -> dict[str, Tensor]:
+        if step == fail_at:
+            raise KeyboardInterrupt
+        if step == signal_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        x = torch.randn(16, 4, generator=step_generator(7, step))
+        loss = (state.modules["network"](x) - x.sum(dim=1, keepdim=True)).square().mean()
+        return {"loss": loss, "half": loss / 2}
+
+    return losses
+
+
+def go(state: State, path: Path, **kwargs: int | None) -> State:
+    train(
+        state, path, Schedule(37, drop_step=20), losses_of(state, **kwargs), label="t", checkpoint_every=5, log_every=4
+    )
+    return state
+
+
+def weights(state: State) -> list[Tensor]:
+    return list(state.modules["network"].state_dict().values())
+
+
+@pytest.mark.parametrize("kwargs", [{"fail_at": 3}, {"fail_at": 18}, {"fail_at": 36}, {"signal_at": 11}])
+def test_a_stopped_run_ends_in_the_same_weights(tmp_path: Path, kwargs: dict[str, int]) -> None:
+    whole = go(make(), tmp_path / "whole.pt")
+    with pytest.raises((KeyboardInterrupt, Interrupted)):
+        go(make(), tmp_path / "stopped.pt", **kwargs)
+    resumed = go(make(seed=99), tmp_path / "stopped.pt") if (tmp_path / "stopped.pt").exists() else None
+    if resumed is None:  # stopped before the first save: it starts from the same initial weights
+        resumed = go(make(), tmp_path / "stopped.pt")
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+    assert whole.history == resumed.history
+
+
+def test_sigterm_saves_the_very_step_and_exits_143(tmp_path: Path) -> None:
+    state = make()
+    with pytest.raises(Interrupted) as caught:
+        go(state, tmp_path / "s.pt", signal_at=11)
+    assert caught.value.code == 143
+    again = make()
+    again.load(tmp_path / "s.pt")
+    assert again.step == 12
+
+
+def test_the_signal_handler_is_put_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    go(make(), tmp_path / "s.pt")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    state = make()
+    with pytest.raises(FloatingPointError, match="step 4"):
+        train(
+            state,
+            tmp_path / "s.pt",
+            Schedule(8),
+            lambda step: {"loss": next(state.modules["network"].parameters()).sum() * float("nan")},
+            label="t",
+            checkpoint_every=100,
+            log_every=4,
+        )
+    assert not (tmp_path / "s.pt").exists()
+
+
+def test_logged_losses_are_means_since_the_last_log(tmp_path: Path) -> None:
+    state, seen = make(), []
+    inner = losses_of(state)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        out = inner(step)
+        seen.append(float(out["loss"].detach()))
+        return out
+
+    train(state, tmp_path / "s.pt", Schedule(10), losses, label="t", checkpoint_every=100, log_every=4)
+    logged = [(s, v) for s, n, v in state.history if n == "loss"]
+    assert [s for s, _ in logged] == [4, 8, 10]
+    assert logged[2][1] == pytest.approx(sum(seen[8:]) / 2)
+
+
+def test_schedules() -> None:
+    drop = Schedule(10, drop_step=5)
+    assert [drop(0), drop(4), drop(5)] == [1.0, 1.0, 0.1]
+    cosine = Schedule(10, cosine=True, warmup=2)
+    assert cosine(0) == pytest.approx(0.5)
+    assert cosine(5) == pytest.approx(0.5)
+    assert cosine(9) < 0.03
+
+
+def test_a_digest_follows_settings_and_code() -> None:
+    one = run_digest({"lr": 1e-4}, ("models",))
+    assert one == run_digest({"lr": 1e-4}, ("models",))
+    assert one != run_digest({"lr": 2e-4}, ("models",))
+    assert one != run_digest({"lr": 1e-4}, ("losses",))
