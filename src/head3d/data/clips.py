@@ -39,9 +39,9 @@ def windows(
     if unseen:
         return [Window(start, f"{source}-unseen") for start in _spread(0, n_frames, length, most, rng)]
     gap = math.ceil(gap_s * fps)
-    test = max(round(n_frames * seen_fraction), length) if seen_fraction > 0 else 0
-    if n_frames < test + gap + length:
-        test = 0  # too short to give both: all of it is for training
+    test = 0
+    if seen_fraction > 0 and n_frames >= length + gap + length:  # else too short for both: all is for training
+        test = min(max(round(n_frames * seen_fraction), length), n_frames - gap - length)
     end = n_frames - test - (gap if test else 0)
     chosen = [Window(start, "train") for start in _spread(0, end, length, most, rng)]
     if test:

@@ -41,7 +41,7 @@ def crop_clip(
     for index, frame in enumerate(frames):
         if good[index]:
             points[index] = square.map(faces.landmarks(frame, tuple(between[index])), size)
-    return np.stack([square.cut(frame, size) for frame in frames]), points, square
+    return np.stack([square.cut(frame, size) for frame in frames]), boxes.steadied(points), square
 
 
 def crop_video(
@@ -77,7 +77,7 @@ def crop_video(
         if good[index]:
             points[index] = square.map(faces.landmarks(frame, tuple(between[index])), size)
     box = (square.x0, square.y0, square.x0 + square.side, square.y0 + square.side)
-    return frames, box, fps or info.fps, points
+    return frames, box, fps or info.fps, boxes.steadied(points)
 
 
 def run(params: Any, shard: int) -> None:

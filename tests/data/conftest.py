@@ -1,0 +1,39 @@
+"""Videos for the tests of the data stages: some made by ffmpeg on the spot, some of the real mini set."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from head3d.data.video import ffmpeg_exe
+from head3d.params import Params, load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ffmpeg(*arguments: object) -> None:
+    """Run ffmpeg as anybody would, to make what the code under test must read."""
+    command = [ffmpeg_exe(), "-nostdin", "-y", "-loglevel", "error", *map(str, arguments)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+def gradient(n: int, height: int, width: int) -> list[np.ndarray]:
+    """Smooth frames of which each has its own brightness, so that they can be told apart after compression."""
+    y, x = np.mgrid[:height, :width]
+    frames = []
+    for index in range(n):
+        red, green = 200 * x / width, 200 * y / height
+        frames.append(np.stack([red, green, np.full_like(red, 20 + 200 * index / n)], axis=-1).astype(np.uint8))
+    return frames
+
+
+@pytest.fixture(scope="session")
+def demo() -> Params:
+    """The committed parameters."""
+    return load_params(ROOT / "params.yaml")
+
+
+def with_data(params: Params, **changes: object) -> Params:
+    """The same parameters with other values in the section ``data``."""
+    return params.model_copy(update={"data": params.data.model_copy(update=changes)})

