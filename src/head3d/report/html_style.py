@@ -24,7 +24,7 @@ background:var(--card)}
 margin:1.4rem 0 0;font-weight:600}
 .wide{overflow-x:auto;-webkit-overflow-scrolling:touch}
 table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums;background:var(--card);min-width:100%}
-caption{text-align:left;color:var(--muted);padding:.2rem 0 .5rem}
+.caption{color:var(--muted);font-size:.92rem;margin:.2rem 0 .6rem}
 th,td{padding:.38rem .7rem;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}
 th{font-weight:600}
 td.n,th.n{text-align:right}

@@ -150,8 +150,8 @@ def _table(heads: list[str], rows: list[str], caption: str) -> str:
         f'<th scope="col" class="n">{escape(other)}</th>' for other in others
     )
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(first)} table"><table>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<p class="caption">{escape(caption)}</p><div class="wide" tabindex="0" role="region" aria-label="table">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
