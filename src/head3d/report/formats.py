@@ -106,7 +106,7 @@ def latex_text(text: str) -> str:
     out = escape_tex(text)
     for raw, safe in (("Φ", r"$\Phi$"), ("x̄^c", r"$\bar{x}^c$"), ("x̂\\_dri", r"$\hat{x}_{\mathrm{dri}}$"), ("–", "--")):
         out = out.replace(raw, safe)
-    return out.replace("^2", r"$^2$")
+    return out
 
 
 def _is_numeric(column: pd.Series) -> bool:

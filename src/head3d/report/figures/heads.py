@@ -37,7 +37,7 @@ def canonical_sheet(model: Head3D, shown: list[Example], params: Params) -> Shee
     )
     for example, (offset, mask) in zip(shown, depths, strict=True):
         subject = example.subject
-        turned = model.view(subject, hand_pose(subject, yaw=YAWS)).head
+        turned, _ = model.render(subject, hand_pose(subject, yaw=YAWS))
         metres = offset / 100 + params.camera.distance_m
         tiles = [
             *to_frames(subject.reference),
