@@ -35,9 +35,9 @@ def values(name: str, root: str | Path = ".") -> dict[str, Any]:
     """
     if name not in names(root):
         raise UserError(f"there is no scale {name!r}", allowed=", ".join(names(root)) or f"files in {FOLDER}")
-    found = read_yaml(Path(root) / FOLDER / f"{BASE}.yaml")
-    if name != BASE:
-        _merge(found, read_yaml(Path(root) / FOLDER / f"{name}.yaml"))
+    found = read_yaml(Path(root) / "params.yaml")  # a key that is newer than the scales keeps its value
+    for layer in dict.fromkeys((BASE, name)):
+        _merge(found, read_yaml(Path(root) / FOLDER / f"{layer}.yaml"))
     check_params(found, FOLDER / f"{name}.yaml")
     return found
 

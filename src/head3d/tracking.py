@@ -187,11 +187,12 @@ class Run:
             unfinished = self._resume_id or known["open"].get(self._name)
             if unfinished and self._store.alive(unfinished):
                 self._store.call(lambda c: c.update_run(unfinished, status="RUNNING"))
-                self._id = unfinished
+                run_id = unfinished
             else:
-                self._id = self._store.create(self._name, tags | {"mlflow.parentRunId": known["parent"]}, values)
-            known["open"][self._name] = self._id
-            return self._id
+                run_id = self._store.create(self._name, tags | {"mlflow.parentRunId": known["parent"]}, values)
+            known["open"][self._name] = run_id
+        self._id = run_id
+        return run_id
 
     def _write_metrics(self) -> None:
         from mlflow.entities import Metric
@@ -232,8 +233,8 @@ class _Store:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside mlflow's own imports
             from mlflow.tracking import MlflowClient
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+        for noisy, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("urllib3", logging.ERROR)):
+            logging.getLogger(noisy).setLevel(level)
         path = uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
         self._lock = FileLock(f"{path}.lock", timeout=LOCK_TIMEOUT) if path else contextlib.nullcontext()
         with self._lock:  # the first client creates the database

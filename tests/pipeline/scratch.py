@@ -13,18 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from stages import Stage, load_stages  # noqa: E402 - workflow/ is no package: Snakefile finds it the same way
+from sync import below  # noqa: E402
 
-COPIED = (
-    "dvc.yaml",
-    "params.yaml",
-    "Snakefile",
-    "profiles",
-    "workflow",
-    "src",
-    ".dvc/config",
-    ".dvcignore",
-    ".gitignore",
-)
+COPIED = ("dvc.yaml", "params.yaml", "Snakefile", "profiles", "workflow", "src", ".dvc/config", ".dvcignore")
 
 # Stands for `head3d`: makes the outs of a stage from its command, deps and parameters, and notes that it ran.
 STAND_IN = """#!{python} -IS
@@ -59,19 +50,24 @@ class Scratch:
 
     def __init__(self, root: Path, stand_in: bool) -> None:
         self.root, self.stand_in = root, stand_in
-        root.mkdir(parents=True)
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "PYTEST"))},
+            "PATH": f"{root / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(root / "src"),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+
+    def copy(self) -> None:
+        """Make the copy, with a git repository of its own."""
+        self.root.mkdir(parents=True)
         for name in COPIED:
-            source, target = ROOT / name, root / name
+            source, target = ROOT / name, self.root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
             else:
                 shutil.copy(source, target)
-        self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_"))},
-            "PATH": f"{root / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(root / "src"),
-        }
+        shutil.copy(ROOT / ".gitignore", self.root)
         self.run("git", "init", "-q", "--initial-branch=main")
 
     def scale(self, name: str) -> None:
@@ -132,9 +128,9 @@ class Scratch:
         self.prepare()
 
     def stale_dvc(self) -> set[str]:
-        """Names of the stages that `dvc repro` would run (an upstream stage makes all below it stale)."""
-        out = self.dvc("repro", "--dry")
-        return {line.split("'")[1] for line in out.splitlines() if line.startswith("Running stage '")}
+        """Names of the stages that `dvc repro` would run, if every stage that it runs made something new."""
+        changed = set(json.loads(self.dvc("status", "--json").splitlines()[-1]))
+        return below(self.stages(), changed)
 
     def stale_snakemake(self) -> set[str]:
         """The same for Snakemake, in DVC's names."""

@@ -1,0 +1,59 @@
+"""The whole pipeline for real, tiny, through each engine. Minutes; `pytest -m "not slow"` leaves it out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .scratch import ROOT, Scratch, below
+
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.parametrize("engine", ["dvc", "snakemake"])
+def test_smoke(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "copy"
+    scratch = Scratch(copy, stand_in=False)
+    started = time.monotonic()
+    done = subprocess.run(
+        ["bash", "workflow/smoke.sh", str(copy), engine],
+        cwd=ROOT, env=scratch.environment, text=True, check=False, timeout=1500,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-8000:]
+    with capsys.disabled():
+        print(f"\nsmoke through {engine}: {time.monotonic() - started:.0f} s")
+    assert done.stdout.rstrip().endswith(f"report: {copy}/reports/index.html")
+
+    # Results: every table and figure, one run of every stage, a page that stands alone.
+    page = (copy / "reports/index.html").read_text()
+    assert "smoke" in page
+    assert (copy / "reports/tables/table1.csv").stat().st_size > 100
+    assert (copy / "reports/tables/table3.csv").stat().st_size > 100
+    json.loads((copy / "reports/metrics.json").read_text())
+    import sqlite3
+
+    with sqlite3.connect(copy / "mlflow.db") as database:
+        runs = dict(database.execute("select name, status from runs").fetchall())
+    assert set(runs.values()) == {"FINISHED"}
+    assert {"crop-shard-0", "parse-shard-1", "train_geometry", "train_canonical", "train_fusion-full"} <= set(runs)
+
+    # After either engine, the other has nothing to do; a changed parameter runs the right stages in both.
+    assert scratch.stale_dvc() == scratch.stale_snakemake() == set()
+    assert "up to date" in scratch.dvc("repro")
+    assert "Nothing to be done" in scratch.snakemake()
+    scratch.set("  bootstrap: 200 ", "  bootstrap: 201 ")
+    assert scratch.stale_dvc() == scratch.stale_snakemake() == {"tables", "report"}
+    if engine == "dvc":  # the other engine than the one that made the rest
+        scratch.snakemake()
+    else:
+        scratch.dvc("repro")
+    scratch.sync()
+    assert scratch.stale_dvc() == scratch.stale_snakemake() == set()
+    scratch.set("  pose_hold: ", "  pose_hold: 1")
+    wanted = below(scratch.stages(), {"train_geometry"})
+    assert scratch.stale_dvc() == scratch.stale_snakemake() == wanted

