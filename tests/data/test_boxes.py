@@ -37,7 +37,7 @@ def face_points(x: float, y: float, size: float) -> np.ndarray:
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.5, 0.5, (68, 2)) * size
     points[:4] = np.array([[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]]) * size
-    return points + [x, y]
+    return points + np.array([x, y])
 
 
 def looks(*faces: tuple[float, float, float] | None, others: tuple[Face, ...] = ()) -> list[Look]:

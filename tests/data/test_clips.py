@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def test_any_video() -> None:
     for _ in range(500):
         n, fps, length = int(rng.integers(0, 3000)), float(rng.uniform(5, 60)), int(rng.integers(4, 60))
         most, share, gap = int(rng.integers(1, 60)), float(rng.choice([0, 0.1, 0.5])), float(rng.choice([0, 1, 2.5]))
-        options = dict(length=length, most=most, seen_fraction=share, gap_s=gap, seed=3)
+        options: dict[str, Any] = {"length": length, "most": most, "seen_fraction": share, "gap_s": gap, "seed": 3}
         found = windows("v", "folder", False, n, fps, **options)
         check_split(found, n, fps, length, gap)
         train = [one for one in found if one.split == "train"]
@@ -43,7 +44,7 @@ def test_any_video() -> None:
 
 
 def test_clips_are_spread_and_seeded() -> None:
-    options = dict(length=10, most=5, seen_fraction=0.0, gap_s=0.0)
+    options: dict[str, Any] = {"length": 10, "most": 5, "seen_fraction": 0.0, "gap_s": 0.0}
     first = [one.start for one in windows("v", "mini", False, 1000, 25, seed=0, **options)]
     assert len(first) == 5
     assert all(200 * part <= start < 200 * (part + 1) for part, start in enumerate(first))

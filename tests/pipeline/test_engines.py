@@ -23,10 +23,13 @@ CHANGES = {
     "camera": ("  fov_deg: 10.0 ", "  fov_deg: 11.0 ", {"train_geometry"}),
     "fusion.lr": ("  lr: 4.0e-4 ", "  lr: 5.0e-4 ", {"train_fusion@full", "train_fusion@no_skip", "tables", "report"}),
     "canonical.epochs": ("canonical:\n  epochs: 1 ", "canonical:\n  epochs: 2 ", {"train_canonical"}),
-    "parse.input_size": ("  input_size: 256 ", "  input_size: 288 ", {"parse@0", "parse@1"}),
+    "parse.input_size": ("  input_size: 384 ", "  input_size: 288 ", {"parse@0", "parse@1"}),
     "device": ("device: auto ", "device: cpu ", set()),  # where it runs is not what it computes
     "checkpoint_every": ("  checkpoint_every: 2 ", "  checkpoint_every: 3 ", set()),
 }
+
+
+FEW = {name: CHANGES[name] for name in ("bootstrap", "fusion.lr")}  # the other engine's turn: the rest says nothing new
 
 
 @pytest.mark.parametrize("engine", ["dvc", "snakemake"])
@@ -45,7 +48,7 @@ def test_after_one_engine_the_other_has_nothing_to_do(scratch: Scratch, engine: 
     scratch.snakemake()
     assert scratch.ran() == []
 
-    for name, (old, new, users) in CHANGES.items():
+    for name, (old, new, users) in (CHANGES if engine == "dvc" else FEW).items():
         scratch.set(old, new)
         wanted = below(scratch.stages(), users)
         assert scratch.stale_dvc() == wanted, name

@@ -19,16 +19,25 @@ def run(params: Any, shard: int) -> None:
     if not source.is_file():
         raise UserError(f"{source}: not there", fix=f"run `head3d crop --shard {shard}` first")
     clips = np.load(source, mmap_mode="r")
+    landmarks = np.load(source.with_name("landmarks.npy"), mmap_mode="r")
     target = Path("data/masks") / f"shard-{shard}.npy"
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    shares = []
+    settings, shares = params.parse, []
     try:
         with tracking.run(stage="parse", params=params, instance=f"shard-{shard}") as tracked:
             writer = NpyWriter(unfinished, clips.shape[1:4], np.uint8)
-            for clip in tqdm(clips, desc=f"parse {shard}", unit="clip", disable=None):
+            for clip, points in zip(
+                tqdm(clips, desc=f"parse {shard}", unit="clip", disable=None), landmarks, strict=True
+            ):
                 masks = parsing.head_masks(
-                    clip, params.parse.input_size, params.device, params.parse.batch_size, params.precision
+                    clip,
+                    settings.input_size,
+                    params.device,
+                    settings.batch_size,
+                    params.precision,
+                    settings.rim,
+                    points,
                 )
                 writer.append(masks)
                 shares.append(masks.mean() / 255)

@@ -15,6 +15,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from head3d import assets
 from head3d.compute import Compute
+from head3d.data import faces
+from head3d.data.boxes import head_box
 
 # Decision 5: these make the head; neck, necklace, cloth and background do not.
 _NAMES = (
@@ -182,44 +184,104 @@ def _fold_batch_norms(module: nn.Module) -> None:
 def head_masks(
     frames: np.ndarray,
     input_size: int = 384,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     batch_size: int = 8,
     precision: str = "auto",
+    rim: float = 0.0,
+    landmarks: np.ndarray | None = None,
 ) -> np.ndarray:
     """Soft head masks uint8 ``(k, H, W)``, 255 = head, of uint8 ``(k, H, W, 3)`` RGB frames.
 
-    The class with the highest score is taken at the network's full size and the binary mask then averaged down:
-    multiplying by probabilities instead leaves a grey ghost around the head. Holes in the head are filled.
+    The parser was trained on upright faces that fill the picture and fails on small or tilted ones, so it is shown the
+    head turned upright and enlarged, by ``landmarks`` ``(k, 68, 2)`` (found here if not given; the whole frame is shown
+    where they are NaN). The class with the highest score is taken at the network's full size and the binary mask then
+    averaged down: multiplying by probabilities instead leaves a grey ghost around the head. Holes are filled, and a
+    ``rim``, a share of the frame's height, is taken off all around, where hair and background mix.
     """
-    compute = Compute.choose(device, precision)
-    net, place = load_parser(str(compute.device), compute.dtype), compute.device
-    mean = torch.tensor(_MEAN, device=place).view(1, 3, 1, 1)
-    std = torch.tensor(_STD, device=place).view(1, 3, 1, 1)
-    size = (input_size, input_size)
+    compute = Compute.choose(str(device), precision)
+    if landmarks is None:
+        landmarks = np.stack([_landmarks(frame) for frame in frames]) if len(frames) else np.empty((0, 68, 2))
+    height, width = frames.shape[1:3]
+    views = torch.from_numpy(np.stack([head_view(points, height, width) for points in landmarks] or [np.eye(3)]))
     masks = np.empty(frames.shape[:3], np.uint8)
     for start in range(0, len(frames), batch_size):
-        batch = torch.from_numpy(np.array(frames[start : start + batch_size])).to(place)
-        images = batch.permute(0, 3, 1, 2).float().div_(255)  # already channels_last in memory
-        images = F.interpolate(images, size, mode="bilinear", antialias=max(batch.shape) > input_size)
-        scores = net(((images - mean) / std).to(compute.dtype, memory_format=torch.channels_last))
-        shares = _head_share(scores, size, frames.shape[1:3]).cpu().numpy()
-        for index, share in enumerate(shares):
-            masks[start + index] = fill_holes(share)
+        part = slice(start, start + batch_size)
+        batch = torch.from_numpy(np.array(frames[part])).to(compute.device)
+        images = batch.permute(0, 3, 1, 2).float().div_(255)
+        view = views[part].float().to(compute.device)
+        head, cover, cut_off = _parse(images, view, input_size, compute, rim)
+        if cut_off.any():  # long hair goes on outside the view: see there by a look at the whole frame
+            everything = torch.eye(3, device=view.device).expand(int(cut_off.sum()), 3, 3)
+            whole, _, _ = _parse(images[cut_off], everything, input_size, compute, rim)
+            head[cut_off] += (1 - cover[cut_off]) * whole
+        shares = head.clamp_(0, 1).mul_(255).round_().byte().cpu().numpy()
+        masks[part] = np.stack([fill_holes(share) for share in shares])
     return masks
 
 
-def _head_share(scores: Tensor, size: tuple[int, int], output: tuple[int, ...]) -> Tensor:
-    """Share of head in each output pixel, uint8 ``(B, H, W)`` 0..255: argmax at ``size``, area average to ``output``.
+def _landmarks(frame: np.ndarray) -> np.ndarray:
+    boxes = faces.detect(frame)
+    return faces.landmarks(frame, boxes[0]) if boxes else np.full((68, 2), np.nan, np.float32)
 
-    ``scores``: ``(B, 19, h, w)``, the head's classes first.
+
+def head_view(points: np.ndarray, height: int, width: int, zoom: float = 1.3) -> np.ndarray:
+    """Affine map ``(3, 3)`` from the parser's view to the frame, both in [-1, 1] as for ``affine_grid``.
+
+    The view is a square ``zoom`` times the head of the landmarks ``(68, 2)``, turned so that the eyes are level.
     """
-    n, masks = len(HEAD_CLASSES), []
-    for one in scores.float().contiguous().split(1):  # one by one, so that the enlarged scores stay in the cache
-        large = F.interpolate(one, size, mode="bilinear", align_corners=True)  # as the network was trained
-        # argmax is head where the best head class beats the best other class
-        head = large[:, :n].amax(1, keepdim=True) > large[:, n:].amax(1, keepdim=True)
-        masks.append(F.interpolate(head.float(), output, mode="area")[:, 0])
-    return torch.cat(masks).mul_(255).round_().to(torch.uint8)
+    if np.isnan(points).any():
+        return np.eye(3)
+    eyes = points[42:48].mean(0) - points[36:42].mean(0)
+    cosine, sine = eyes / np.linalg.norm(eyes)
+    turn = np.array([[cosine, -sine], [sine, cosine]])  # upright -> frame
+    box = head_box(points @ turn)
+    centre = turn @ (box[:2] + box[2:]) / 2
+    half = zoom * max(box[2] - box[0], box[3] - box[1]) / 2
+    view = np.eye(3)
+    size = np.array([width, height])
+    view[:2, :2] = turn * half * 2 / size[:, None]
+    view[:2, 2] = (centre + 0.5) * 2 / size - 1
+    return view
+
+
+def _parse(images: Tensor, view: Tensor, size: int, compute: Compute, rim: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Parse frames ``(B, 3, H, W)`` through views ``(B, 3, 3)`` of ``size`` pixels.
+
+    Returns the share of head in each pixel ``(B, H, W)``, the share of each pixel that the view covers ``(B, H, W)``,
+    and whether the head goes on beyond the view, inside the frame ``(B,)``.
+    """
+    net = load_parser(str(compute.device), compute.dtype)
+    mean = torch.tensor(_MEAN, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(_STD, device=images.device).view(1, 3, 1, 1)
+    height, width = images.shape[-2:]
+    if max(height, width) > size:
+        images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    grid = F.affine_grid(view[:, :2], [len(images), 1, size, size], align_corners=False)
+    seen = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    scores = net(((seen - mean) / std).to(compute.dtype, memory_format=torch.channels_last))
+    head = torch.cat([_is_head(one, size) for one in scores.float().contiguous().split(1)])  # (B, 1, size, size)
+
+    inside = (grid.abs() < 1).all(-1)  # (B, size, size)
+    edge = torch.ones(size, size, dtype=torch.bool, device=head.device)
+    edge[1:-1, 1:-1] = False
+    cut_off = (head[:, 0] * inside * edge).sum((1, 2)) > 0.02 * 4 * size
+    for index, enlarged in enumerate(1 / view[:, :2, 1].norm(dim=1)):
+        if (radius := round(rim * size * float(enlarged))) > 0:
+            head[index] = -F.max_pool2d(-head[index], 2 * radius + 1, stride=1, padding=radius)
+
+    # back into the frame, 3 x 3 samples a pixel
+    back = torch.linalg.inv(view)[:, :2]
+    fine = F.affine_grid(back, [len(images), 1, 3 * height, 3 * width], align_corners=False)
+    both = torch.cat([head, torch.ones_like(head)], dim=1)
+    both = F.avg_pool2d(F.grid_sample(both, fine, padding_mode="zeros", align_corners=False), 3)
+    return both[:, 0], both[:, 1], cut_off
+
+
+def _is_head(scores: Tensor, size: int) -> Tensor:
+    """1 where the best class is one of the head's, else 0: ``(1, 19, h, w)``, the head's classes first, enlarged."""
+    n = len(HEAD_CLASSES)
+    large = F.interpolate(scores, (size, size), mode="bilinear", align_corners=True)  # as the network was trained
+    return (large[:, :n].amax(1, keepdim=True) > large[:, n:].amax(1, keepdim=True)).float()
 
 
 def fill_holes(mask: np.ndarray, largest: float = 0.4) -> np.ndarray:

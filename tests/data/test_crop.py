@@ -1,0 +1,187 @@
+"""The stages on real clips: crops, reasons for leaving out, bad files, and the manifest."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from head3d import assets
+from head3d.data import crop, manifest, parse, video
+from head3d.data.faces import FaceTracker, detect, iou, landmarks
+from head3d.data.sources import Video, folder
+from head3d.data.store import ClipStore
+from head3d.errors import UserError
+from head3d.params import Params
+
+from .conftest import ffmpeg, with_data
+from .test_video import hostile
+
+
+def frames_of(name: str, start: int = 0, count: int = 40) -> list[np.ndarray]:
+    return list(video.read_frames(assets.fetch(f"video-{name}"), start=start, count=count))
+
+
+def test_detector_and_landmarks_agree() -> None:
+    frame = frames_of("single", count=1)[0]
+    (box,) = detect(frame)
+    points = landmarks(frame, box)
+    assert points.shape == (68, 2)
+    assert iou(box, (*points.min(0), *points.max(0))) > 0.5
+    assert points[8, 1] > points[33, 1] > points[27, 1]  # chin below nose below its root
+    assert points[36, 0] < points[45, 0]  # the eye on the left of the picture comes first
+
+
+def test_small_frames_are_enlarged_for_the_detector() -> None:
+    assert len(detect(frames_of("carphone", count=1)[0])) == 1
+
+
+def test_one_real_clip(demo: Params) -> None:
+    source = frames_of("single")
+    clip, points, square = crop.crop_clip(source, FaceTracker(32), demo)
+    assert clip.shape == (40, 128, 128, 3)
+    assert points.shape == (40, 68, 2)
+    assert np.isfinite(points).all()
+    head = points[..., 1].max() - points[..., 1].min()
+    assert 0.35 * 128 < head < 0.65 * 128  # brows to chin; hair and margin around
+    assert points.min() > 0
+    assert points.max() < 127
+    # landmarks belong to the crop: those found in the crop itself lie in the same places
+    again = landmarks(clip[0], detect(clip[0])[0])
+    assert np.abs(again - points[0]).mean() < 2.0
+    # the same box for all frames, and pixels from the source
+    whole = square.cut(source[39], 128)
+    assert np.array_equal(whole, clip[39])
+
+
+def test_reasons(demo: Params) -> None:
+    single, franck = frames_of("single", count=20), frames_of("franck", count=20)
+    rows, columns = np.mgrid[:360, :640]
+    empty = np.stack([rows % 256, columns % 256, (rows + columns) % 256], axis=-1).astype(np.uint8)
+    other = [np.pad(frame, ((36, 36), (140, 140), (0, 0)), mode="edge") for frame in franck]
+    twice = [np.concatenate([frame[:, 180:420]] * 2, axis=1) for frame in single]
+    hidden = single[:1]  # something grey slides slowly before the face: no cut, but nobody to follow
+    for index, frame in enumerate(single[1:]):
+        hidden.append(frame.copy())
+        hidden[-1][:, : 640 * min(index, 10) // 10] = 128
+    for reason, frames in {
+        "no face": [empty] * 20,
+        "a cut": single[:10] + other[:10],
+        "no steady face": hidden,
+        "two people": twice,
+    }.items():
+        with pytest.raises(crop.Rejected, match=reason):
+            crop.crop_clip(frames, FaceTracker(32), demo)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: two people, one of them in odd formats, one never to be trained on, and much that is bad."""
+    root = tmp_path_factory.mktemp("people")
+    single, carphone = assets.fetch("video-single"), assets.fetch("video-carphone")
+    for name in ("ann", "bob", "unseen", "bad"):
+        (root / name).mkdir()
+    shutil.copy(single, root / "ann" / "clip one.mp4")
+    ffmpeg("-display_rotation", 90, "-i", carphone, "-c", "copy", root / "turned.mp4")
+    ffmpeg("-i", root / "turned.mp4", "-vf", "transpose=1", "-c:v", "mjpeg", "-q:v", 2, root / "bob" / "talk.AVI")
+    (root / "turned.mp4").unlink()
+    shutil.copy(carphone, root / "unseen" / "carl.mp4")
+    for name, path in hostile(root / "bad", single).items():
+        if name in ("missing", "folder"):
+            continue
+        if path.suffix != ".mp4":
+            path.rename(path.with_suffix(".mp4"))
+    ffmpeg("-i", single, "-vframes", 3, "-c:v", "libx264", root / "bad" / "short.mp4")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=2", root / "bad" / "faceless.mp4")
+    (root / "notes.txt").write_text("not a video, and not named like one")
+    (root / ".hidden.mp4").write_bytes(b"")
+    return root
+
+
+def small(demo: Params, root: Path) -> Params:
+    data = with_data(demo, sources=("folder",), folder=str(root), image_size=64, clip_length=16, clips_per_video=2)
+    return data.model_copy(update={"device": "cpu", "shards": (0, 1)})
+
+
+def test_folder_lists_people(demo: Params, people: Path) -> None:
+    found = {one.name: one for one in folder(small(demo, people))}
+    assert "notes.txt" not in found
+    assert ".hidden.mp4" not in found
+    assert found["ann/clip one.mp4"].person == "ann"
+    assert not found["ann/clip one.mp4"].unseen
+    assert found["bob/talk.AVI"].person == "bob"
+    assert (found["unseen/carl.mp4"].person, found["unseen/carl.mp4"].unseen) == ("unseen/carl", True)
+
+
+def test_folder_without_videos(demo: Params, tmp_path: Path) -> None:
+    for value, words in ((None, "data.folder is empty"), (tmp_path / "none", "existing"), (tmp_path, "no videos")):
+        with pytest.raises(UserError, match=words):
+            folder(with_data(demo, folder=None if value is None else str(value)))
+
+
+def test_whole_folder_to_manifest(demo: Params, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    params = small(demo, people)
+    for shard in params.shards:
+        crop.run(params, shard)
+        parse.run(params, shard)
+    manifest.run(params)
+    store = ClipStore("data")
+    reasons = {one.video: one.status for one in store.all_records if one.status != "ok"}
+    for name in ("empty", "text", "torn", "noise", "playlist", "concat", "sound"):
+        assert reasons[f"bad/{name}.mp4"].startswith("unreadable"), reasons
+    assert reasons["bad/short.mp4"] == "too short"
+    assert reasons["bad/faceless.mp4"] == "no face"
+    splits = {(one.video, one.split) for one in store.records()}
+    assert {("ann/clip one.mp4", "train"), ("ann/clip one.mp4", "folder-seen")} <= splits
+    assert {("bob/talk.AVI", "train"), ("bob/talk.AVI", "folder-seen"), ("unseen/carl.mp4", "folder-unseen")} <= splits
+    assert ("unseen/carl.mp4", "train") not in splits
+    assert all(one.row == -1 and one.split == "unused" for one in store.all_records if one.status != "ok")
+    for one in store.records():
+        assert store.frames(one).shape == (16, 64, 64, 3)
+        assert (store.masks(one) > 127).mean() > 0.05
+        assert np.isfinite(store.landmarks(one)).any()
+    # turned and turned back: the same man, upright, so his landmarks are where the untouched video has them
+    upright = next(one for one in store.records() if one.video == "bob/talk.AVI")
+    assert (upright.x1 - upright.x0) == pytest.approx(upright.y1 - upright.y0, abs=0.01)
+    # nothing of a run is left lying about, and a second run gives the same bytes
+    assert list(Path("data").rglob(".*")) == []
+    before = Path("data/manifest.csv").read_bytes()
+    crop.run(params, 0)
+    manifest.run(params)
+    assert Path("data/manifest.csv").read_bytes() == before
+
+
+def test_nothing_to_train_on(demo: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "broken.mp4").write_bytes(b"broken")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    params = small(demo, tmp_path / "videos")
+    for shard in params.shards:
+        crop.run(params, shard)
+        parse.run(params, shard)
+    with pytest.raises(UserError, match=r"no clip is left to train on.*unreadable"):
+        manifest.run(params)
+    with pytest.raises(UserError, match="no shard 7"):
+        crop.run(params, 7)
+
+
+def test_whole_video_with_one_box(demo: Params, tmp_path: Path) -> None:
+    frames, box, fps, points = crop.crop_video(assets.fetch("video-carphone"), demo)
+    assert frames.shape == (120, 128, 128, 3)
+    assert fps == pytest.approx(30000 / 1001)
+    assert box[2] - box[0] == pytest.approx(box[3] - box[1])
+    assert np.isfinite(points).mean() > 0.9
+    faceless = tmp_path / "faceless.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=0.4", faceless)
+    with pytest.raises(UserError, match="no face was found"):
+        crop.crop_video(faceless, demo)
+
+
+def test_video_clips_of_a_file_that_vanishes(demo: Params, tmp_path: Path) -> None:
+    gone = Video("folder", "gone.mp4", "gone", tmp_path / "gone.mp4", False)
+    ((record, frames, _),) = list(crop.video_clips(gone, 0, 0, demo))
+    assert frames is None
+    assert record.status == "unreadable: no such video file"
