@@ -86,7 +86,7 @@ def _yaml() -> Any:
 
 def _number(value: float) -> str:
     """A float that every YAML reader takes for one: 0.0002 as 2.0e-4, never 2e-4, which YAML 1.1 reads as a string."""
-    if value and not 1e-2 <= abs(value) < 1e16:
+    if value and not 1e-3 < abs(value) < 1e16:
         digits, _, exponent = f"{Decimal(repr(value)):e}".partition("e")  # every digit that repr has
         return f"{digits}{'' if '.' in digits else '.0'}e{int(exponent):+d}"
     return repr(float(value))
