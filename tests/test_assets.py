@@ -166,7 +166,7 @@ def test_changed_file_at_the_first_source_is_told(
 
 def test_all_sources_failing_is_one_line(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(monkeypatch, Https(server.url("missing")), Https("http://127.0.0.1:9/none"))
-    with pytest.raises(UserError, match="toy.*404.*refused.*put the file at") as error:
+    with pytest.raises(UserError, match=r"toy.*404.*refused.*put the file at") as error:
         assets.fetch("toy")
     assert "\n" not in str(error.value)
 
@@ -206,7 +206,7 @@ def test_processes_fetch_once(server: Server, cache: Path) -> None:
 
 
 def test_unknown_asset_and_unwritable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="no asset 'nothing'.*face-parsing"):
+    with pytest.raises(UserError, match=r"no asset 'nothing'.*face-parsing"):
         assets.fetch("nothing")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HEAD3D_CACHE", str(tmp_path / "file"))

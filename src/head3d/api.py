@@ -19,7 +19,7 @@ from head3d.errors import UserError
 from head3d.geometry import Pose, align_flow, relative_pose, warp
 from head3d.models.canonical import CanonicalNet
 from head3d.models.fusion import FusionNet
-from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical
+from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
 from head3d.params import Params, load_params
 from head3d.training.build import build_canonical, build_fusion, build_geometry, load_weights, place_geometry
 
@@ -153,6 +153,7 @@ class Head3D:
             input_size=self.params.parse.input_size,
             device=self.compute.device,
             batch_size=self.params.parse.batch_size,
+            rim=self.params.parse.rim,
         )
         return torch.from_numpy(found)[:, None].float() / 255
 
@@ -225,6 +226,8 @@ class Head3D:
         """
         driving = self._check(driving, "driving frames")
         seen = self.pose(driving, masks)
+        if self.params.animate.reference == "nearest" and first is None:
+            subject = self.nearest_reference(subject, seen)
         if motion == "absolute":
             return self._fuse(subject, seen, driving)
         pose = relative_pose(seen, first or seen[slice(0, 1)], subject.reference_pose)
@@ -252,17 +255,17 @@ class Head3D:
             raise UserError("Head3D: loaded without a fusion network", fix='load it with variant="full"')
         parts = []
         step = self.params.evaluate.batch_size
-        nearest = self.params.animate.reference == "nearest"
+        canonical = subject.head()
         for start in range(0, len(pose), step):
             here = pose[slice(start, start + step)]
-            rendered = self.geometry.render(subject.head().repeat(len(here)), here)
+            each = canonical.repeat(len(here))
+            rendered = self.geometry.render(each, here)
             shown = rendered.image if driving is None else driving[start : start + step]
-            if nearest:
-                turn = torch.einsum("bij,nij->bn", here.rotation, subject.poses.rotation)  # trace of R^T R'
-                reference = subject.references[turn.argmax(dim=1)]
-            else:
-                reference = subject.reference.expand(len(here), -1, -1, -1)
-            fused = self.fusion(rendered.image, reference, shown)
+            reference = subject.reference.expand(len(here), -1, -1, -1)
+            rigid = None
+            if self.fusion.wants_rigid:
+                rigid = rigid_flow(self.geometry, each, rendered, subject.reference_pose)
+            fused = self.fusion(rendered.image, reference, shown, rigid)
             parts.append(Transfer(fused.frame, rendered.image, rendered.mask, fused.deformed, fused.attention, here))
         return Transfer(
             *(
@@ -272,6 +275,9 @@ class Head3D:
             pose,
         )
 
-    def with_reference(self, subject: Subject, chosen: int) -> Subject:
-        """The same subject with another of its reference frames as s_ref."""
-        return replace(subject, chosen=chosen)
+    def nearest_reference(self, subject: Subject, driving: Pose) -> Subject:
+        """The same subject with the reference as s_ref whose pose is nearest to the driving poses on average."""
+        # The trace of R^T R' grows as the angle between two rotations shrinks.
+        alike = torch.einsum("bij,nij->n", driving.rotation, subject.poses.rotation) / len(driving)
+        apart = (driving.translation[:, None] - subject.poses.translation).norm(dim=-1).mean(dim=0)
+        return replace(subject, chosen=int((alike - apart / subject.poses.translation.new_tensor(0.1)).argmax()))

@@ -15,10 +15,6 @@ from typing import Any
 
 from head3d.errors import UserError
 
-# Threads that wait for each other must sleep, not spin: two trainings that share cores would stop each other for
-# seconds at every step. Read by OpenMP when torch is imported, so it is set before anything else.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 # command -> (module:function of the stage, the options that follow params in its call)
 STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "fetch": ("head3d.assets:run_fetch", ()),

@@ -90,6 +90,7 @@ class ParseParams(Section):
     """``parse``: face parsing."""
 
     input_size: Annotated[int, Field(ge=64, le=2048, multiple_of=32)]
+    rim: Annotated[float, Field(ge=0, le=0.1)]
     batch_size: Count
 
 
@@ -134,6 +135,7 @@ class FusionNetParams(Section):
     flow_max: Annotated[int, Field(ge=4)]
     flow_scale: Share
     image_skip: bool
+    rigid_flow: bool
 
 
 class ModelParams(Section):
@@ -158,6 +160,7 @@ class GeometryParams(Section):
     drivings: Count
     depth_lr: Positive
     pose_lr: Positive
+    lr_decay: Literal["cosine", "step"]
     lr_drop_epoch: Whole
     symmetry: NonNegative
     smoothness: NonNegative
@@ -180,6 +183,7 @@ class FusionParams(Section):
     epochs: Count
     batch_size: Count
     drivings: Count
+    reference_draws: Whole
     lr: Positive
     lr_decay: Literal["constant", "cosine"]
     perceptual: Literal["vgg16", "vgg19"]
@@ -314,7 +318,7 @@ def _check_together(params: Params, path: str | Path) -> None:
         refuse(
             "model.fusion.flow_scale",
             params.model.fusion.flow_scale,
-            f"a share of data.image_size ({params.data.image_size}) that gives a multiple of 32 pixels, not {flow_size:g}",
+            f"a multiple of 32 pixels as that share of data.image_size, which it makes {flow_size:g} now",
         )
     half = params.data.clip_length // 2  # the first half of a clip is the subject video
     for key, references in (("model.references", (params.model.references,)),

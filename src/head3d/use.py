@@ -127,7 +127,9 @@ def parse_range(name: str, text: str | float) -> tuple[float, float]:
 
 
 def _check_files(out: str | Path, **videos: str | Path) -> Path:
-    """Everything that can be known before the slow work: inputs that are there, an output that can be written."""
+    """Everything that can be known before the slow work: inputs that can be read, an output that can be written."""
+    from head3d.data.video import probe
+
     for name, video in videos.items():
         if not Path(video).is_file():
             kind = "a directory, not a video" if Path(video).is_dir() else "not there"
@@ -145,6 +147,8 @@ def _check_files(out: str | Path, **videos: str | Path) -> Path:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"--out {out}: {folder} is no directory that can be written", fix="choose another place")
+    for video in videos.values():
+        probe(video)  # says what is wrong with a file that is no video, before the models are loaded
     return target
 
 

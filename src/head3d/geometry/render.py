@@ -18,7 +18,7 @@ from head3d.geometry.pose import Pose
 from head3d.geometry.warp import warp
 
 NEARNESS_M = 0.004  # how much nearer a surface must be to outweigh another one e-fold
-COVERED = 0.2  # share of a pixel that splats must cover before it counts as seen
+COVERED = 0.02  # share of a pixel that splats must cover before it counts as seen
 GAPS = ((3, 1e-3), (7, 1e-6))  # windows, pixels, from which a gap borrows, and the weight of what is borrowed
 CLOSED = 7  # gaps narrower than this count as covered when they lie inside
 

@@ -17,7 +17,7 @@ class Fused:
 
     Attributes:
         frame: (B, 3, H, W) in [0, 1], the output frame.
-        head_flow: (B, 2, H', W'), backward, in pixels of its own size: f_{x_hat_dri <- s_dri}.
+        head_flow: (B, 2, H, W), backward, pixels: f_{x_hat_dri <- s_dri}.
         reference_flow: the same for f_{s_ref <- s_dri}.
         attention: (B, 3, H', W'), of the rendered head, the reference and the decoder; they sum to 1.
         deformed: (B, 3, H, W), the reference frame warped by its flow.
@@ -64,6 +64,7 @@ class FusionNet(nn.Module):
         flow_scale: resolution at which Phi works, as a share of the image's.
         image_skip: also warp the images with the same flows and blend them into the output, the attention sharpened at
             full resolution; without it the output is the decoder's alone, as the paper prints it.
+        rigid_flow: f_{s_ref <- s_dri} starts from the rigid motion of the head, Phi predicts the rest.
         use_head: False leaves the rendered head out (``w/o x_hat_dri`` of Table 3).
     """
 
@@ -75,10 +76,12 @@ class FusionNet(nn.Module):
         flow_max: int = 1024,
         flow_scale: float = 0.25,
         image_skip: bool = False,
+        rigid_flow: bool = False,
         use_head: bool = True,
     ) -> None:
         super().__init__()
         self.image_skip, self.use_head = image_skip, use_head
+        self.wants_rigid = rigid_flow and use_head
         self.encoder = ImageEncoder(width, 0)
         self.predictor = FlowPredictor(9, flow_width, flow_max, flow_scale)
         self.bottleneck = nn.Sequential(*(ResidualBlock(4 * width) for _ in range(blocks)))
@@ -91,12 +94,22 @@ class FusionNet(nn.Module):
                 last.bias[3:] = torch.tensor((0.0, 0.0, -2.0))
 
     def flows(
-        self, head: Float[Tensor, "b 3 h w"], reference: Float[Tensor, "b 3 h w"], driving: Float[Tensor, "b 3 h w"]
+        self,
+        head: Float[Tensor, "b 3 h w"],
+        reference: Float[Tensor, "b 3 h w"],
+        driving: Float[Tensor, "b 3 h w"],
+        rigid: Float[Tensor, "b 2 h w"] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Phi: head flow, reference flow and attention logits."""
+        """Phi: head flow and reference flow at full resolution, in pixels, and attention logits at Phi's own."""
+        size = head.shape[-2:]
         if not self.use_head:
-            head = torch.zeros_like(head)
-        head_flow, reference_flow, logits = self.predictor(torch.cat((head, reference, driving), dim=1))
+            head, rigid = torch.zeros_like(head), None
+        carried = reference if rigid is None else warp(reference, rigid)
+        head_flow, reference_flow, logits = self.predictor(torch.cat((head, carried, driving), dim=1))
+        head_flow, reference_flow = resize_flow(head_flow, *size), resize_flow(reference_flow, *size)
+        if rigid is not None:
+            # First by the residual, then along the head's rigid motion from where that leads.
+            reference_flow = reference_flow + warp(rigid, reference_flow)
         if not self.use_head:
             logits = torch.cat((torch.full_like(logits[:, :1], -1e4), logits[:, 1:]), dim=1)
         return head_flow, reference_flow, logits
@@ -106,6 +119,7 @@ class FusionNet(nn.Module):
         head: Float[Tensor, "b 3 h w"],
         reference: Float[Tensor, "b 3 h w"],
         driving: Float[Tensor, "b 3 h w"],
+        rigid: Float[Tensor, "b 2 h w"] | None = None,
     ) -> Fused:
         """Fuse.
 
@@ -113,8 +127,10 @@ class FusionNet(nn.Module):
             head: x_hat_dri, the canonical head rendered at the driving pose, in [0, 1].
             reference: s_ref in [0, 1].
             driving: s_dri in [0, 1]; only Phi sees it.
+            rigid: backward flow, pixels, by which the head's rigid motion carries the reference to the driving pose;
+                Phi then predicts what is left to move. None: Phi predicts the whole flow, as the paper prints it.
         """
-        head_flow, reference_flow, logits = self.flows(head, reference, driving)
+        head_flow, reference_flow, logits = self.flows(head, reference, driving, rigid)
         attention = logits.softmax(dim=1)
 
         batch = len(head)
@@ -122,7 +138,7 @@ class FusionNet(nn.Module):
         encoded = self.encoder(sources)
         small = encoded.shape[-2:]
         flows = torch.cat((head_flow, reference_flow)) if self.use_head else reference_flow
-        carried = warp(encoded, resize_flow(flows, *small).to(encoded.dtype))
+        carried = warp(encoded, resize_flow(flows, *small))
         of_head, of_reference = (carried[:batch], carried[batch:]) if self.use_head else (None, carried)
         weight = F.interpolate(attention, size=small, mode="bilinear", align_corners=True).to(encoded.dtype)
         warped = weight[:, 1:2] * of_reference
@@ -131,12 +147,10 @@ class FusionNet(nn.Module):
         decoded = warped + weight[:, 2:] * self.bottleneck(warped)  # e_out of Eq. 7
         out = self.decoder(decoded).float()
 
-        size = head.shape[-2:]
-        deformed = warp(reference, resize_flow(reference_flow, *size))
+        deformed = warp(reference, reference_flow)
         frame = torch.sigmoid(out[:, :3])
         if self.image_skip:
-            fine = F.interpolate(logits, size=size, mode="bilinear", align_corners=True) + out[:, 3:]
+            fine = F.interpolate(logits, size=head.shape[-2:], mode="bilinear", align_corners=True) + out[:, 3:]
             share = fine.softmax(dim=1)
-            moved = warp(head, resize_flow(head_flow, *size))
-            frame = share[:, :1] * moved + share[:, 1:2] * deformed + share[:, 2:] * frame
+            frame = share[:, :1] * warp(head, head_flow) + share[:, 1:2] * deformed + share[:, 2:] * frame
         return Fused(frame, head_flow, reference_flow, attention, deformed)

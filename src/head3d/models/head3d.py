@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,12 +20,14 @@ from head3d.geometry import (
     intrinsics,
     mean_of_views,
     to_canonical,
+    warp,
 )
 from head3d.models.canonical import CanonicalNet
 from head3d.models.depth import DepthNet
 from head3d.models.pose import PoseNet
 
 M = TypeVar("M", bound=nn.Module)
+FADE = 0.05  # share of head in the neighbourhood at which the background follows the head's motion by half
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,32 @@ class HeadGeometry(nn.Module):
         return from_canonical(
             canonical.image, canonical.mask, canonical.depth, pose, self.k(canonical.image), self.distance_m
         )
+
+
+def rigid_flow(geometry: HeadGeometry, canonical: Canonical, rendered: Rendered, reference: Pose) -> Tensor:
+    """Flow by which the head's rigid motion alone carries a reference frame to a rendered view.
+
+    From each pixel of the view back to the canonical head (Eq. 3 inverted by the renderer), and from there to where
+    the reference frame shows it (Eq. 5). Around the head the motion fades out, so that neck and background follow
+    smoothly or stay.
+
+    Args:
+        geometry: camera.
+        canonical: canonical heads.
+        rendered: their views.
+        reference: poses of the reference frames.
+
+    Returns:
+        Backward flow (B, 2, H, W), pixels.
+    """
+    to_reference = canonical_flow(canonical.depth, reference, geometry.k(canonical.image), geometry.distance_m)
+    flow = (rendered.flow + warp(to_reference, rendered.flow)) * rendered.mask
+    around, weight, outside = flow, rendered.mask, 1 - rendered.mask
+    window = 2 * (flow.shape[-1] // 16) + 1
+    for _ in range(2):
+        around = F.avg_pool2d(around, window, stride=1, padding=window // 2)
+        weight = F.avg_pool2d(weight, window, stride=1, padding=window // 2)
+    return flow + outside * around / (weight + FADE)
 
 
 def recurrent_canonical(

@@ -1,5 +1,6 @@
 """Stage 3, attention-based fusion (Sec. 3.3): trains E_F, Phi and Omega_F with everything before them fixed."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +9,12 @@ from torch import Tensor
 
 from head3d import tracking
 from head3d.data.store import ClipStore
-from head3d.geometry import resize_flow, warp
+from head3d.geometry import Pose, warp
 from head3d.losses import PerceptualLoss, ThinPlateSpline, flow_equivariance, l1
 from head3d.models.canonical import CanonicalNet
 from head3d.models.fusion import FusionNet
-from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical
-from head3d.training.batches import Batch, augment, jitter_colors
+from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
+from head3d.training.batches import Batch, Clips, augment, jitter_colors
 from head3d.training.build import (
     build_canonical,
     build_fusion,
@@ -32,29 +33,85 @@ if TYPE_CHECKING:
 CANONICAL = Path("models/canonical.safetensors")
 
 
-@torch.no_grad()
-def rendered_heads(geometry: HeadGeometry, network: CanonicalNet | None, batch: Batch, references: int) -> Tensor:
-    """x_hat_dri of every driving frame of a batch.
+@dataclass(frozen=True)
+class Subjects:
+    """What stage 3 needs of the subjects of a step; it does not change while stage 3 trains.
 
-    Args:
-        geometry: F_D and F_P.
-        network: the recurrent canonical network, or None for the mean canonical head.
-        batch: B clips of ``references`` reference frames followed by D driving frames.
-        references: N.
-
-    Returns:
-        (B * D, 3, H, W) in [0, 1].
+    Attributes:
+        canonical: canonical heads of B clips.
+        reference: s_ref (B, 3, H, W).
+        pose: of s_ref.
+        clips: which clips.
+        used: frames of each clip that served as references.
     """
-    heads, masks = batch.heads, batch.masks
-    own, own_masks = heads[:, :references].flatten(0, 1), masks[:, :references].flatten(0, 1)
-    observed = geometry.observe(own)
-    if network is None:
-        canonical = geometry.mean_canonical(own, own_masks, observed, references)
-    else:
-        canonical, _ = recurrent_canonical(geometry, network, own, own_masks, observed, references)
-        canonical = Canonical(canonical.image, canonical.mask, geometry.canonical_depth(canonical.image))
-    driving = heads[:, references:]
-    return geometry.render(canonical.repeat(driving.shape[1]), geometry.pose(driving.flatten(0, 1))).image
+
+    canonical: Canonical
+    reference: Tensor
+    pose: Pose
+    clips: list[int]
+    used: list[list[int]]
+
+
+@dataclass
+class Source:
+    """Batches of stage 3: rendered heads, reference and driving frames.
+
+    Canonical heads are kept once made: with ``reference_draws`` = K, epoch e uses the clips, the references and the
+    augmentation of epoch e mod K again, with other driving frames. K = 0 never repeats.
+    """
+
+    clips: Clips
+    geometry: HeadGeometry
+    network: CanonicalNet | None
+    params: "Params"
+    device: torch.device
+    kept: dict[int, Subjects] = field(default_factory=dict)
+
+    def augmented(self, chosen: list[int], picks: list[list[int]], place: int) -> Batch:
+        """Frames under the augmentation that belongs to a place in the cycle."""
+        draw = step_generator(self.params.seed + 2, place)
+        batch = self.clips.load(chosen, picks)
+        return augment(batch, self.params.augment, draw, self.clips.k, self.clips.distance_m).to(self.device)
+
+    @torch.no_grad()
+    def subjects(self, place: int) -> Subjects:
+        """The subjects of a place in the cycle."""
+        if place in self.kept:
+            return self.kept[place]
+        n = self.params.model.references
+        chosen, used = self.clips.at(self.params.seed, place, self.params.fusion.batch_size, n)
+        batch = self.augmented(chosen, used, place)
+        heads, masks = batch.heads.flatten(0, 1), batch.masks.flatten(0, 1)
+        observed = self.geometry.observe(heads)
+        if self.network is None:
+            canonical = self.geometry.mean_canonical(heads, masks, observed, n)
+        else:
+            canonical, _ = recurrent_canonical(self.geometry, self.network, heads, masks, observed, n)
+            canonical = Canonical(canonical.image, canonical.mask, self.geometry.canonical_depth(canonical.image))
+        first = list(range(0, len(heads), n))
+        made = Subjects(canonical, batch.frames[:, 0], observed.pose[first], chosen, used)
+        if self.params.fusion.reference_draws > 0:
+            self.kept[place] = made
+        return made
+
+    @torch.no_grad()
+    def batch(self, step: int, rigid: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """x_hat_dri, s_ref and s_dri, (B * D, 3, H, W) each, and the rigid flow of s_ref or None."""
+        settings = self.params.fusion
+        epoch, index = divmod(step, self.clips.steps_per_epoch(settings.batch_size))
+        cycle = epoch % settings.reference_draws if settings.reference_draws > 0 else epoch
+        place = cycle * self.clips.steps_per_epoch(settings.batch_size) + index
+        subjects = self.subjects(place)
+        draw, picks = step_generator(self.params.seed + 3, step), []
+        for clip, used in zip(subjects.clips, subjects.used, strict=True):
+            order = torch.randperm(len(self.clips.frames[clip]), generator=draw).tolist()
+            picks.append([f for f in order if f not in used][: settings.drivings])
+        driving = self.augmented(subjects.clips, picks, place)
+        each = subjects.canonical.repeat(settings.drivings)
+        rendered = self.geometry.render(each, self.geometry.pose(driving.heads.flatten(0, 1)))
+        copies = torch.arange(len(picks), device=self.device).repeat_interleave(settings.drivings)
+        flow = rigid_flow(self.geometry, each, rendered, subjects.pose[copies]) if rigid else None
+        return rendered.image, subjects.reference[copies], driving.frames.flatten(0, 1), flow
 
 
 def fusion_losses(
@@ -63,6 +120,7 @@ def fusion_losses(
     head: Tensor,
     reference: Tensor,
     driving: Tensor,
+    rigid: Tensor | None,
     settings: "FusionParams",
     draw: torch.Generator,
 ) -> dict[str, Tensor]:
@@ -74,26 +132,24 @@ def fusion_losses(
         head: x_hat_dri (B, 3, H, W).
         reference: s_ref.
         driving: s_dri, the ground truth.
+        rigid: flow of the head's rigid motion, or None.
         settings: section ``fusion``.
         draw: randomness of this step.
     """
     # Phi sees the driving frame in other colours than the truth: it can take motion from it, not appearance.
     shown = jitter_colors(driving[:, None], settings.driving_jitter, draw)[:, 0]
-    fused = network(head, reference, shown)
+    fused = network(head, reference, shown, rigid)
     losses = {"perceptual": perceptual(fused.frame, driving)}
     losses["loss"] = settings.perceptual_weight * losses["perceptual"]
     if settings.pixel_weight > 0:
         losses["pixel"] = l1(fused.frame, driving)
         losses["loss"] = losses["loss"] + settings.pixel_weight * losses["pixel"]
     if settings.equivariance > 0:
-        spline = ThinPlateSpline(len(head), draw).to(head.device)
-        size = head.shape[-2:]
-        moved = warp(torch.cat((head, shown), dim=1), spline.flow(*size))
-        _, transformed, _ = network.flows(moved[:, :3], reference, moved[:, 3:])
-        small = transformed.shape[-2:]
-        losses["equivariance"] = flow_equivariance(
-            resize_flow(fused.reference_flow, *small), transformed, spline.flow(*small)
-        )
+        spline = ThinPlateSpline(len(head), draw).to(head.device).flow(*head.shape[-2:])
+        moved = warp(torch.cat((head, shown), dim=1), spline)
+        carried = None if rigid is None else spline + warp(rigid, spline)
+        _, transformed, _ = network.flows(moved[:, :3], reference, moved[:, 3:], carried)
+        losses["equivariance"] = flow_equivariance(fused.reference_flow, transformed, spline)
         losses["loss"] = losses["loss"] + settings.equivariance * losses["equivariance"]
     return losses
 
@@ -116,7 +172,7 @@ def settings_of(params: "Params", variant: str, store: ClipStore, dtype: torch.d
 
 def run(params: "Params", variant: str = "full") -> None:
     """Train the fusion networks of a variant; writes models/fusion-VARIANT.safetensors."""
-    settings, seed, n = params.fusion, params.seed, params.model.references
+    settings, seed = params.fusion, params.seed
     compute = choose(params)
     store = ClipStore()
     with tracking.run(stage="train_fusion", params=params, instance=variant) as tracked:
@@ -139,14 +195,11 @@ def run(params: "Params", variant: str = "full") -> None:
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.5, 0.999))
         state = State({"network": network}, optimizer)
 
+        source = Source(clips, geometry, heads_from, params, compute.device)
+
         def losses(step: int) -> dict[str, Tensor]:
-            draw = step_generator(seed + 2, step)
-            batch = clips.load(*clips.at(seed, step, settings.batch_size, n + settings.drivings))
-            batch = augment(batch, params.augment, draw, clips.k, clips.distance_m).to(compute.device)
-            head = rendered_heads(geometry, heads_from, batch, n)
-            reference = batch.frames[:, 0].repeat_interleave(settings.drivings, dim=0)
-            driving = batch.frames[:, n:].flatten(0, 1)
-            return fusion_losses(network, perceptual, head, reference, driving, settings, draw)
+            batch = source.batch(step, network.wants_rigid)
+            return fusion_losses(network, perceptual, *batch, settings, step_generator(seed + 4, step))
 
         per_epoch = clips.steps_per_epoch(settings.batch_size)
         schedule = Schedule(settings.epochs * per_epoch, cosine=settings.lr_decay == "cosine")

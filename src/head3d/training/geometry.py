@@ -195,6 +195,8 @@ def run(params: "Params") -> None:
             batch = augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m)
             return geometry_losses(geometry, batch.to(compute.device), n, settings)
 
-        schedule = Schedule(settings.epochs * per_epoch, drop_step=settings.lr_drop_epoch * per_epoch)
+        cosine = settings.lr_decay == "cosine"
+        drop = None if cosine else settings.lr_drop_epoch * per_epoch
+        schedule = Schedule(settings.epochs * per_epoch, drop_step=drop, cosine=cosine)
         session.train(state, schedule, losses, clip_norm=1.0)
         session.finish(geometry, state, {"warm_start": settings.warm_start, "pretrained": start, "clips": len(clips)})

@@ -1,0 +1,150 @@
+"""Every stage, on a made-up set: it trains, writes its outputs, and survives SIGKILL bit for bit."""
+
+import csv
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from head3d.data.store import COLUMNS, ClipRecord, write_records
+from head3d.params import Params, load_params
+
+SIZE, LENGTH, CLIPS = 64, 8, 4
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = {
+    "geometry": ("head3d.training.geometry", "models/geometry.safetensors"),
+    "canonical": ("head3d.training.canonical", "models/canonical.safetensors"),
+    "fusion": ("head3d.training.fusion", "models/fusion-full.safetensors"),
+}
+
+
+def make_data(root: Path) -> None:
+    """A few clips of a coloured disc that wanders, with landmarks on it."""
+    draw = np.random.default_rng(0)
+    (root / "clips/shard-0").mkdir(parents=True)
+    (root / "masks").mkdir()
+    frames = np.zeros((CLIPS, LENGTH, SIZE, SIZE, 3), np.uint8)
+    masks = np.zeros((CLIPS, LENGTH, SIZE, SIZE), np.uint8)
+    points = np.zeros((CLIPS, LENGTH, 68, 2), np.float32)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    face = draw.uniform(-14, 14, (68, 2))
+    for clip in range(CLIPS):
+        colour = draw.integers(60, 255, 3)
+        for frame in range(LENGTH):
+            centre = 32 + 4 * np.sin(frame / 3 + clip), 32 + 2 * np.cos(frame / 2)
+            inside = ((x - centre[0]) / 18) ** 2 + ((y - centre[1]) / 22) ** 2 < 1
+            masks[clip, frame] = inside * 255
+            stripes = (np.sin((x - centre[0]) / 3) * 40 + 128)[..., None] * colour / 255
+            frames[clip, frame] = np.where(inside[..., None], stripes, 30)
+            points[clip, frame] = face + centre
+    np.save(root / "clips/shard-0/frames.npy", frames)
+    np.save(root / "masks/shard-0.npy", masks)
+    np.save(root / "clips/shard-0/landmarks.npy", points)
+    common = {"shard": 0, "source": "mini", "video": "v", "person": "p", "start_frame": 0, "fps": 25.0,
+              "x0": 0.0, "y0": 0.0, "x1": 1.0, "y1": 1.0, "status": "ok", "split": "train"}  # fmt: skip
+    rows = [common | {"clip_id": f"c{i}", "row": i} for i in range(CLIPS)]
+    write_records(root / "manifest.csv", [ClipRecord(**{k: r.get(k, "0" * 64) for k in COLUMNS}) for r in rows])
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with parameters and data."""
+    from ruamel.yaml import YAML
+
+    place = tmp_path_factory.mktemp("stages")
+    values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    values["scale"], values["device"] = "smoke", "cpu"
+    values["data"] |= {"image_size": SIZE, "clip_length": LENGTH}
+    model = values["model"]
+    model["references"] = 2
+    model["depth"] |= {"encoder_width": 0.25, "decoder_width": 0.1}
+    model["pose"] |= {"input_size": SIZE}
+    model["canonical"] |= {"width": 8, "blocks": 1}
+    model["fusion"] |= {"width": 8, "blocks": 1, "flow_width": 8, "flow_max": 32, "flow_scale": 0.5}
+    values["geometry"] |= {"warm_start": "generic", "warm_steps": 6, "warm_batch": 4, "epochs": 10, "batch_size": 4}
+    values["canonical"] |= {"epochs": 16, "batch_size": 4}
+    values["fusion"] |= {"epochs": 12, "batch_size": 4, "drivings": 1, "perceptual_scales": [1.0]}
+    values["train"] |= {"checkpoint_every": 3, "log_every": 2}
+    with (place / "params.yaml").open("w") as file:
+        YAML().dump(values, file)
+    make_data(place / "data")
+    return place
+
+
+def weights(path: Path) -> dict[str, np.ndarray]:
+    return load_file(path)
+
+
+def start(place: Path, stage: str) -> subprocess.Popen:
+    """The stage in a process of its own."""
+    code = (
+        f"from head3d.params import load_params; from {STAGES[stage][0]} import run; "
+        "import torch; torch.set_num_threads(1); run(load_params())"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(place: Path, stage: str) -> None:
+    process = start(place, stage)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output.decode()[-2000:]
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_a_killed_stage_ends_in_the_weights_of_one_that_was_never_killed(workplace: Path, stage: str) -> None:
+    finish(workplace, stage)
+    target = workplace / STAGES[stage][1]
+    whole = weights(target)
+    name = "train_fusion-full" if stage == "fusion" else f"train_{stage}"
+    summary = json.loads((workplace / f"metrics/{name}.json").read_text())
+    assert summary["steps"] > 8 and np.isfinite(summary["final_loss"])
+    curve = (workplace / f"metrics/curves/{name}.csv").read_text()
+    rows = list(csv.DictReader(curve.splitlines()))
+    assert {"loss"} <= {r["name"] for r in rows} and int(rows[-1]["step"]) == summary["steps"]
+
+    # Once more from nothing, killed at random moments after its first saved states.
+    (run,) = (workplace / "runs" / name).iterdir()
+    for file in (*run.iterdir(), target):
+        file.unlink()
+    moments = random.Random(stage)
+    for kill in range(2):
+        process = start(workplace, stage)
+        waiting_for = run / ("warm.pt" if stage == "geometry" and kill == 0 else "state.pt")
+        deadline = time.monotonic() + 120
+        while not waiting_for.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.7))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    finish(workplace, stage)
+    again = weights(target)
+    assert whole.keys() == again.keys()
+    assert all(np.array_equal(whole[k], again[k]) for k in whole)
+    assert (workplace / f"metrics/curves/{name}.csv").read_text() == curve
+
+
+def test_a_changed_parameter_never_continues_an_old_state(workplace: Path) -> None:
+    from head3d.training.loop import run_digest
+
+    params: Params = load_params(workplace / "params.yaml")
+    settings = params.canonical.model_dump()
+    changed = params.canonical.model_copy(update={"lr": 1e-3}).model_dump()
+    assert run_digest(settings, ("models",)) != run_digest(changed, ("models",))
+    (before,) = (workplace / "runs/train_canonical").iterdir()
+    text = (workplace / "params.yaml").read_text()
+    try:
+        canonical = text.index("\ncanonical:")
+        later = text[canonical:].replace("lr: 0.0002", "lr: 0.001", 1).replace("epochs: 16", "epochs: 1", 1)
+        (workplace / "params.yaml").write_text(text[:canonical] + later)
+        finish(workplace, "canonical")
+    finally:
+        (workplace / "params.yaml").write_text(text)
+    assert len(list((workplace / "runs/train_canonical").iterdir())) == 2
+    assert before.exists()
