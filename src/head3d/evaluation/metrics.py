@@ -1,4 +1,4 @@
-"""Metrics on frames. Definitions: decisions 8 and 9 of the design, repeated in docs/metrics.md and in each table."""
+"""Metrics on frames, RGB in [0, 1]; the captions of the tables repeat the definitions."""
 
 from typing import Literal
 

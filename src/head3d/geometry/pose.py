@@ -106,10 +106,10 @@ def euler_from_pose(pose: Pose) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def relative_pose(driving: Pose, first: Pose, subject: Pose) -> Pose:
-    """Motion of the driving head since its first frame, put on the subject (decision 18).
+    """Motion of the driving head since its first frame, put on the subject.
 
-    Rotation stays the driving head's own; translation starts at the subject's place and moves as the driving head has
-    moved, sideways shifts scaled by the ratio of the two distances so that they cover the same share of the head.
+    Rotation stays the driving head's own. The translation starts at the subject's place and moves by as many metres as
+    the driving head has moved; canonical heads are about one size, so that is the same share of the head.
     """
     moved = driving.translation - first.translation
     return Pose(driving.rotation, subject.translation + moved)

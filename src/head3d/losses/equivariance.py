@@ -1,4 +1,7 @@
-"""Equivariance of the predicted flow under random thin-plate splines (Eq. 8, after FOMM [36]; decision 10)."""
+"""Equivariance of the predicted flow under random thin-plate splines (Eq. 8, after FOMM [36]).
+
+There are no keypoints to constrain here as FOMM has them, so the constraint is put on the flow itself.
+"""
 
 import torch
 from jaxtyping import Float

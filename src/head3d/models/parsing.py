@@ -267,14 +267,21 @@ def _parse(images: Tensor, view: Tensor, size: int, compute: Compute, rim: float
     cut_off = (head[:, 0] * inside * edge).sum((1, 2)) > 0.02 * 4 * size
     for index, enlarged in enumerate(1 / view[:, :2, 1].norm(dim=1)):
         if (radius := round(rim * size * float(enlarged))) > 0:
-            head[index] = -F.max_pool2d(-head[index], 2 * radius + 1, stride=1, padding=radius)
+            head[index] = _shrunk(head[index], radius)
 
     # back into the frame, 3 x 3 samples a pixel
     back = torch.linalg.inv(view)[:, :2]
     fine = F.affine_grid(back, [len(images), 1, 3 * height, 3 * width], align_corners=False)
-    both = torch.cat([head, torch.ones_like(head)], dim=1)
-    both = F.avg_pool2d(F.grid_sample(both, fine, padding_mode="zeros", align_corners=False), 3)
-    return both[:, 0], both[:, 1], cut_off
+    share = F.avg_pool2d(F.grid_sample(head, fine, padding_mode="zeros", align_corners=False), 3)[:, 0]
+    cover = F.avg_pool2d((fine.abs() < 1).all(-1).float(), 3) if cut_off.any() else torch.ones_like(share)
+    return share, cover, cut_off
+
+
+def _shrunk(mask: Tensor, radius: int) -> Tensor:
+    """A mask ``(1, H, W)`` with ``radius`` pixels taken off all around (not at the picture's edge)."""
+    window = 2 * radius + 1
+    mask = F.max_pool2d(-mask, (window, 1), stride=1, padding=(radius, 0))
+    return -F.max_pool2d(mask, (1, window), stride=1, padding=(0, radius))
 
 
 def _is_head(scores: Tensor, size: int) -> Tensor:

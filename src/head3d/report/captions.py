@@ -32,6 +32,8 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
     known = [
         (2, model.canonical.residual, "canonical head as a residual on the mean canonical head"),
         (3, model.fusion.image_skip, "image skip in fusion"),
+        (3, model.fusion.rigid_flow, "the reference's flow starts from the head's rigid motion"),
+        (1, params.parse.rim > 0, "a rim of background taken off the head masks"),
         (1, geometry.pose_hold > 0, f"poses held to landmark poses (weight {geometry.pose_hold:g})"),
         (1, geometry.area_normalised, "symmetry and smoothness divided by the head's area"),
         (3, fusion.lr_decay != "constant", f"{fusion.lr_decay} learning-rate decay in stage 3"),
@@ -42,7 +44,9 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
         (1, model.pose.backbone != "resnet50", f"pose network on {_backbone(model.pose.backbone)}, not ResNet-50"),
         (1, narrow, "narrower networks"),
         (1, geometry.warm_start == "generic", "stage 1 started from landmark poses and a smooth generic head"),
+        (1, geometry.drivings > 1, f"{geometry.drivings} driving frames a video and step in stage 1"),
         (3, fusion.drivings > 1, f"{fusion.drivings} driving frames a video and step in stage 3"),
+        (3, fusion.reference_draws > 0, f"references drawn afresh for {fusion.reference_draws} epochs of stage 3"),
     ]
     found = [text for stage, on, text in known if on and stage in stages]
     return found + _schedules(params, stages)
