@@ -37,7 +37,7 @@ class ConvBNReLU(nn.Module):
         self.bn = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
+        return F.relu_(self.bn(self.conv(x)))
 
 
 class _Block(nn.Module):
@@ -54,8 +54,8 @@ class _Block(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+        y = self.bn2(self.conv2(F.relu_(self.bn1(self.conv1(x)))))
+        return F.relu_(y.add_(x if self.downsample is None else self.downsample(x)))
 
 
 class _Trunk(nn.Module):
@@ -71,7 +71,7 @@ class _Trunk(nn.Module):
         self.layer4 = nn.Sequential(_Block(256, 512, 2), _Block(512, 512, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        x = F.max_pool2d(F.relu_(self.bn1(self.conv1(x))), 3, 2, 1)
         eighth = self.layer2(self.layer1(x))  # (B, 128, H/8, W/8)
         sixteenth = self.layer3(eighth)  # (B, 256, H/16, W/16)
         return eighth, sixteenth, self.layer4(sixteenth)  # ..., (B, 512, H/32, W/32)
@@ -123,7 +123,7 @@ class _Fusion(nn.Module):
 
     def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
         x = self.convblk(torch.cat([spatial, context], 1))
-        weight = torch.sigmoid(self.conv2(F.relu(self.conv1(x.mean((2, 3), keepdim=True)))))
+        weight = torch.sigmoid(self.conv2(F.relu_(self.conv1(x.mean((2, 3), keepdim=True)))))
         return x + x * weight
 
 
