@@ -92,7 +92,7 @@ def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> 
     """
     records = store.records(test_set)
     if not records:
-        known = ", ".join(sorted({r.split for r in store.all() if r.status == "ok"})) or "none"
+        known = ", ".join(sorted({r.split for r in store.all_records() if r.status == "ok"})) or "none"
         raise UserError(f"params.yaml: test_sets names {test_set!r}, which has no clip", allowed=known)
     model = Head3D.load(params=params, variant=None if method == "floors" else method)
     alex, vgg = Lpips("alex").to(model.compute.device), Lpips("vgg").to(model.compute.device)

@@ -1,0 +1,95 @@
+"""Self-reconstruction: halves, floors and rows, on made-up clips with known answers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from head3d.data.store import COLUMNS, ClipRecord, ClipStore, write_records
+from head3d.errors import UserError
+from head3d.evaluation import transfer
+from head3d.params import Params
+
+SIZE, LENGTH = 64, 8
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
+    root = tmp_path_factory.mktemp("data")
+    (root / "clips/shard-0").mkdir(parents=True)
+    (root / "masks").mkdir()
+    frames = np.zeros((1, LENGTH, SIZE, SIZE, 3), np.uint8)
+    frames[0] += (np.arange(LENGTH) * 10 + 50).astype(np.uint8)[:, None, None, None]  # ever brighter
+    y, x = np.mgrid[:SIZE, :SIZE]
+    np.save(root / "clips/shard-0/frames.npy", frames)
+    np.save(root / "clips/shard-0/landmarks.npy", np.zeros((1, LENGTH, 68, 2), np.float32))
+    np.save(
+        root / "masks/shard-0.npy",
+        np.broadcast_to(((x - 32) ** 2 + (y - 32) ** 2 < 400) * np.uint8(255), (1, LENGTH, SIZE, SIZE)),
+    )
+    known = {"clip_id": "c", "shard": 0, "row": 0, "source": "mini", "video": "v", "person": "p", "start_frame": 0,
+             "fps": 25.0, "x0": 0.0, "y0": 0.0, "x1": 1.0, "y1": 1.0, "status": "ok", "split": "mini-seen"}  # fmt: skip
+    write_records(root / "manifest.csv", [ClipRecord(**{k: known.get(k, "0" * 64) for k in COLUMNS})])
+    return ClipStore(root)
+
+
+def test_the_first_half_is_the_subject_and_the_second_drives(store: ClipStore) -> None:
+    case = transfer.split_clip(store, store.records("mini-seen")[0])
+    assert len(case.subject) == len(case.driving) == LENGTH // 2
+    assert float(case.subject[0].mean() * 255) == pytest.approx(50)
+    assert float(case.driving[0].mean() * 255) == pytest.approx(90)
+
+
+def test_floors_by_hand(store: ClipStore, tiny: Params, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = transfer.Head3D.load
+    monkeypatch.setattr(transfer.Head3D, "load", lambda params, variant: load(models, params=params, variant=variant))
+    rows = transfer.evaluate(tiny, "mini-seen", "floors", store)
+    last = next(r for r in rows if r["method"] == "copy_last")
+    # The last subject frame has 80, the driving frames 90 to 120.
+    wanted = np.mean([(d / 255) ** 2 for d in (10, 20, 30, 40)])
+    assert last["mse_01"] == pytest.approx(wanted, rel=1e-3)
+    assert last["mse_pm1"] == pytest.approx(4 * wanted, rel=1e-3)
+    copies = [r for r in rows if r["method"] == "copy"]
+    assert len(copies) == LENGTH // 2  # every subject frame once
+    assert min(float(str(r["mse_01"])) for r in copies) == pytest.approx(last["mse_01"])
+    assert sum(r["method"] == "paste" for r in rows) == tiny.evaluate.draws
+    assert all(float(str(r["lpips_alex"])) >= 0 for r in rows)
+    assert {r["n_frames"] for r in rows} == {LENGTH // 2}
+
+
+def test_a_variant_is_run_for_every_n(
+    store: ClipStore, tiny: Params, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = transfer.Head3D.load
+    monkeypatch.setattr(transfer.Head3D, "load", lambda params, variant: load(models, params=params, variant=variant))
+    evaluate = tiny.evaluate.model_copy(update={"draws": 2, "references": (1, 3)})
+    rows = transfer.evaluate(tiny.model_copy(update={"evaluate": evaluate}), "mini-seen", "full", store)
+    assert [(r["method"], r["draw"]) for r in rows] == [
+        ("head3d_n1", 0), ("head3d_n1", 1), ("head3d", 0), ("head3d", 1), ("head3d_n3", 0), ("head3d_n3", 1),
+    ]  # fmt: skip
+    assert rows[0]["lpips_vgg"] != "" and rows[1]["lpips_vgg"] == ""
+
+
+def test_draws_are_the_same_for_every_method(store: ClipStore, tiny: Params) -> None:
+    record = store.records("mini-seen")[0]
+    assert transfer.draw_seed(tiny, record, 0) == transfer.draw_seed(tiny, replace(record), 0)
+    assert transfer.draw_seed(tiny, record, 0) != transfer.draw_seed(tiny, record, 1)
+
+
+def test_an_empty_test_set_names_what_there_is(store: ClipStore, tiny: Params) -> None:
+    with pytest.raises(UserError, match="allowed: mini-seen"):
+        transfer.evaluate(tiny, "nobody", "floors", store)
+
+
+def test_paste_keeps_the_reference_outside_the_head(store: ClipStore, tiny: Params, models: Path) -> None:
+    from head3d.api import Head3D
+
+    model = Head3D.load(models, params=tiny)
+    case = transfer.split_clip(store, store.records("mini-seen")[0])
+    subject = model.subject(case.subject, case.subject_masks)
+    made = transfer.paste(model, subject, case)
+    _, mask = model.render(subject, model.pose(case.driving, case.driving_masks))
+    outside = (mask == 0).expand_as(made)
+    assert torch.equal(made[outside], subject.reference.expand_as(made)[outside])

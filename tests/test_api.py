@@ -1,0 +1,120 @@
+"""The inference path: choice of references, batches, motions, errors. Untrained networks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from head3d.api import Head3D
+from head3d.errors import UserError
+from head3d.geometry import pose_from_euler
+from head3d.params import Params
+
+
+@pytest.fixture(scope="module")
+def model(models: Path, tiny: Params) -> Head3D:
+    return Head3D.load(models, params=tiny)
+
+
+def clip(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frames with a disc for a head, and its masks."""
+    draw = torch.Generator().manual_seed(seed)
+    frames = torch.rand(count, 3, 64, 64, generator=draw)
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    masks = torch.stack([((x - 30 - 2 * (i % 3)) ** 2 + (y - 32) ** 2 < 500).float()[None] for i in range(count)])
+    return frames, masks
+
+
+def test_references_follow_from_the_seed(model: Head3D) -> None:
+    frames, masks = clip(10)
+    one, same, other = (model.subject(frames, masks, seed=s) for s in (3, 3, 4))
+    assert torch.equal(one.references, same.references) and torch.equal(one.canonical, same.canonical)
+    assert not torch.equal(one.references, other.references)
+    assert len(one.references) == model.params.model.references
+    assert torch.equal(one.reference, one.references[:1])
+    assert len(model.subject(frames, masks, references=7).references) == 7
+    assert len(model.subject(frames[:3], masks[:3], references=7).references) == 3  # no more than there are
+
+
+def test_the_result_does_not_depend_on_the_batch(model: Head3D) -> None:
+    subject = model.subject(*clip(6))
+    driving, masks = clip(9, seed=1)  # more than a batch of four
+    whole = model.animate(subject, driving, masks)
+    assert whole.frames.shape == (9, 3, 64, 64)
+    for index in (0, 4, 8):
+        alone = model.animate(subject, driving[index : index + 1], masks[index : index + 1])
+        assert (whole.frames[index] - alone.frames[0]).abs().max() < 1e-4
+
+
+def test_what_a_transfer_holds(model: Head3D) -> None:
+    subject = model.subject(*clip(6))
+    driving, masks = clip(3, seed=1)
+    made = model.animate(subject, driving, masks)
+    assert made.frames.min() >= 0 and made.frames.max() <= 1
+    assert torch.allclose(made.attention.sum(dim=1), torch.ones_like(made.attention[:, 0]), atol=1e-5)
+    assert made.head.shape == made.deformed.shape == (3, 3, 64, 64)
+    assert len(made.pose) == 3
+
+
+def test_relative_motion_of_a_still_video_stays_at_the_subjects_place(model: Head3D) -> None:
+    subject = model.subject(*clip(6))
+    driving, masks = (x[:1].expand(3, -1, -1, -1) for x in clip(1, seed=2))
+    made = model.animate(subject, driving, masks, motion="relative")
+    assert torch.allclose(made.pose.translation, subject.reference_pose.translation.expand(3, 3), atol=1e-5)
+
+
+def test_relative_motion_in_parts_is_that_of_the_whole(model: Head3D) -> None:
+    subject = model.subject(*clip(6))
+    driving, masks = clip(8, seed=1)
+    whole = model.animate(subject, driving, masks, motion="relative")
+    first = model.pose(driving[:1], masks[:1])
+    part = model.animate(subject, driving[4:], masks[4:], motion="relative", first=first)
+    assert torch.allclose(whole.frames[4:], part.frames, atol=1e-4)
+
+
+def test_view_renders_the_pose_that_was_asked_for(model: Head3D) -> None:
+    subject = model.subject(*clip(6))
+    poses = pose_from_euler(torch.tensor([-10.0, 10.0]))
+    made = model.view(subject, poses)
+    heads, masks = model.render(subject, poses)
+    assert torch.allclose(made.head, heads, atol=1e-5) and torch.allclose(made.head_mask, masks, atol=1e-5)
+    assert made.frames.shape == (2, 3, 64, 64)
+
+
+def test_the_nearest_reference_is_chosen_by_pose(model: Head3D) -> None:
+    subject = model.subject(*clip(6))
+    for index in range(len(subject.references)):
+        wanted = subject.poses[slice(index, index + 1)]
+        assert model.nearest_reference(subject, wanted).chosen == index
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (2, 1, 64, 64), (2, 3, 32, 64), (0, 3, 64, 64)])
+def test_a_wrong_shape_is_one_clear_line(model: Head3D, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"\(T, 3, 64, 64\)"):
+        model.subject(torch.zeros(shape))
+
+
+def test_no_head_in_the_references(model: Head3D) -> None:
+    frames, masks = clip(4)
+    with pytest.raises(UserError, match="no head"):
+        model.subject(frames, masks * 0)
+
+
+def test_missing_and_foreign_weights(models: Path, tiny: Params, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dvc repro"):
+        Head3D.load(tmp_path, params=tiny)
+    (tmp_path / "geometry.safetensors").write_bytes(b"not weights at all")
+    with pytest.raises(UserError, match="not a safetensors file"):
+        Head3D.load(tmp_path, params=tiny)
+    wider = tiny.model.fusion.model_copy(update={"width": 16})
+    other = tiny.model_copy(update={"model": tiny.model.model_copy(update={"fusion": wider})})
+    with pytest.raises(UserError, match="do not fit"):
+        Head3D.load(models, params=other)
+
+
+def test_without_fusion_only_heads_are_rendered(models: Path, tiny: Params) -> None:
+    bare = Head3D.load(models, params=tiny, variant=None)
+    subject = bare.subject(*clip(4))
+    assert bare.render(subject, pose_from_euler(5.0))[0].shape == (1, 3, 64, 64)
+    with pytest.raises(UserError, match="without a fusion network"):
+        bare.view(subject, pose_from_euler(5.0))
