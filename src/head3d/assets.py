@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from head3d import download
+from head3d import download, tracking
 from head3d.asset_list import ASSETS, Asset, Https, Package
 from head3d.errors import UserError
 
@@ -110,7 +110,12 @@ def run_fetch(params: Any) -> None:
     if "mini" in params.data.sources:
         names += [name for name in ASSETS if name.startswith("video-")]
     # Stage 3 alone uses vgg19: it is brought along, but a change of network must not make all the data again.
-    paths = fetch_all([*names, "vgg19"] if params.fusion.perceptual == "vgg19" else names)
+    with tracking.run(stage="fetch", params=params) as tracked:
+        paths = fetch_all([*names, "vgg19"] if params.fusion.perceptual == "vgg19" else names)
+        tracked.artifact(_write_record(names, paths))
+
+
+def _write_record(names: list[str], paths: dict[str, Path]) -> Path:
     record = [
         {
             "name": name,
@@ -127,6 +132,7 @@ def run_fetch(params: Any) -> None:
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     unfinished.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(unfinished, target)
+    return target
 
 
 def _known(name: str) -> Asset:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from head3d import tracking
 from head3d.data.store import ClipRecord, digest, read_records, write_records
 from head3d.errors import UserError
 
@@ -18,6 +19,14 @@ _LEAST_HEAD = 0.02  # share of a frame that must be head; less means that the pa
 
 def run(params: Any) -> None:
     """Stage ``manifest``: ``data/manifest.csv`` and ``data/summary.json``."""
+    with tracking.run(stage="manifest", params=params) as tracked:
+        summary = join_shards(params)
+        tracked.dataset("+".join(params.data.sources), summary["digest"], summary["clips"])
+        tracked.metrics({key: summary[key] for key in ("clips", "clips_left_out", "people")})
+
+
+def join_shards(params: Any) -> dict[str, Any]:
+    """Write the manifest and the summary of all shards; returns the summary."""
     records: list[ClipRecord] = []
     for shard in params.shards:
         folder = Path("data/clips") / f"shard-{shard}"
@@ -47,6 +56,7 @@ def run(params: Any) -> None:
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     unfinished.write_text(json.dumps(summary, indent=1) + "\n")
     os.replace(unfinished, target)
+    return summary
 
 
 def _array(path: Path) -> np.ndarray:
