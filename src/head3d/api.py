@@ -268,11 +268,12 @@ class Head3D:
             fused = self.fusion(rendered.image, reference, shown, rigid)
             parts.append(Transfer(fused.frame, rendered.image, rendered.mask, fused.deformed, fused.attention, here))
         return Transfer(
-            *(
-                torch.cat([getattr(p, f) for p in parts])
-                for f in ("frames", "head", "head_mask", "deformed", "attention")
-            ),
-            pose,
+            frames=torch.cat([p.frames for p in parts]),
+            head=torch.cat([p.head for p in parts]),
+            head_mask=torch.cat([p.head_mask for p in parts]),
+            deformed=torch.cat([p.deformed for p in parts]),
+            attention=torch.cat([p.attention for p in parts]),
+            pose=pose,
         )
 
     def nearest_reference(self, subject: Subject, driving: Pose) -> Subject:

@@ -180,6 +180,14 @@ def test_whole_video_with_one_box(demo: Params, tmp_path: Path) -> None:
         crop.crop_video(faceless, demo)
 
 
+def test_large_frames_are_read_smaller() -> None:
+    info = video.VideoInfo(7680, 4320, 25.0, 100, 4.0, 0, False)
+    smaller, shrink = crop.working_size(info)
+    assert (smaller.width, smaller.height, shrink) == (2048, 1152, 3.75)
+    full = video.VideoInfo(1080, 1920, 25.0, 100, 4.0, 0, False)
+    assert crop.working_size(full) == (full, 1.0)
+
+
 def test_video_clips_of_a_file_that_vanishes(demo: Params, tmp_path: Path) -> None:
     gone = Video("folder", "gone.mp4", "gone", tmp_path / "gone.mp4", False)
     ((record, frames, _),) = list(crop.video_clips(gone, 0, 0, demo))

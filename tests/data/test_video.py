@@ -103,13 +103,15 @@ def test_odd_sizes_are_padded_for_yuv420p(tmp_path: Path) -> None:
     assert (info.width, info.height, info.n_frames) == (48, 34, 3)
 
 
-def test_sound_is_taken_along(clip: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [0.3, 3.0])
+def test_sound_is_taken_along(clip: Path, tmp_path: Path, seconds: float) -> None:
     talking = tmp_path / "talking.mp4"
-    ffmpeg("-i", clip, "-f", "lavfi", "-i", "sine=duration=0.8", "-c:v", "copy", "-c:a", "aac", talking)
+    ffmpeg("-i", clip, "-f", "lavfi", "-i", f"sine=duration={seconds}", "-c:v", "copy", "-c:a", "aac", talking)
     assert video.probe(talking).has_audio
     video.write_video(tmp_path / "out.mp4", gradient(20, 64, 64), fps=25, audio_from=talking)
     assert video.probe(tmp_path / "out.mp4").has_audio
     assert len(list(video.read_frames(tmp_path / "out.mp4"))) == 20
+    assert video.probe(tmp_path / "out.mp4").duration == pytest.approx(0.8, abs=0.1)
     video.write_video(tmp_path / "mute.mp4", gradient(20, 64, 64), fps=25, audio_from=clip)
     assert not video.probe(tmp_path / "mute.mp4").has_audio
 

@@ -26,7 +26,7 @@ def some_poses(count: int = 50) -> Pose:
     draw = torch.Generator().manual_seed(3)
     angles = (torch.rand(3, count, generator=draw) * 2 - 1) * torch.tensor([40.0, 30.0, 40.0])[:, None]
     moved = (torch.rand(count, 3, generator=draw) * 2 - 1) * torch.tensor([0.02, 0.02, 0.2])
-    return pose_from_euler(*angles, moved)
+    return pose_from_euler(angles[0], angles[1], angles[2], moved)
 
 
 def test_camera_of_eq_2() -> None:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from head3d.geometry import identity_flow, resize_flow, warp
 from head3d.losses import PerceptualLoss, ThinPlateSpline, depth_smoothness, flow_equivariance, head_share, symmetry
@@ -52,7 +53,7 @@ def test_perceptual_layers_are_those_of_the_plain_network() -> None:
 
     weights = tiny_vgg()
     loss = PerceptualLoss("vgg16", weights, (1.0,))
-    plain = vgg16(weights=None).features[:26].eval()
+    plain = nn.Sequential(*list(vgg16(weights=None).features.children())[:26]).eval()
     plain.load_state_dict({k.removeprefix("features."): v for k, v in weights.items()})
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     x = (image - torch.tensor((0.485, 0.456, 0.406))[:, None, None]) / torch.tensor((0.229, 0.224, 0.225))[
@@ -74,7 +75,7 @@ def test_perceptual_loss_is_zero_for_the_truth_and_has_no_gradient_to_it() -> No
     loss = PerceptualLoss("vgg16", tiny_vgg(), (1.0, 0.5))
     a = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(2), requires_grad=True)
     b = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(3), requires_grad=True)
-    assert float(loss(a, a.detach())) == 0
+    assert float(loss(a, a.detach()).detach()) == 0
     loss(a, b).backward()
     assert a.grad is not None and a.grad.abs().sum() > 0
     assert b.grad is None

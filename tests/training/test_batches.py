@@ -1,13 +1,12 @@
 """Batches are functions of seed and step; augmentation moves poses as it moves pixels."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
 from head3d.geometry import Pose, euler_from_rotation, intrinsics, pose_from_euler, project
 from head3d.geometry.head_model import landmark_points
+from head3d.params import AugmentParams
 from head3d.training.batches import Batch, Clips, augment, clip_pose, jitter_colors, mirror, similarity
 
 K = intrinsics(128, 128, 10.0)
@@ -102,7 +101,7 @@ def test_jitter_is_one_for_a_clip_and_keeps_the_range() -> None:
 
 def test_augment_off_changes_nothing() -> None:
     batch = clips().load([0], [[0, 1]])
-    off = SimpleNamespace(flip=False, color=0.0, similarity=0.0)
+    off = AugmentParams(flip=False, color=0.0, similarity=0.0)
     assert torch.equal(augment(batch, off, torch.Generator(), K, 1.0).frames, batch.frames)
 
 

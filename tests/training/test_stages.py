@@ -71,6 +71,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["geometry"] |= {"warm_start": "generic", "warm_steps": 6, "warm_batch": 4, "epochs": 10, "batch_size": 4}
     values["canonical"] |= {"epochs": 16, "batch_size": 4}
     values["fusion"] |= {"epochs": 12, "batch_size": 4, "drivings": 1, "perceptual_scales": [1.0]}
+    values["evaluate"] |= {"references": [1, 2]}
     values["train"] |= {"checkpoint_every": 3, "log_every": 2}
     with (place / "params.yaml").open("w") as file:
         YAML().dump(values, file)

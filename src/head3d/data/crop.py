@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,18 @@ from head3d.data.boxes import Rejected, Square
 from head3d.data.clips import Window, windows
 from head3d.data.store import ClipRecord, NpyWriter, replacing_directory, write_records
 from head3d.errors import UserError
+
+
+_WORKING_SIDE = (
+    2048  # pixels; larger frames are shrunk to this while they are read, so that forty of them fit in memory
+)
+
+
+def working_size(info: video.VideoInfo) -> tuple[video.VideoInfo, float]:
+    """The size at which a video is read, and how much smaller that is than the video."""
+    shrink = max(1.0, max(info.width, info.height) / _WORKING_SIDE)
+    smaller = replace(info, width=max(2, round(info.width / shrink)), height=max(2, round(info.height / shrink)))
+    return smaller, shrink
 
 
 def crop_clip(
@@ -53,7 +66,7 @@ def crop_video(
     float32 ``(T, 68, 2)`` in the crop (NaN where the face was not found). The video is read twice, in constant memory
     but for the result. Raises ``UserError`` if there is no steady face.
     """
-    info = video.probe(path)
+    info, shrink = working_size(video.probe(path))
     crop, size, fps = params.data.crop, params.data.image_size, params.data.fps
     tracker, looks, n_frames, last = faces.FaceTracker(crop.min_face), [], 0, None
     for last in video.stream(path, info, fps=fps):
@@ -76,8 +89,8 @@ def crop_video(
         frames[index] = square.cut(frame, size)
         if good[index]:
             points[index] = square.map(faces.landmarks(frame, tuple(between[index])), size)
-    box = (square.x0, square.y0, square.x0 + square.side, square.y0 + square.side)
-    return frames, box, fps or info.fps, boxes.steadied(points)
+    x0, y0, side = shrink * square.x0, shrink * square.y0, shrink * square.side
+    return frames, (x0, y0, x0 + side, y0 + side), fps or info.fps, boxes.steadied(points)
 
 
 def run(params: Any, shard: int) -> None:
@@ -124,7 +137,7 @@ def video_clips(one: sources.Video, shard: int, row: int, params: Any):
         return ClipRecord(clip_id=name, start_frame=start, fps=fps, status=reason, **base, **nothing), None, None
 
     try:
-        info = video.probe(one.path)
+        info, shrink = working_size(video.probe(one.path))
     except UserError as error:
         yield left_out(0, 0.0, f"unreadable: {_short(error)}")
         return
@@ -163,10 +176,10 @@ def video_clips(one: sources.Video, shard: int, row: int, params: Any):
             row=row,
             start_frame=window.start,
             fps=fps,
-            x0=round(square.x0, 3),
-            y0=round(square.y0, 3),
-            x1=round(square.x0 + square.side, 3),
-            y1=round(square.y0 + square.side, 3),
+            x0=round(shrink * square.x0, 3),
+            y0=round(shrink * square.y0, 3),
+            x1=round(shrink * (square.x0 + square.side), 3),
+            y1=round(shrink * (square.y0 + square.side), 3),
             status="ok",
             split=window.split,
             pixels_sha256=hashlib.sha256(clip.tobytes()).hexdigest(),

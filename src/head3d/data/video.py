@@ -29,6 +29,7 @@ EXTENSIONS = frozenset(f".{ending}" for ending in _ENDINGS.split())
 # the text demuxer would turn a renamed text file into a "video".
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,yuv4mpegpipe,nut,mxf"
 _MAX_SIDE = 8192  # pixels; a header may claim any size, and one frame must fit into memory
+_MAX_FPS = 240.0
 _STALL_S = 60.0  # seconds without a single frame after which a file counts as unreadable
 _NTSC = {23.98: 24000 / 1001, 29.97: 30000 / 1001, 59.94: 60000 / 1001, 119.88: 120000 / 1001, 14.99: 15000 / 1001}
 _SQUARE_PIXELS = {"width": "trunc(iw*if(sar,sar,1)+0.5)", "height": "ih"}
@@ -80,10 +81,16 @@ def probe(path: str | os.PathLike) -> VideoInfo:
     fps = float(rate[1]) * (1000 if rate[2] else 1) if rate else 0.0
     fps = _NTSC.get(round(fps, 2), fps) or 25.0
     rotation = re.search(r"rotation of (-?[\d.]+) degrees", head)
-    packets = re.findall(r"frame=\s*(\d+)", _run(source.video.output("-", format="null", vcodec="copy"), path))
-    n_frames = int(packets[-1]) if packets else 0
     stated = re.search(r"Duration: (\d+):(\d+):([\d.]+)", head)
-    duration = int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3]) if stated else n_frames / fps
+    duration = int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3]) if stated else 0.0
+    try:
+        packets = re.findall(r"frame=\s*(\d+)", _run(source.video.output("-", format="null", vcodec="copy"), path))
+        n_frames = int(packets[-1]) if packets else 0
+    except UserError:  # broken further on, or too long to count: what the header says will do
+        n_frames = int(duration * fps)
+    if fps > _MAX_FPS and duration > 0:  # a time base that passes for a rate
+        fps = max(1.0, n_frames / duration)
+    duration = duration or n_frames / fps
     return VideoInfo(
         width=width,
         height=height,

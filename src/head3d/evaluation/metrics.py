@@ -1,6 +1,6 @@
 """Metrics on frames, RGB in [0, 1]; the captions of the tables repeat the definitions."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ class Lpips(nn.Module):
 
     def __init__(self, network: Literal["alex", "vgg"] = "alex") -> None:
         super().__init__()
-        self.metric = load_lpips(network)
+        self.metric: Any = load_lpips(network)  # the package has no types
 
     @torch.inference_mode()
     def features(self, frames: Float[Tensor, "t 3 h w"]) -> list[Tensor]:

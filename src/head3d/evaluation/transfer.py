@@ -92,7 +92,7 @@ def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> 
     """
     records = store.records(test_set)
     if not records:
-        known = ", ".join(sorted({r.split for r in store.all_records() if r.status == "ok"})) or "none"
+        known = ", ".join(sorted({r.split for r in store.all_records if r.status == "ok"})) or "none"
         raise UserError(f"params.yaml: test_sets names {test_set!r}, which has no clip", allowed=known)
     model = Head3D.load(params=params, variant=None if method == "floors" else method)
     alex, vgg = Lpips("alex").to(model.compute.device), Lpips("vgg").to(model.compute.device)
@@ -138,7 +138,7 @@ def run(params: "Params", test_set: str, method: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             for row in rows:
                 writer.writerow({k: f"{v:.8f}" if isinstance(v, float) else v for k, v in row.items()})

@@ -40,7 +40,7 @@ class DepthNet(nn.Module):
         super().__init__()
         self.range_m = range_m
         self.encoder = mobilenet_v2(weights=None, width_mult=encoder_width).features
-        last = self.encoder[18][0].out_channels
+        last = self._channels(18)
         top = int(last * decoder_width)
         taps = [self._channels(i) for i in TAPS]
         # Channels of [20]: up0 and up1 keep half of the start, then each block halves, as their checkpoint has them.

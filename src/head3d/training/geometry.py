@@ -99,7 +99,7 @@ def geometry_losses(geometry: HeadGeometry, batch: Batch, n: int, settings: "Geo
     return losses
 
 
-def pretrained(geometry: HeadGeometry, settings: "GeometryParams") -> str:
+def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str) -> str:
     """Start the encoders from pretrained weights, as the warm start in params.yaml asks for.
 
     ``generic``: F_P's ResNet-18 from the face parser's, which has learnt faces already. ``official``: the ImageNet
@@ -111,18 +111,17 @@ def pretrained(geometry: HeadGeometry, settings: "GeometryParams") -> str:
     from head3d.assets import fetch
 
     pose = geometry.pose.backbone
-    if settings.warm_start == "generic":
-        if pose.layer4[-1].conv1.kernel_size != (3, 3):  # not a ResNet-18
+    if warm_start == "generic":
+        if backbone != "resnet18":
             return "none"
         state = torch.load(fetch("face-parsing"), weights_only=True, map_location="cpu")
         prefix = "cp.resnet."
         pose.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         return "F_P: ResNet-18 of the face parser"
-    if settings.warm_start == "none":
+    if warm_start == "none":
         return "none"
     used = []
-    name = "resnet50" if pose.layer4[-1].conv1.kernel_size == (1, 1) else "resnet18"
-    for asset, network, label in ((name, pose, "F_P"), ("mobilenet_v2", geometry.depth.encoder, "F_D")):
+    for asset, network, label in ((backbone, pose, "F_P"), ("mobilenet_v2", geometry.depth.encoder, "F_D")):
         try:
             state = torch.load(fetch(asset), weights_only=True, map_location="cpu")
         except UserError as error:
@@ -167,7 +166,7 @@ def run(params: "Params") -> None:
         clips = load_clips(store, "train", params)
 
         geometry = fresh(seed, build_geometry, params)
-        start = pretrained(geometry, settings)
+        start = pretrained(geometry, settings.warm_start, params.model.pose.backbone)
         tracked.tag("pretrained", start)
         place_geometry(geometry, compute)
 
