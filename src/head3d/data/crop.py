@@ -23,7 +23,6 @@ from head3d.data.clips import Window, windows
 from head3d.data.store import ClipRecord, NpyWriter, replacing_directory, write_records
 from head3d.errors import UserError
 
-
 _WORKING_SIDE = (
     2048  # pixels; larger frames are shrunk to this while they are read, so that forty of them fit in memory
 )
