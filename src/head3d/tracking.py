@@ -236,7 +236,8 @@ class _Store:
         for noisy, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("urllib3", logging.ERROR)):
             logging.getLogger(noisy).setLevel(level)
         path = uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
-        self._lock = FileLock(f"{path}.lock", timeout=LOCK_TIMEOUT) if path else contextlib.nullcontext()
+        on_disk = path and path != ":memory:"
+        self._lock = FileLock(f"{path}.lock", timeout=LOCK_TIMEOUT) if on_disk else contextlib.nullcontext()
         with self._lock:  # the first client creates the database
             self._client = MlflowClient(uri)
             experiment = self._client.get_experiment_by_name(EXPERIMENT)
