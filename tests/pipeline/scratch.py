@@ -8,6 +8,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from head3d import scales
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow"))
@@ -50,6 +53,7 @@ class Scratch:
 
     def __init__(self, root: Path, stand_in: bool) -> None:
         self.root, self.stand_in = root, stand_in
+        self._stages: tuple[str, list[Stage]] | None = None
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "PYTEST"))},
             "PATH": f"{root / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -95,8 +99,11 @@ class Scratch:
         command.chmod(0o755)
 
     def stages(self) -> list[Stage]:
-        """The stages as the adapter sees them."""
-        return load_stages(self.root)
+        """The stages as the adapter sees them, read again when a parameter has changed."""
+        text = (self.root / "params.yaml").read_text()
+        if self._stages is None or self._stages[0] != text:
+            self._stages = (text, load_stages(self.root))
+        return self._stages[1]
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run a command in the copy; returns what it printed."""
@@ -119,13 +126,18 @@ class Scratch:
         """`head3d sync`, the real one."""
         return self.run(sys.executable, "-m", "head3d.cli", "sync")
 
-    def set(self, old: str, new: str) -> None:
-        """Change one text of params.yaml."""
+    def put(self, key: str, value: Any) -> Any:
+        """Change one parameter, such as ``fusion.lr``; returns what it was."""
         path = self.root / "params.yaml"
-        text = path.read_text()
-        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in params.yaml"
-        path.write_text(text.replace(old, new))
+        yaml = scales._yaml()
+        section = document = yaml.load(path)
+        *sections, last = key.split(".")
+        for name in sections:
+            section = section[name]
+        old, section[last] = section[last], value
+        yaml.dump(document, path)
         self.prepare()
+        return old
 
     def stale_dvc(self) -> set[str]:
         """Names of the stages that `dvc repro` would run, if every stage that it runs made something new."""

@@ -17,22 +17,24 @@ def scratch(tmp_path: Path) -> Scratch:
     return made
 
 
-# parameter -> its line before, after, and the stages that use it themselves (those below them follow)
+# parameter -> another value, and the stages that use it themselves (those below them follow)
 CHANGES = {
-    "bootstrap": ("  bootstrap: 200 ", "  bootstrap: 201 ", {"tables"}),
-    "camera": ("  fov_deg: 10.0 ", "  fov_deg: 11.0 ", {"train_geometry"}),
-    "fusion.lr": ("  lr: 4.0e-4 ", "  lr: 5.0e-4 ", {"train_fusion@full", "train_fusion@no_skip", "tables", "report"}),
-    "canonical.epochs": ("canonical:\n  epochs: 1 ", "canonical:\n  epochs: 2 ", {"train_canonical"}),
-    "parse.input_size": ("  input_size: 384 ", "  input_size: 288 ", {"parse@0", "parse@1"}),
-    "device": ("device: auto ", "device: cpu ", set()),  # where it runs is not what it computes
-    "checkpoint_every": ("  checkpoint_every: 2 ", "  checkpoint_every: 3 ", set()),
+    "evaluate.bootstrap": (201, {"tables"}),
+    "camera.fov_deg": (11.0, {"train_geometry"}),
+    "fusion.lr": (1.25e-4, {"train_fusion@full", "train_fusion@no_skip", "tables", "report"}),
+    "canonical.epochs": (3, {"train_canonical"}),
+    "parse.input_size": (288, {"parse@0", "parse@1"}),
+    "device": ("cpu", set()),  # where it runs is not what it computes
+    "train.checkpoint_every": (7, set()),
 }
 
 
-FEW = {name: CHANGES[name] for name in ("bootstrap", "fusion.lr")}  # the other engine's turn: the rest says nothing new
+FEW = {
+    name: CHANGES[name] for name in ("evaluate.bootstrap", "fusion.lr")
+}  # the other engine's turn: the rest says nothing new
 
 
-@pytest.mark.parametrize("engine", ["dvc", "snakemake"])
+@pytest.mark.parametrize("engine", ["dvc", pytest.param("snakemake", marks=pytest.mark.slow)])
 def test_after_one_engine_the_other_has_nothing_to_do(scratch: Scratch, engine: str) -> None:
     names = {stage.name for stage in scratch.stages()}
     assert scratch.stale_dvc() == scratch.stale_snakemake() == names
@@ -48,12 +50,12 @@ def test_after_one_engine_the_other_has_nothing_to_do(scratch: Scratch, engine: 
     scratch.snakemake()
     assert scratch.ran() == []
 
-    for name, (old, new, users) in (CHANGES if engine == "dvc" else FEW).items():
-        scratch.set(old, new)
+    for name, (value, users) in (CHANGES if engine == "dvc" else FEW).items():
+        old = scratch.put(name, value)
         wanted = below(scratch.stages(), users)
         assert scratch.stale_dvc() == wanted, name
         assert scratch.stale_snakemake() == wanted, name
-        scratch.set(new, old)
+        scratch.put(name, old)
     assert scratch.stale_dvc() == scratch.stale_snakemake() == set()
 
     # Code: an edit of the report trains nothing.
@@ -66,7 +68,7 @@ def test_sync_waves_no_stale_stage_through(scratch: Scratch) -> None:
     scratch.dvc("repro")
     scratch.ran()
     # Snakemake has never seen this tree; by the times of its files alone it would take it for finished.
-    scratch.set("  lr: 4.0e-4 ", "  lr: 5.0e-4 ")
+    scratch.put("fusion.lr", 1.25e-4)
     said = scratch.sync()
     assert "train_fusion@full" in said.partition("not up to date")[2]
     wanted = below(scratch.stages(), {"train_fusion@full", "train_fusion@no_skip", "tables", "report"})
@@ -78,6 +80,7 @@ def test_sync_waves_no_stale_stage_through(scratch: Scratch) -> None:
     assert scratch.stale_dvc() == scratch.stale_snakemake() == set()
 
 
+@pytest.mark.slow
 def test_the_engines_may_take_turns(scratch: Scratch) -> None:
     scratch.snakemake("--until", "train_geometry")
     assert "train_geometry" in scratch.ran()
@@ -87,10 +90,10 @@ def test_the_engines_may_take_turns(scratch: Scratch) -> None:
     assert "train_canonical" in ran
     assert not {"fetch", "crop@0", "manifest", "train_geometry"} & ran
     scratch.sync()
-    scratch.set("  lr: 4.0e-4 ", "  lr: 5.0e-4 ")
+    old = scratch.put("fusion.lr", 1.25e-4)
     scratch.snakemake()
     scratch.sync()
-    scratch.set("  lr: 5.0e-4 ", "  lr: 4.0e-4 ")  # back to what DVC made, which is no longer what lies there
+    scratch.put("fusion.lr", old)  # back to what DVC made, which is no longer what lies there
     scratch.sync()
     assert "train_fusion@full" in scratch.stale_dvc() & scratch.stale_snakemake()
 

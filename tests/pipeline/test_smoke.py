@@ -46,7 +46,7 @@ def test_smoke(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert scratch.stale_dvc() == scratch.stale_snakemake() == set()
     assert "up to date" in scratch.dvc("repro")
     assert "Nothing to be done" in scratch.snakemake()
-    scratch.set("  bootstrap: 200 ", "  bootstrap: 201 ")
+    scratch.put("evaluate.bootstrap", 201)
     assert scratch.stale_dvc() == scratch.stale_snakemake() == {"tables", "report"}
     if engine == "dvc":  # the other engine than the one that made the rest
         scratch.snakemake()
@@ -54,6 +54,6 @@ def test_smoke(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         scratch.dvc("repro")
     scratch.sync()
     assert scratch.stale_dvc() == scratch.stale_snakemake() == set()
-    scratch.set("  pose_hold: ", "  pose_hold: 1")
+    scratch.put("camera.fov_deg", 11.0)
     wanted = below(scratch.stages(), {"train_geometry"})
     assert scratch.stale_dvc() == scratch.stale_snakemake() == wanted
