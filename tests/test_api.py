@@ -46,6 +46,12 @@ def test_the_result_does_not_depend_on_the_batch(model: Head3D) -> None:
         assert (whole.frames[index] - alone.frames[0]).abs().max() < 1e-4
 
 
+def test_canonical_is_the_head_of_the_subject(model: Head3D) -> None:
+    head, subject = model.canonical(*clip(6)), model.subject(*clip(6))
+    assert torch.equal(head.image, subject.canonical) and torch.equal(head.depth, subject.depth)
+    assert head.image.shape == (1, 3, 64, 64) and head.mask.shape == head.depth.shape == (1, 1, 64, 64)
+
+
 def test_what_a_transfer_holds(model: Head3D) -> None:
     subject = model.subject(*clip(6))
     driving, masks = clip(3, seed=1)

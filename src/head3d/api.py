@@ -3,6 +3,7 @@
 The command line, the evaluation and the figures all go through this class::
 
     model = Head3D.load("models")
+    head = model.canonical(frames)                # head.image, head.mask, head.depth
     subject = model.subject(frames)               # (T, 3, H, W) float32 RGB in [0, 1]
     transfer = model.animate(subject, driving)    # transfer.frames: (M, 3, H, W)
 """
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from head3d.compute import Compute
 from head3d.errors import UserError
-from head3d.geometry import Pose, align_flow, relative_pose, warp
+from head3d.geometry import Pose, align_flow, outside_flow, relative_pose, warp
 from head3d.models.canonical import CanonicalNet
 from head3d.models.fusion import FusionNet
 from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
@@ -36,6 +37,7 @@ class Subject:
         depth: (1, 1, H, W), metres.
         mean_canonical: mean canonical head x_bar^c (1, 3, H, W).
         references: the N reference frames (N, 3, H, W).
+        masks: their head masks (N, 1, H, W).
         poses: of the references.
         chosen: which of the references is s_ref.
     """
@@ -45,6 +47,7 @@ class Subject:
     depth: Tensor
     mean_canonical: Tensor
     references: Tensor
+    masks: Tensor
     poses: Pose
     chosen: int
 
@@ -102,7 +105,7 @@ class Head3D:
         params: Params,
         compute: Compute,
     ) -> None:
-        self.geometry, self.canonical, self.fusion = geometry, canonical, fusion
+        self.geometry, self.recurrent, self.fusion = geometry, canonical, fusion
         self.params, self.compute = params, compute
 
     @classmethod
@@ -125,7 +128,7 @@ class Head3D:
             UserError: weights are missing or do not fit the parameters.
         """
         params = params or load_params()
-        compute = Compute.choose(device or params.device, params.precision)
+        compute = Compute.choose(device or params.device, params.precision, params.train.channels_last)
         directory = Path(models)
         geometry = load_weights(build_geometry(params), directory / "geometry.safetensors")
         freeze(place_geometry(geometry, compute))
@@ -191,12 +194,18 @@ class Head3D:
             )
         heads = own * own_masks
         observed = self.geometry.observe(heads)
-        if self.canonical is None:
+        if self.recurrent is None:
             head = mean = self.geometry.mean_canonical(heads, own_masks, observed, count)
         else:
-            head, mean = recurrent_canonical(self.geometry, self.canonical, heads, own_masks, observed, count)
+            head, mean = recurrent_canonical(self.geometry, self.recurrent, heads, own_masks, observed, count)
         depth = self.geometry.canonical_depth(head.image)
-        return Subject(head.image, head.mask, depth, mean.image, own, observed.pose, 0)
+        return Subject(head.image, head.mask, depth, mean.image, own, own_masks, observed.pose, 0)
+
+    def canonical(
+        self, frames: Tensor, masks: Tensor | None = None, references: int | None = None, seed: int = 0
+    ) -> Canonical:
+        """The canonical head of a subject video: image (1, 3, H, W), mask and depth; arguments of :meth:`subject`."""
+        return self.subject(frames, masks, references, seed).head()
 
     @torch.inference_mode()
     def pose(self, frames: Tensor, masks: Tensor | None = None) -> Pose:
@@ -256,6 +265,7 @@ class Head3D:
         parts = []
         step = self.params.evaluate.batch_size
         canonical = subject.head()
+        background = outside_flow(subject.masks[[subject.chosen]]) if self.fusion.wants_rigid else None
         for start in range(0, len(pose), step):
             here = pose[slice(start, start + step)]
             each = canonical.repeat(len(here))
@@ -263,8 +273,8 @@ class Head3D:
             shown = rendered.image if driving is None else driving[start : start + step]
             reference = subject.reference.expand(len(here), -1, -1, -1)
             rigid = None
-            if self.fusion.wants_rigid:
-                rigid = rigid_flow(self.geometry, each, rendered, subject.reference_pose)
+            if background is not None:
+                rigid = rigid_flow(self.geometry, each, rendered, subject.reference_pose, background)
             fused = self.fusion(rendered.image, reference, shown, rigid)
             parts.append(Transfer(fused.frame, rendered.image, rendered.mask, fused.deformed, fused.attention, here))
         return Transfer(

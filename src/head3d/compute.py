@@ -18,13 +18,15 @@ class Compute:
     Attributes:
         device: where tensors live.
         dtype: type of convolutions under autocast: bfloat16 or float32.
+        channels_last: networks keep their weights in the layout that convolutions are fastest in.
     """
 
     device: torch.device
     dtype: torch.dtype
+    channels_last: bool = True
 
     @staticmethod
-    def choose(device: str = "auto", precision: str = "auto") -> "Compute":
+    def choose(device: str = "auto", precision: str = "auto", channels_last: bool = True) -> "Compute":
         """Resolve ``auto``: a GPU if there is one, bfloat16 if the processor multiplies it in hardware.
 
         Raises:
@@ -38,19 +40,19 @@ class Compute:
         if precision == "auto":
             fast = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else cpu_has_bfloat16()
             precision = "bfloat16" if fast else "float32"
-        return Compute(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+        return Compute(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32, channels_last)
 
     def autocast(self) -> torch.autocast:
         """Context in which convolutions run in ``dtype``."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
-    def place(self, network: M, channels_last: bool = True) -> M:
+    def place(self, network: M) -> M:
         """Move a network to the device and let its forward pass, and nothing around it, run under autocast.
 
         Geometry between networks stays float32 without anybody having to think of it.
         """
         network = network.to(self.device)
-        if channels_last:
+        if self.channels_last:
             network = network.to(memory_format=torch.channels_last)
         if self.dtype == torch.bfloat16:
             network.forward = self.autocast()(network.forward)  # type: ignore[method-assign]

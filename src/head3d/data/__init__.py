@@ -1,1 +1,1 @@
-"""TODO"""
+"""From videos to clips: fetch, crop, parse, and the store that everything after reads from."""

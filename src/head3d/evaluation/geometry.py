@@ -51,8 +51,8 @@ def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) ->
             own, own_masks = heads[picks], masks[picks]
             view = model.geometry.observe(own)
             truth, poses = heads[half:], Pose(observed.pose.rotation[half:], observed.pose.translation[half:])
-            assert model.canonical is not None
-            recurrent, mean = recurrent_canonical(model.geometry, model.canonical, own, own_masks, view, len(picks))
+            assert model.recurrent is not None
+            recurrent, mean = recurrent_canonical(model.geometry, model.recurrent, own, own_masks, view, len(picks))
             for name, head in (("stage1", mean), ("stage2", recurrent)):
                 rendered = model.geometry.render(head.repeat(length - half), poses)
                 errors[name].append(float(head_error(rendered, truth).mean()))

@@ -106,5 +106,5 @@ class Session:
 
 
 def choose(params: "Params") -> Compute:
-    """Device and precision that params.yaml asks for."""
-    return Compute.choose(params.device, params.precision)
+    """Device, precision and layout that params.yaml asks for."""
+    return Compute.choose(params.device, params.precision, params.train.channels_last)
