@@ -181,6 +181,7 @@ class FusionParams(Section):
     """``fusion``: training of stage 3."""
 
     epochs: Count
+    warmup_steps: Whole
     batch_size: Count
     drivings: Count
     reference_draws: Whole

@@ -4,9 +4,11 @@ A flow is in pixels of its own resolution, (B, 2, H, W), x then y: output pixel 
 Everything samples with ``align_corners=True``, so that a zero flow is the identity at every size.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from head3d.geometry.camera import pixel_grid, project, unproject
@@ -64,6 +66,25 @@ def canonical_flow(
     pixels = project(pose.apply(unproject(canonical_depth, k), distance_m), k)
     flow = pixels - pixel_grid(height, width, pixels).reshape(1, -1, 2)
     return flow.transpose(1, 2).reshape(-1, 2, height, width)
+
+
+def outside_flow(mask: Float[Tensor, "b 1 h w"], rim: int = 2) -> Float[Tensor, "b 2 h w"]:
+    """Backward flow that fills masked pixels from the nearest pixel outside the mask; zero outside.
+
+    Args:
+        mask: in [0, 1]; everything above a twentieth counts.
+        rim: pixels around the mask that are filled too, because soft edges reach over it.
+    """
+    inside = F.max_pool2d((mask > 0.05).float(), 2 * rim + 1, stride=1, padding=rim)[:, 0].bool().cpu().numpy()
+    grid = pixel_grid(*mask.shape[-2:], like=mask).permute(2, 0, 1)
+    flows = []
+    for here in inside:
+        if here.all():
+            flows.append(torch.zeros_like(grid))
+            continue
+        y, x = distance_transform_edt(here, return_distances=False, return_indices=True)
+        flows.append(torch.from_numpy(np.stack((x, y))).to(grid) - grid)
+    return torch.stack(flows)
 
 
 def align_flow(shown: Pose, wanted: Pose, k: Float[Tensor, "3 3"], distance_m: float, size: int) -> Tensor:

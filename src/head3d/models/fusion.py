@@ -48,8 +48,9 @@ class FlowPredictor(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor, Tensor]:
         """Two flows in pixels, (B, 2, H', W') each, and the logits of three attention maps, (B, 3, H', W')."""
         out = self.head(self.hourglass(shrink(x, self.scale))).float()
-        # A unit of output is a tenth of the image: flows of every size are learned at the same rate.
-        unit = out.shape[-1] / 10
+        # A unit of output is a fiftieth of the image, whatever its size: Adam's first steps, which move outputs by about
+        # half a unit, then leave the start at zero flow as good as it is.
+        unit = out.shape[-1] / 50
         return out[:, :2] * unit, out[:, 2:4] * unit, out[:, 4:]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from head3d.geometry import (
     Pose,
     Rendered,
+    box_blur,
     canonical_flow,
     from_canonical,
     intrinsics,
@@ -27,7 +28,8 @@ from head3d.models.depth import DepthNet
 from head3d.models.pose import PoseNet
 
 M = TypeVar("M", bound=nn.Module)
-FADE = 0.05  # share of head in the neighbourhood at which the background follows the head's motion by half
+FADE = 0.1  # share of head in the neighbourhood at which the background follows the head's motion by half
+RIM = 7  # window, pixels, about the head in which nothing is taken for a head left behind: its soft edge is there
 
 
 @dataclass(frozen=True)
@@ -111,30 +113,34 @@ class HeadGeometry(nn.Module):
         )
 
 
-def rigid_flow(geometry: HeadGeometry, canonical: Canonical, rendered: Rendered, reference: Pose) -> Tensor:
-    """Flow by which the head's rigid motion alone carries a reference frame to a rendered view.
+def rigid_flow(
+    geometry: HeadGeometry, canonical: Canonical, rendered: Rendered, reference: Pose, background: Tensor
+) -> Tensor:
+    """Flow that carries a reference frame to a rendered view by the head's rigid motion alone.
 
-    From each pixel of the view back to the canonical head (Eq. 3 inverted by the renderer), and from there to where
-    the reference frame shows it (Eq. 5). Around the head the motion fades out, so that neck and background follow
-    smoothly or stay.
+    On the head it leads from each pixel of the view back to the canonical head (Eq. 3 inverted by the renderer), and
+    from there to where the reference frame shows it (Eq. 5). Close around the head the motion fades out, and the
+    background stays; where it would show the head that the reference has there, it shows what is next to it.
 
     Args:
         geometry: camera.
         canonical: canonical heads.
         rendered: their views.
         reference: poses of the reference frames.
+        background: flow from the reference's head to the nearest background (:func:`outside_flow` of its mask).
 
     Returns:
         Backward flow (B, 2, H, W), pixels.
     """
     to_reference = canonical_flow(canonical.depth, reference, geometry.k(canonical.image), geometry.distance_m)
     flow = (rendered.flow + warp(to_reference, rendered.flow)) * rendered.mask
-    around, weight, outside = flow, rendered.mask, 1 - rendered.mask
-    window = 2 * (flow.shape[-1] // 16) + 1
+    outside, window = 1 - rendered.mask, 2 * (flow.shape[-1] // 32) + 1
+    around, weight = flow, rendered.mask
     for _ in range(2):
-        around = F.avg_pool2d(around, window, stride=1, padding=window // 2)
-        weight = F.avg_pool2d(weight, window, stride=1, padding=window // 2)
-    return flow + outside * around / (weight + FADE)
+        around, weight = box_blur(around, window), box_blur(weight, window)
+    flow = flow + outside * around / (weight + FADE)
+    far = 1 - F.max_pool2d(rendered.mask, RIM, stride=1, padding=RIM // 2)
+    return flow + far * warp(background.expand(len(flow), -1, -1, -1), flow)
 
 
 def recurrent_canonical(

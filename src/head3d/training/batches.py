@@ -174,7 +174,8 @@ def similarity(
     theta = torch.cat((linear, -(linear @ move[..., None])), dim=-1)
     grid = F.affine_grid(theta, [clips, 1, size, size], align_corners=True)
     frames = F.grid_sample(batch.frames.flatten(1, 2), grid, padding_mode="reflection", align_corners=True)
-    masks = F.grid_sample(batch.masks.flatten(1, 2), grid, padding_mode="zeros", align_corners=True)
+    # A head cut by the picture's edge is still cut by the edge after the turn, never in mid-air at an angle.
+    masks = F.grid_sample(batch.masks.flatten(1, 2), grid, padding_mode="border", align_corners=True)
     zero = torch.zeros_like(turn_deg)
     about_axis = rotation_from_euler(zero, zero, turn_deg)[:, None]
     centre = torch.tensor((0.0, 0.0, distance_m))

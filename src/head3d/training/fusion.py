@@ -9,7 +9,7 @@ from torch import Tensor
 
 from head3d import tracking
 from head3d.data.store import ClipStore
-from head3d.geometry import Pose, warp
+from head3d.geometry import Pose, outside_flow, warp
 from head3d.losses import PerceptualLoss, ThinPlateSpline, flow_equivariance, l1
 from head3d.models.canonical import CanonicalNet
 from head3d.models.fusion import FusionNet
@@ -40,6 +40,7 @@ class Subjects:
     Attributes:
         canonical: canonical heads of B clips.
         reference: s_ref (B, 3, H, W).
+        background: flow that fills its head from around it (B, 2, H, W).
         pose: of s_ref.
         clips: which clips.
         used: frames of each clip that served as references.
@@ -47,6 +48,7 @@ class Subjects:
 
     canonical: Canonical
     reference: Tensor
+    background: Tensor
     pose: Pose
     clips: list[int]
     used: list[list[int]]
@@ -89,7 +91,8 @@ class Source:
             canonical, _ = recurrent_canonical(self.geometry, self.network, heads, masks, observed, n)
             canonical = Canonical(canonical.image, canonical.mask, self.geometry.canonical_depth(canonical.image))
         first = list(range(0, len(heads), n))
-        made = Subjects(canonical, batch.frames[:, 0], observed.pose[first], chosen, used)
+        background = outside_flow(batch.masks[:, 0])
+        made = Subjects(canonical, batch.frames[:, 0], background, observed.pose[first], chosen, used)
         if self.params.fusion.reference_draws > 0:
             self.kept[place] = made
         return made
@@ -110,7 +113,9 @@ class Source:
         each = subjects.canonical.repeat(settings.drivings)
         rendered = self.geometry.render(each, self.geometry.pose(driving.heads.flatten(0, 1)))
         copies = torch.arange(len(picks), device=self.device).repeat_interleave(settings.drivings)
-        flow = rigid_flow(self.geometry, each, rendered, subjects.pose[copies]) if rigid else None
+        flow = None
+        if rigid:
+            flow = rigid_flow(self.geometry, each, rendered, subjects.pose[copies], subjects.background[copies])
         return rendered.image, subjects.reference[copies], driving.frames.flatten(0, 1), flow
 
 
@@ -202,6 +207,8 @@ def run(params: "Params", variant: str = "full") -> None:
             return fusion_losses(network, perceptual, *batch, settings, step_generator(seed + 4, step))
 
         per_epoch = clips.steps_per_epoch(settings.batch_size)
-        schedule = Schedule(settings.epochs * per_epoch, cosine=settings.lr_decay == "cosine")
+        schedule = Schedule(
+            settings.epochs * per_epoch, cosine=settings.lr_decay == "cosine", warmup=settings.warmup_steps
+        )
         session.train(state, schedule, losses, clip_norm=10.0)
         session.finish(network, state, {"clips": len(clips), "variant": variant})
