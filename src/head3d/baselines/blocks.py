@@ -113,7 +113,7 @@ class Decoder(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """U-shaped network (FOMM, supplementary Sec. A): (B, inputs, H, W) -> (B, ``channels``, H, W).
+    """U-shaped network (FOMM, supplementary material): (B, inputs, H, W) -> (B, ``channels``, H, W).
 
     Args:
         inputs: channels of the input.

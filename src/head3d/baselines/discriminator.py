@@ -28,7 +28,7 @@ class PatchDown(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Real or generated, patch by patch (FOMM, supplementary Sec. A).
+    """Real or generated, patch by patch (FOMM, supplementary material).
 
     Args:
         width: channels after the first block are twice this.

@@ -87,7 +87,7 @@ def expected_position(heatmaps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 
 def covariance(heatmaps: Float[Tensor, "b k h w"], mean: Float[Tensor, "b k 2"]) -> Float[Tensor, "b k 2 2"]:
     """Covariance of the position under heatmaps that each sum to one."""
     away = coordinate_grid(*heatmaps.shape[-2:], like=heatmaps) - mean[:, :, None, None]
-    xx, xy, yy = ((heatmaps * away[..., i] * away[..., j]).sum(dim=(2, 3)) for i, j in ((0, 0), (0, 1), (1, 1)))
+    xx, xy, yy = ((away[..., i] * away[..., j] * heatmaps).sum(dim=(2, 3)) for i, j in ((0, 0), (0, 1), (1, 1)))
     return torch.stack((xx, xy, xy, yy), dim=-1).unflatten(-1, (2, 2))
 
 
@@ -200,7 +200,7 @@ def relative_jacobian(
 
 
 def relative_keypoints(source: Keypoints, driving: Keypoints, first: Keypoints, adapt_scale: bool = False) -> Keypoints:
-    """The source's keypoints moved as the driving ones have moved since their first frame (FOMM, Eq. 11).
+    """The source's keypoints moved as the driving ones have moved since their first frame (FOMM, Sec. 3.4).
 
     Args:
         source: of one frame.

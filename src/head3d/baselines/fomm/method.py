@@ -110,7 +110,7 @@ class Fomm(Method):
 
     @torch.no_grad()
     def prepare(self, frames: Float[Tensor, "t 3 h w"], frame: int = 0) -> Subject:
-        return self.observe(frames[frame : frame + 1] if frame >= 0 else frames[frame][None])
+        return self.observe(frames[frame][None])
 
     @torch.no_grad()
     def drive(
