@@ -100,7 +100,7 @@ class MotionHourglass(Hourglass):
 
 
 class LiftingHourglass(nn.Module):
-    """Hourglass without skips that enters with an image and leaves with a volume: (B, inputs, H, W) -> (B, width, D, H, W).
+    """Hourglass without skips, from an image to a volume: (B, inputs, H, W) -> (B, width, D, H, W).
 
     Args:
         inputs: channels of the image.

@@ -16,9 +16,9 @@ class CanonicalDetector(nn.Module):
         most: greatest number of channels of a level.
         levels: halvings of the hourglass.
         scale: resolution of the network's input relative to the frame.
-        depth: cells of the volume along z.
-        lifted: channels of the coarsest volume.
         temperature: of the softmax over a heatmap.
+        lifted: channels of the coarsest volume.
+        depth: cells of the volume along z.
     """
 
     def __init__(
@@ -28,9 +28,9 @@ class CanonicalDetector(nn.Module):
         most: int = 1024,
         levels: int = 5,
         scale: float = 0.25,
-        depth: int = 16,
-        lifted: int = 1024,
         temperature: float = 0.1,
+        lifted: int = 1024,
+        depth: int = 16,
     ) -> None:
         super().__init__()
         self.shrink = downsample(3, scale)

@@ -92,41 +92,36 @@ class Generator(nn.Module):
     """A source frame as a volume, and the volume moved and painted as a driving frame.
 
     Args:
-        keypoints: K.
-        width: channels at the frame's resolution; each of the two levels down doubles them.
+        motion: the network of its motion.
+        width: channels at the frame's resolution; they double with each halving.
         most: greatest number of 2D channels.
-        levels: halvings between the frame and the volume.
+        downs: halvings between the frame and the volume.
         volume: channels of the volume.
         depth: cells of the volume along z.
         residuals: residual blocks on the volume, and as many on the moved features.
-        motion: settings of :class:`VolumeMotion`.
-        align_corners: see :func:`head3d.baselines.keypoints.sample`.
     """
 
     def __init__(
         self,
-        keypoints: int = 15,
+        motion: VolumeMotion,
         width: int = 64,
         most: int = 512,
-        levels: int = 2,
+        downs: int = 2,
         volume: int = 32,
         depth: int = 16,
         residuals: int = 6,
-        motion: dict[str, int] | None = None,
-        align_corners: bool = False,
     ) -> None:
         super().__init__()
-        self.depth, self.align_corners = depth, align_corners
-        channels = [min(most, width * 2**i) for i in range(levels + 1)]
+        channels = [min(most, width * 2**i) for i in range(downs + 1)]
+        self.motion, self.depth = motion, depth
         self.first = ConvNorm(3, width, 7)
-        self.down = nn.ModuleList(Down(channels[i], channels[i + 1]) for i in range(levels))
+        self.down = nn.ModuleList(Down(channels[i], channels[i + 1]) for i in range(downs))
         self.lift = convolution(channels[-1], volume * depth, 1, 0)
         self.solid = nn.ModuleList(Residual(volume, dims=3) for _ in range(residuals))
-        self.motion = VolumeMotion(keypoints, volume, depth=depth, align_corners=align_corners, **(motion or {}))
         self.flatten = ConvNorm(volume * depth, channels[-1], slope=0.01)
         self.mix = convolution(channels[-1], channels[-1], 1, 0)
         self.flat = nn.ModuleList(Residual(channels[-1]) for _ in range(residuals))
-        self.up = nn.ModuleList(Up(channels[i + 1], channels[i]) for i in reversed(range(levels)))
+        self.up = nn.ModuleList(Up(channels[i + 1], channels[i]) for i in reversed(range(downs)))
         self.final = convolution(width, 3, 7, 3)
 
     def encode(self, source: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, Tensor]:
@@ -140,9 +135,19 @@ class Generator(nn.Module):
         return volume, self.motion.compress(volume)
 
     def decode(
-        self, encoded: tuple[Tensor, Tensor], source: Float[Tensor, "#b k 3"], driving: Float[Tensor, "b k 3"]
+        self,
+        volume: Float[Tensor, "#b c d h w"],
+        compressed: Float[Tensor, "#b c2 d h w"],
+        source: Float[Tensor, "#b k 3"],
+        driving: Float[Tensor, "b k 3"],
     ) -> dict[str, Tensor]:
         """Frames of an encoded source, of one item or of as many as there are driving frames.
+
+        Args:
+            volume: of :meth:`encode`.
+            compressed: of :meth:`encode`.
+            source: keypoints of the source.
+            driving: keypoints of the driving frames.
 
         Returns:
             prediction: (B, 3, H, W) in (0, 1).
@@ -150,9 +155,8 @@ class Generator(nn.Module):
             mask: (B, K + 1, D, H / 4, W / 4), sums to one over the background and the keypoints.
             deformation: (B, D, H / 4, W / 4, 3), position in the source, in [-1, 1].
         """
-        volume, compressed = encoded
         deformation, occlusion, mask = self.motion(compressed, source, driving)
-        moved = sample_volume(volume.expand(len(driving), -1, -1, -1, -1), deformation, self.align_corners)
+        moved = sample_volume(volume.expand(len(driving), -1, -1, -1, -1), deformation, self.motion.align_corners)
         x = self.mix(self.flatten(moved.flatten(1, 2)))
         x = x * occlusion.to(x.dtype)
         for block in self.flat:
@@ -166,4 +170,4 @@ class Generator(nn.Module):
         self, image: Float[Tensor, "b 3 h w"], source: Float[Tensor, "b k 3"], driving: Float[Tensor, "b k 3"]
     ) -> dict[str, Tensor]:
         """:meth:`decode` of :meth:`encode`."""
-        return self.decode(self.encode(image), source, driving)
+        return self.decode(*self.encode(image), source, driving)
