@@ -20,14 +20,14 @@ class Method(nn.Module, ABC):
     Args:
         image_size: side of the frames that the method is for, pixels.
         multiple: what the sides of frames must be divisible by.
+        align_corners: of the method's sampling (see :func:`head3d.baselines.keypoints.sample`).
 
     Attributes:
         name: as in ``head3d.baselines.NAMES``.
         table: names of its tensors in official checkpoints (see :mod:`head3d.baselines.official`).
         optional: networks that official checkpoints may lack.
         motions: what :meth:`drive` accepts.
-        public_align_corners: what the published weights were trained with (see
-            :func:`head3d.baselines.keypoints.sample`).
+        public_align_corners: align_corners that the published weights were trained with.
     """
 
     name: ClassVar[str]
@@ -36,9 +36,9 @@ class Method(nn.Module, ABC):
     motions: ClassVar[tuple[str, ...]] = ("absolute", "relative")
     public_align_corners: ClassVar[bool] = False
 
-    def __init__(self, image_size: int, multiple: int) -> None:
+    def __init__(self, image_size: int, multiple: int, align_corners: bool) -> None:
         super().__init__()
-        self.image_size, self.multiple = image_size, multiple
+        self.image_size, self.multiple, self.align_corners = image_size, multiple, align_corners
         self.check_size(image_size, image_size)
 
     def networks(self) -> dict[str, nn.Module]:

@@ -87,7 +87,8 @@ class Fomm(Method):
         motion_most: int = 1024,
         motion_levels: int = 5,
     ) -> None:
-        super().__init__(image_size, math.lcm(2**downs, round(2 ** max(detector_levels, motion_levels) / scale)))
+        levels = max(detector_levels, motion_levels)
+        super().__init__(image_size, math.lcm(2**downs, round(2**levels / scale)), align_corners)
         motion = DenseMotion(keypoints, motion_width, motion_most, motion_levels, scale, align_corners)
         self.generator = Generator(motion, width, most, downs, residuals)
         self.kp_detector = KeypointDetector(

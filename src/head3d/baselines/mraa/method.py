@@ -107,7 +107,8 @@ class Mraa(Method):
         pose: int = 64,
     ) -> None:
         levels = max(detector_levels, motion_levels)
-        super().__init__(image_size, math.lcm(2**downs, 2**background_levels, round(2**levels / scale)))
+        multiple = math.lcm(2**downs, 2**background_levels, round(2**levels / scale))
+        super().__init__(image_size, multiple, align_corners)
         motion = DenseMotion(regions, motion_width, motion_most, motion_levels, scale, align_corners)
         self.generator = Generator(motion, width, most, downs, residuals, skips=True)
         self.region_predictor = RegionPredictor(
