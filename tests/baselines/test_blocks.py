@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import pytest
 import torch
 import torch.nn.functional as F
-from fill import fill
-from torch import Tensor
+from torch import Tensor, nn
 
 from head3d.baselines import keypoints as kp
 from head3d.baselines.blocks import AntiAliasDownsample, ConvNorm, Decoder, Down, Encoder, Hourglass, Residual, Up
 from head3d.baselines.discriminator import TABLE, Discriminator
 from head3d.baselines.official import to_official
+
+from fill import fill
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +25,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def alive(module: torch.nn.Module) -> torch.nn.Module:
+def alive(module: M) -> M:
     """A network whose normalisations do something, in evaluation mode."""
     state = module.state_dict()
     module.load_state_dict({k: v if k.endswith("kernel") else fill(k, tuple(v.shape)) for k, v in state.items()})
@@ -50,7 +54,7 @@ def test_downsampling_is_a_gaussian_blur_of_every_nth_pixel(scale: float, sigma:
         assert float(small[0, 1, y, x]) == pytest.approx(expected, abs=1e-6)
 
 
-def normalised(norm: torch.nn.BatchNorm2d, x: Tensor) -> Tensor:
+def normalised(norm: nn.BatchNorm2d | nn.BatchNorm3d, x: Tensor) -> Tensor:
     mean, var, weight, bias = (
         v[:, None, None] for v in (norm.running_mean, norm.running_var, norm.weight, norm.bias) if v is not None
     )
@@ -66,7 +70,7 @@ def test_blocks_do_their_steps_in_the_official_order() -> None:
 
         block = alive(Down(3, 4))
         expected = normalised(block.norm, F.conv2d(x, block.conv.weight, block.conv.bias, padding=1)).clamp(min=0)
-        expected = sum(expected[..., i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
+        expected = torch.stack([expected[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]).mean(dim=0)
         assert torch.allclose(block(x), expected, atol=1e-5)
 
         block = alive(Up(3, 4))
@@ -82,8 +86,8 @@ def test_blocks_do_their_steps_in_the_official_order() -> None:
 
 def test_hourglass_widens_and_keeps_its_input() -> None:
     net = Hourglass(3, 8, 3, 24).eval()
-    assert [block.conv.out_channels for block in net.encoder.down] == [16, 24, 24]
-    assert [(b.conv.in_channels, b.conv.out_channels) for b in net.decoder.up] == [(24, 24), (48, 16), (32, 8)]
+    sizes = [tuple(w.shape[:2]) for name, w in net.named_parameters() if name.endswith("conv.weight")]
+    assert sizes == [(16, 3), (24, 16), (24, 24), (24, 24), (16, 48), (8, 32)]
     x = torch.rand(2, 3, 16, 24)
     with torch.no_grad():
         out = net(x)

@@ -15,7 +15,7 @@ CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMALISATIONS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
-def convolution(inputs: int, outputs: int, kernel: int, padding: int, dims: int = 2) -> nn.Module:
+def convolution(inputs: int, outputs: int, kernel: int, padding: int, dims: int = 2) -> nn.Conv2d | nn.Conv3d:
     """Convolution with a bias and a cubic kernel, over images (``dims=2``) or volumes (3)."""
     return CONVOLUTIONS[dims](inputs, outputs, kernel, padding=padding)
 

@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from head3d.baselines import official
 from head3d.errors import UserError
+
+M = TypeVar("M", bound="Method")
 
 
 class Method(nn.Module, ABC):
@@ -75,7 +77,7 @@ class Method(nn.Module, ABC):
     def forward_pair(self, source: Float[Tensor, "b 3 h w"], driving: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
         """``prediction`` (B, 3, H, W) of each driving frame from its source frame, and every intermediate by name."""
 
-    def load_official(self, states: Mapping[str, object], what: str | None = None) -> Self:
+    def load_official(self: M, states: Mapping[str, object], what: str | None = None) -> M:
         """Take official weights.
 
         Args:
