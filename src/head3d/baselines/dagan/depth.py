@@ -4,8 +4,6 @@ A ResNet encoder without its classifier and a decoder of nearest-neighbour upsam
 Frozen while DaGAN trains.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -20,10 +18,10 @@ class DepthEncoder(nn.Module):
     """Features of a ResNet at its five resolutions.
 
     Args:
-        layers: depth of the ResNet; DaGAN trains with 50, its demo uses 18.
+        layers: depth of the ResNet, 50 or 18; DaGAN trains with 50, its demo uses 18.
     """
 
-    def __init__(self, layers: Literal[18, 50] = 50) -> None:
+    def __init__(self, layers: int = 50) -> None:
         super().__init__()
         net = zoo.resnet18(weights=None) if layers == 18 else zoo.resnet50(weights=None)
         self.channels = (64, *(c * (1 if layers == 18 else 4) for c in (64, 128, 256, 512)))

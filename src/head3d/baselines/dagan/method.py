@@ -7,7 +7,7 @@ are those that its README trains with: 15 keypoints, the ``DepthAwareGenerator``
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -22,15 +22,15 @@ from head3d.baselines.motion import DenseMotion, Motion
 from head3d.baselines.official import BLOCKS, Table
 from head3d.errors import UserError
 
-# The depth decoder's official names count its parts in the order they are built in, coarsest level first.
+# Official names of the depth decoder's parts are their places in one list: coarsest level first, then the heads.
 TABLE: Table = (
     *BLOCKS,
     ("src_first", "depth_first"),
     ("src_down_blocks.#", "depth_down.#"),
-    ("AttnModule.query_conv", "attention.query"),
-    ("AttnModule.key_conv", "attention.key"),
-    ("AttnModule.value_conv", "attention.value"),
     ("AttnModule", "attention"),
+    ("attention.query_conv", "attention.query"),
+    ("attention.key_conv", "attention.key"),
+    ("attention.value_conv", "attention.value"),
     *(
         (f"depth_decoder.decoder.{2 * place + which}.conv.conv", f"depth_decoder.{name}.{4 - place}.conv")
         for place in range(5)
@@ -39,6 +39,7 @@ TABLE: Table = (
     *((f"depth_decoder.decoder.{10 + level}.conv", f"depth_decoder.heads.{level}.conv") for level in range(4)),
 )
 LAYERS = (18, 50)
+D = TypeVar("D", bound="Dagan")
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Dagan(Method):
         self,
         image_size: int = 128,
         *,
-        depth_layers: Literal[18, 50] = 50,
+        depth_layers: int = 50,
         align_corners: bool = False,
         adapt_scale: bool = False,
         keypoints: int = 15,
@@ -133,7 +134,7 @@ class Dagan(Method):
         self.depth_decoder = DepthDecoder(self.depth_encoder.channels)
         self.depth_layers, self.adapt_scale = depth_layers, adapt_scale
 
-    def load_official(self, states: Mapping[str, object], what: str | None = None) -> Self:
+    def load_official(self: D, states: Mapping[str, object], what: str | None = None) -> D:
         """As :meth:`Method.load_official`; depth networks may also be called ``depth_encoder50`` and the like."""
         suffix = str(self.depth_layers)
         return super().load_official({name.removesuffix(suffix): state for name, state in states.items()}, what)
