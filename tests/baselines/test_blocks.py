@@ -8,14 +8,13 @@ from typing import TypeVar
 import pytest
 import torch
 import torch.nn.functional as F
+from fill import fill
 from torch import Tensor, nn
 
 from head3d.baselines import keypoints as kp
 from head3d.baselines.blocks import AntiAliasDownsample, ConvNorm, Decoder, Down, Encoder, Hourglass, Residual, Up
 from head3d.baselines.discriminator import TABLE, Discriminator
 from head3d.baselines.official import to_official
-
-from fill import fill
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from fill import official_states
 from safetensors import safe_open
 
 from head3d import cli
 from head3d.baselines import build, convert
 from head3d.baselines.method import Method
-
-from fill import official_states
 
 SMALL = {"width": 4, "most": 8, "residuals": 1, "detector_width": 2, "motion_width": 2}
 SMALL |= {"detector_levels": 2, "motion_levels": 2, "detector_most": 8, "motion_most": 8}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fill import fill, golden, official_shapes, official_states
 from torch import Tensor
 
 from head3d.baselines import build
@@ -11,8 +12,6 @@ from head3d.baselines.fomm.method import Fomm
 from head3d.baselines.keypoints import Keypoints, relative_keypoints
 from head3d.baselines.method import Method
 from head3d.errors import UserError
-
-from fill import fill, golden, official_shapes, official_states
 
 SMALL = {
     "keypoints": 5,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fill import official_states
 
 from head3d.baselines import NAMES, build
 from head3d.baselines.method import Method
 from head3d.baselines.official import from_official, to_official
 from head3d.errors import UserError
-
-from fill import official_states
 
 SMALL = {"width": 4, "most": 8, "residuals": 1, "detector_width": 2, "motion_width": 2}
 LEVELS = {"detector_levels": 2, "motion_levels": 2, "detector_most": 8, "motion_most": 8}

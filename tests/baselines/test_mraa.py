@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from fill import golden, official_shapes, official_states
 from torch import Tensor
 
 from head3d.baselines import build
@@ -12,8 +13,6 @@ from head3d.baselines.method import Method
 from head3d.baselines.mraa.method import Mraa
 from head3d.baselines.mraa.regions import Regions, align_axes, between, gram, principal_axes, relative_regions
 from head3d.errors import UserError
-
-from fill import golden, official_shapes, official_states
 
 SMALL = {
     "regions": 5,
@@ -122,11 +121,11 @@ def test_skips_blend_by_occlusion_at_every_resolution() -> None:
 @pytest.mark.parametrize("motion", ["absolute", "relative", "avd"])
 def test_a_batch_is_the_same_as_one_by_one(motion: str) -> None:
     method = small(64, 4)
-    state, driving = method.prepare(frames(3, 3, 64, 64)), frames(4, 3, 64, 64).flip(-1)
+    state, driving = method.prepare(frames(3, 3, 64, 64)), F.interpolate(frames(4, 3, 4, 4), size=(64, 64))
     together = method.drive(state, driving, motion, first=driving[0])
     alone = torch.cat([method.drive(state, frame[None], motion, first=driving[0]) for frame in driving])
     assert torch.allclose(together, alone, atol=1e-4)  # random regions are thin: rounding grows a thousandfold
-    assert not torch.allclose(together[0], together[1], atol=1e-3)
+    assert (together[0] - together[1]).abs().mean() > 10 * (together - alone).abs().mean()
 
 
 def test_unknown_motions_are_named() -> None:
