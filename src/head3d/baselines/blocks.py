@@ -47,7 +47,10 @@ class Down(ConvNorm):
 
     def forward(self, x: Float[Tensor, "b c1 *size"]) -> Float[Tensor, "b c2 *half"]:
         x = super().forward(x)
-        return F.avg_pool2d(x, 2) if x.dim() == 4 else F.avg_pool3d(x, (1, 2, 2))
+        if x.dim() == 4:
+            return F.avg_pool2d(x, 2)
+        # Slices as channels of images: the same numbers, and unlike avg_pool3d it knows bfloat16.
+        return F.avg_pool2d(x.flatten(1, 2), 2).unflatten(1, x.shape[1:3])
 
 
 class Up(ConvNorm):

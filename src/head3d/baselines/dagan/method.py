@@ -16,7 +16,7 @@ from torch import Tensor
 from head3d.baselines.dagan.depth import DepthDecoder, DepthEncoder
 from head3d.baselines.dagan.generator import DepthAwareGenerator
 from head3d.baselines.fomm.networks import KeypointDetector, describe
-from head3d.baselines.keypoints import Keypoints, relative_keypoints
+from head3d.baselines.keypoints import Keypoints, full_precision, relative_keypoints
 from head3d.baselines.method import Method
 from head3d.baselines.motion import DenseMotion, Motion
 from head3d.baselines.official import BLOCKS, Table
@@ -144,8 +144,9 @@ class Dagan(Method):
         with torch.no_grad():
             return self.depth_decoder(self.depth_encoder(images))[0].float()
 
+    @full_precision
     def detect(self, images: Float[Tensor, "b 3 h w"], disparity: Float[Tensor, "b 1 h w"]) -> Keypoints:
-        """Keypoints of frames and their disparity."""
+        """Keypoints of frames and their disparity, in float32: inverses of jacobians magnify what bfloat16 rounds."""
         return self.kp_detector(torch.cat((images, disparity), dim=1))
 
     def observe(self, source: Float[Tensor, "b 3 h w"]) -> Subject:
