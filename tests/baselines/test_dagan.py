@@ -12,6 +12,7 @@ from head3d.baselines import build
 from head3d.baselines.dagan.depth import DepthDecoder
 from head3d.baselines.dagan.generator import CrossModalAttention
 from head3d.baselines.dagan.method import Dagan
+from head3d.baselines.inference import for_inference
 from head3d.errors import UserError
 
 SMALL = {
@@ -60,6 +61,9 @@ def test_answers_are_the_official_ones(layers: int) -> None:
         torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
     driven = method.drive(method.prepare(source), driving)
     torch.testing.assert_close(driven, answers["prediction"], rtol=0, atol=1e-5)
+    fast = for_inference(method, torch.bfloat16)
+    driven = fast.drive(fast.prepare(source), driving)
+    torch.testing.assert_close(driven, answers["prediction"], rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("layers", [50, 18])

@@ -16,6 +16,7 @@ from head3d.baselines.facev2v import blocks3d
 from head3d.baselines.facev2v.generator import VolumeMotion
 from head3d.baselines.facev2v.head import Head, expected_degrees, rotation_matrix, transform_keypoints
 from head3d.baselines.facev2v.method import FaceV2V
+from head3d.baselines.inference import for_inference
 from head3d.baselines.keypoints import Keypoints, relative_keypoints
 from head3d.errors import UserError
 
@@ -52,6 +53,9 @@ def test_answers_are_the_official_ones() -> None:
         torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
     driven = method.drive(method.prepare(source), driving)
     torch.testing.assert_close(driven, answers["prediction"], rtol=0, atol=1e-5)
+    fast = for_inference(method, torch.bfloat16)
+    driven = fast.drive(fast.prepare(source), driving)
+    torch.testing.assert_close(driven, answers["prediction"], rtol=0, atol=1e-2)
 
 
 def test_names_and_shapes_are_the_official_ones() -> None:

@@ -61,7 +61,7 @@ def shifted(
     """A volume sampled at its own positions, all moved by the same vector.
 
     The same numbers as trilinear sampling (``grid_sample``); as every position moves alike, one small matrix an axis
-    does it, which takes a tenth of the time.
+    does it, in less than half the time and without copies of the volume.
 
     Args:
         volume: features; zero outside.
