@@ -144,10 +144,13 @@ def test_disparities_of_every_level() -> None:
 
 def test_depth_stays_and_everything_else_learns() -> None:
     method = small().train()
+    before = {name: value.clone() for name, value in method.state_dict().items()}
     answer = method.forward_pair(frames(2), frames(2, seed=1))
     answer["prediction"].mean().backward()
     still = {name.partition(".")[0] for name, p in method.named_parameters() if p.grad is None}
     assert still == {"depth_encoder", "depth_decoder"}
+    changed = {n.partition(".")[0] for n, v in method.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed == {"generator", "kp_detector"}  # statistics of their normalisations
 
 
 def test_depth_may_come_from_elsewhere() -> None:

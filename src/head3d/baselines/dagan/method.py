@@ -132,7 +132,16 @@ class Dagan(Method):
         )
         self.depth_encoder = DepthEncoder(depth_layers)
         self.depth_decoder = DepthDecoder(self.depth_encoder.channels)
+        for network in (self.depth_encoder, self.depth_decoder):
+            network.requires_grad_(False)
         self.depth_layers, self.adapt_scale = depth_layers, adapt_scale
+
+    def train(self: D, mode: bool = True) -> D:
+        """As of any module, but the depth networks stay frozen, normalisations included."""
+        super().train(mode)
+        self.depth_encoder.eval()
+        self.depth_decoder.eval()
+        return self
 
     def load_official(self: D, states: Mapping[str, object], what: str | None = None) -> D:
         """As :meth:`Method.load_official`; depth networks may also be called ``depth_encoder50`` and the like."""
