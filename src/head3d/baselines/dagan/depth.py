@@ -1,6 +1,6 @@
-"""Self-supervised depth of DaGAN (Hong et al., CVPR 2022, Sec. 3.1): the networks of monodepth2 (Godard et al., 2019).
+"""Self-supervised depth of DaGAN (Hong et al., CVPR 2022): the networks of monodepth2 (Godard et al., 2019).
 
-A ResNet encoder without its classifier and a decoder of nearest-neighbour upsampling, skips and reflection padding.
+A ResNet encoder and a decoder of nearest-neighbour upsampling, skips and reflection padding.
 Frozen while DaGAN trains.
 """
 

@@ -1,4 +1,4 @@
-"""Depth-aware generator of DaGAN (Sec. 3.4): moved features attend to the geometry of the source's depth."""
+"""Depth-aware generator of DaGAN: moved features attend to the geometry of the source's depth."""
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ def attend(
 
 
 class CrossModalAttention(nn.Module):
-    """Attention from depth features to appearance features, added to the latter (Eq. 9, 10).
+    """Attention from depth features to appearance features, added to the latter (its cross-modal attention).
 
     Args:
         channels: of both.

@@ -1,4 +1,4 @@
-"""Dense 3D motion and generator of FaceV2V (Sec. 3.2): the model that the unofficial code calls ``original``."""
+"""Dense 3D motion and generator of FaceV2V (Sec. 3.3): the model that the unofficial code calls ``original``."""
 
 import torch
 import torch.nn.functional as F

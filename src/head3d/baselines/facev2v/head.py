@@ -1,4 +1,4 @@
-"""Head pose and expression of a frame, and the keypoints that follow from them (FaceV2V, Sec. 3.1)."""
+"""Head pose and expression of a frame, and the keypoints that follow from them (FaceV2V, Sec. 3.1, 3.2)."""
 
 from typing import NamedTuple
 
