@@ -21,8 +21,9 @@ from head3d.baselines.method import Method
 
 M = TypeVar("M", bound=Method)
 
-# Networks of points: small, and inverses and axes of covariances magnify what bfloat16 rounds.
-EXACT = ("kp_detector", "region_predictor", "bg_predictor", "avd_network")
+# Networks of points, and of the depth that points are seen in: inverses and axes of their local frames magnify what
+# bfloat16 rounds, without a bound where a frame is nearly singular.
+EXACT = ("kp_detector", "region_predictor", "bg_predictor", "avd_network", "depth_encoder", "depth_decoder")
 # Names of a convolution and the normalisation that follows it: in blocks, in pre-activation blocks (their norm1 comes
 # first of all and stays), in torchvision's ResNets and on the way past their blocks.
 FOLDED = (("conv", "norm"), ("conv1", "norm2"), ("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))

@@ -11,11 +11,9 @@ from head3d.baselines.motion import DenseMotion, Motion
 
 
 @full_precision
-def attend(
-    query: Float[Tensor, "b c n"], key: Float[Tensor, "b c n"], value: Float[Tensor, "b d n"]
-) -> Float[Tensor, "b d n"]:
-    """Each place's mean of the values, by the softmax of query . key, which is not divided by sqrt(c)."""
-    return value @ (query.transpose(1, 2) @ key).softmax(dim=-1).transpose(1, 2)
+def attention_shares(query: Float[Tensor, "b c n"], key: Float[Tensor, "b c n"]) -> Float[Tensor, "b n n"]:
+    """Share of every place in each place's answer: softmax of query . key, which is not divided by sqrt(c)."""
+    return (query.transpose(1, 2) @ key).softmax(dim=-1)
 
 
 class CrossModalAttention(nn.Module):
@@ -40,7 +38,8 @@ class CrossModalAttention(nn.Module):
             layer(x).relu().flatten(2)
             for layer, x in ((self.query, depth), (self.key, appearance), (self.value, appearance))
         )
-        return self.gamma * attend(query, key, value).view(appearance.shape) + appearance
+        answer = value @ attention_shares(query, key).to(value.dtype).transpose(1, 2)
+        return (self.gamma * answer.view(appearance.shape) + appearance).to(value.dtype)
 
 
 class DepthAwareGenerator(Generator):

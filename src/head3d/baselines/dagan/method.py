@@ -148,10 +148,11 @@ class Dagan(Method):
         suffix = str(self.depth_layers)
         return super().load_official({name.removesuffix(suffix): state for name, state in states.items()}, what)
 
+    @full_precision
     def disparity(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Disparity in (0, 1); without a gradient, because its networks stay as they are."""
+        """Disparity in (0, 1), in float32 like the keypoints; without a gradient, as its networks stay as they are."""
         with torch.no_grad():
-            return self.depth_decoder(self.depth_encoder(images))[0].float()
+            return self.depth_decoder(self.depth_encoder(images))[0]
 
     @full_precision
     def detect(self, images: Float[Tensor, "b 3 h w"], disparity: Float[Tensor, "b 1 h w"]) -> Keypoints:
