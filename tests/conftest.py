@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 
 # Before anything imports them: every jaxtyping annotation in these packages is checked in every test.
-install_import_hook(["head3d.geometry", "head3d.models", "head3d.losses"], "beartype.beartype")
+install_import_hook(["head3d.geometry", "head3d.models", "head3d.losses", "head3d.baselines"], "beartype.beartype")
 
 # Nothing that a test tracks goes to a store that the environment names, and nothing phones home.
 os.environ.pop("MLFLOW_TRACKING_URI", None)

@@ -139,9 +139,18 @@ def _view(args: argparse.Namespace) -> None:
     )
 
 
+def _import(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from head3d.baselines import convert
+
+    print(convert.convert(args.method, Path(args.checkpoint), Path(args.out), args.align_corners))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from head3d import __version__
+    from head3d.baselines import NAMES
 
     parser = argparse.ArgumentParser(
         prog="head3d",
@@ -189,6 +198,17 @@ def build_parser() -> argparse.ArgumentParser:
     view.add_argument("--frames", type=int, default=60, metavar="N", help="frames of the sweep (default: 60)")
     _add_use_options(view)
     view.set_defaults(run=_view)
+
+    take = commands.add_parser("import", help="turn an official checkpoint of a baseline into ours")
+    take.add_argument("method", choices=NAMES, help="whose checkpoint")
+    take.add_argument("checkpoint", metavar="CHECKPOINT", help="the file that the method's authors published")
+    take.add_argument("--out", required=True, metavar="FILE.safetensors", help="the file to write")
+    take.add_argument(
+        "--align-corners",
+        action=argparse.BooleanOptionalAction,
+        help="of grid_sample where the weights were trained (default: as the published ones were; true for fomm)",
+    )
+    take.set_defaults(run=_import)
     return parser
 
 

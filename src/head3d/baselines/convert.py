@@ -1,0 +1,124 @@
+"""Official checkpoints turned into ours (``head3d import``), and methods written and read as safetensors."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from head3d.baselines import build, find
+from head3d.baselines.method import Method
+from head3d.errors import UserError
+
+
+def read_checkpoint(path: Path) -> dict[str, object]:
+    """What an official checkpoint holds, by name; nothing in it is executed.
+
+    Raises:
+        UserError: the file is missing, or holds anything but tensors, numbers, texts and containers of them.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file", fix="give the checkpoint that the method's authors published")
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling fails in too many ways to name them
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
+        raise UserError(f"{path}: not a checkpoint of tensors that torch can read ({reason})") from error
+    if not isinstance(held, Mapping):
+        raise UserError(f"{path}: holds a {type(held).__name__}", allowed="a dict with a state dict for each network")
+    return {str(name): value for name, value in held.items()}
+
+
+def save(method: Method, path: Path, about: Mapping[str, str] | None = None, without: tuple[str, ...] = ()) -> None:
+    """Write a method's networks, tensors named ``<network>.<our name>``.
+
+    Args:
+        method: the method.
+        path: where to.
+        about: more metadata; method and align_corners are always there.
+        without: networks to leave out.
+    """
+    metadata = {**(about or {}), "method": method.name, "align_corners": json.dumps(method.align_corners)}
+    state = {
+        name: value.detach().cpu().contiguous()
+        for name, value in method.state_dict().items()
+        if name.partition(".")[0] not in without
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        save_file(state, temporary, metadata=metadata)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path, image_size: int = 128, **settings: object) -> Method:
+    """A method as :func:`save` wrote it, in evaluation mode.
+
+    Args:
+        path: the file.
+        image_size: side of the frames, pixels.
+        settings: those of the method's constructor that it was trained with, beside align_corners, which the file says.
+
+    Raises:
+        UserError: the file is missing, of another kind, or of other settings.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file", fix="train the method, or `head3d import` an official checkpoint")
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+        state = load_file(path)
+    except Exception as error:  # safetensors raises its own and OSErrors
+        raise UserError(f"{path}: not a safetensors file ({error})") from error
+    if "method" not in about:
+        raise UserError(f"{path}: does not say which method it is of", fix="write it with `head3d import`")
+    settings = {"align_corners": about.get("align_corners") == "true", **settings}
+    method = build(about["method"], image_size, **settings)
+    wanted = method.state_dict()
+    held = {name.partition(".")[0] for name in state}
+    absent = [name for name in method.optional if name not in held]
+    wanted = {name: value for name, value in wanted.items() if name.partition(".")[0] not in absent}
+    wrong = sorted(k for k in wanted.keys() ^ state.keys()) or sorted(
+        k for k in wanted if wanted[k].shape != state[k].shape
+    )
+    if wrong:
+        raise UserError(
+            f"{path}: {len(wrong)} tensors do not fit {method.name} with these settings, {wrong[0]} among them",
+            fix="use the settings that it was trained with",
+        )
+    method.load_state_dict(state, strict=False)
+    return method
+
+
+def convert(name: str, checkpoint: Path, out: Path, align_corners: bool | None = None) -> str:
+    """Turn an official checkpoint into ours.
+
+    Args:
+        name: of the method.
+        checkpoint: the official file.
+        out: the safetensors file to write.
+        align_corners: what the weights were trained with; None for what the published ones were.
+
+    Returns:
+        A line that says what was written.
+
+    Raises:
+        UserError: the checkpoint can't be read, or is not of this method in its official configuration.
+    """
+    cls = find(name)
+    held = read_checkpoint(checkpoint)
+    method = build(name, align_corners=cls.public_align_corners if align_corners is None else align_corners)
+    method.load_official(held, str(checkpoint))
+    absent = tuple(n for n in method.optional if not isinstance(held.get(n), Mapping))
+    try:
+        save(method, out, without=absent)
+    except OSError as error:
+        raise UserError(f"{out}: can't be written ({error.strerror})") from error
+    networks = ", ".join(n for n in method.networks() if n not in absent)
+    left = f" (the checkpoint has no {', '.join(absent)})" if absent else ""
+    return f"{out}: {name}, {networks}{left}, align_corners={json.dumps(method.align_corners)}"
