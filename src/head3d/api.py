@@ -222,6 +222,7 @@ class Head3D:
         masks: Tensor | None = None,
         motion: Motion = "absolute",
         first: Pose | None = None,
+        pose: Pose | None = None,
     ) -> Transfer:
         """Put the motion of driving frames on a subject.
 
@@ -232,9 +233,10 @@ class Head3D:
             motion: ``absolute`` takes the driving poses as they are; ``relative`` keeps the subject's place and size
                 and adds how the driving head has moved since its first frame.
             first: pose of the first driving frame when ``driving`` is a later part of the video.
+            pose: poses of the driving frames where they are known already, from :meth:`pose`.
         """
         driving = self._check(driving, "driving frames")
-        seen = self.pose(driving, masks)
+        seen = self.pose(driving, masks) if pose is None else pose
         if self.params.animate.reference == "nearest" and first is None:
             subject = self.nearest_reference(subject, seen)
         if motion == "absolute":
