@@ -12,7 +12,7 @@ export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
-.PHONY: help setup demo test test-fast smoke ui figures sync lint format lock clean
+.PHONY: help setup demo test test-fast smoke bench ui figures sync lint format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -40,6 +40,9 @@ test-fast: setup ## the tests that take seconds
 
 smoke: setup ## a first look: the whole pipeline tiny, in a copy, ending with the path of its report
 	bash workflow/smoke.sh .smoke
+
+bench: setup ## what each way of being fast brings on this machine, as ratios measured in one run
+	python workflow/bench.py
 
 ui: setup ## MLflow's pages on the runs, at http://127.0.0.1:5000
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1

@@ -87,11 +87,27 @@ def test_view_renders_the_pose_that_was_asked_for(model: Head3D) -> None:
     assert made.frames.shape == (2, 3, 64, 64)
 
 
+def test_a_random_reference_stays(model: Head3D) -> None:
+    subject = model.subject(*clip(6))
+    assert subject.chosen == 0
+    random = Head3D(
+        model.geometry, model.recurrent, model.fusion, with_reference(model.params, "random"), model.compute
+    )
+    assert random.choose_reference(subject, subject.poses[slice(1, 2)]) is subject
+
+
+def with_reference(params: Params, how: str) -> Params:
+    return params.model_copy(update={"animate": params.animate.model_copy(update={"reference": how})})
+
+
 def test_the_nearest_reference_is_chosen_by_pose(model: Head3D) -> None:
+    nearest = with_reference(model.params, "nearest")
+    model = Head3D(model.geometry, model.recurrent, model.fusion, nearest, model.compute)
     subject = model.subject(*clip(6))
     for index in range(len(subject.references)):
         wanted = subject.poses[slice(index, index + 1)]
-        assert model.nearest_reference(subject, wanted).chosen == index
+        assert model.choose_reference(subject, wanted).chosen == index
+        assert model.choose_reference(subject, wanted, "relative").chosen == index
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (2, 1, 64, 64), (2, 3, 32, 64), (0, 3, 64, 64)])

@@ -237,8 +237,6 @@ class Head3D:
         """
         driving = self._check(driving, "driving frames")
         seen = self.pose(driving, masks) if pose is None else pose
-        if self.params.animate.reference == "nearest" and first is None:
-            subject = self.nearest_reference(subject, seen)
         if motion == "absolute":
             return self._fuse(subject, seen, driving)
         pose = relative_pose(seen, first or seen[slice(0, 1)], subject.reference_pose)
@@ -288,9 +286,20 @@ class Head3D:
             pose=pose,
         )
 
-    def nearest_reference(self, subject: Subject, driving: Pose) -> Subject:
-        """The same subject with the reference as s_ref whose pose is nearest to the driving poses on average."""
+    def choose_reference(self, subject: Subject, driving: Pose, motion: Motion = "absolute") -> Subject:
+        """The same subject with s_ref chosen as ``animate.reference`` says: at random, or nearest in pose.
+
+        Args:
+            subject: its s_ref is a random one already.
+            driving: poses that the reference should be near to on average. One choice for a whole video keeps the
+                background still.
+            motion: for ``relative`` only rotations count.
+        """
+        if self.params.animate.reference == "random":
+            return subject
         # The trace of R^T R' grows as the angle between two rotations shrinks.
         alike = torch.einsum("bij,nij->n", driving.rotation, subject.poses.rotation) / len(driving)
-        apart = (driving.translation[:, None] - subject.poses.translation).norm(dim=-1).mean(dim=0)
-        return replace(subject, chosen=int((alike - apart / subject.poses.translation.new_tensor(0.1)).argmax()))
+        if motion == "absolute":
+            apart = (driving.translation[:, None] - subject.poses.translation).norm(dim=-1).mean(dim=0)
+            alike = alike - apart / 0.1
+        return replace(subject, chosen=int(alike.argmax()))

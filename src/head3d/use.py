@@ -11,14 +11,14 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from head3d.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from head3d.api import Head3D, Subject
+    from head3d.api import Head3D, Motion, Subject
     from head3d.params import Params
 
 VIEW_FPS = 25.0
@@ -64,7 +64,8 @@ def animate(
     person, _ = _subject(model, params, subject, references, seed)
     frames, fps = _crop(driving, params, "driving")
     with _progress(len(frames), "animate") as bar:
-        made = _animated(model, person, frames, motion or params.animate.motion, _batch(params), bar)
+        how: Motion = params.animate.motion if motion is None else cast("Motion", motion)
+        made = _animated(model, person, frames, how, _batch(params), bar)
         _write(target, made, fps, audio_from=driving)
     print(f"{target}: {len(frames)} frames of {model.image_size}x{model.image_size}, {fps:g} a second")
     return target
@@ -202,7 +203,9 @@ def _crop(video: str | Path, params: Params, name: str) -> tuple[np.ndarray, flo
     return frames, fps
 
 
-def _animated(model: Head3D, person: Subject, frames: np.ndarray, motion: str, batch: int, bar) -> Iterator[np.ndarray]:
+def _animated(
+    model: Head3D, person: Subject, frames: np.ndarray, motion: Motion, batch: int, bar
+) -> Iterator[np.ndarray]:
     """Output frames, uint8 (H, W, 3), one by one; driving frames are seen ``batch`` at a time."""
     from head3d.images import to_frames, to_tensor
 
@@ -210,9 +213,10 @@ def _animated(model: Head3D, person: Subject, frames: np.ndarray, motion: str, b
     for start in range(0, len(frames), batch):
         driving = to_tensor(frames[start : start + batch])
         masks = model.masks(driving)
-        if motion == "relative" and first is None:
+        if first is None:
             first = model.pose(driving[:1], masks[:1])
-        made = model.animate(person, driving, masks, motion="relative" if first else "absolute", first=first)
+            person = model.choose_reference(person, first, motion)
+        made = model.animate(person, driving, masks, motion=motion, first=first)
         yield from to_frames(made.frames)
         bar.update(len(driving))
 

@@ -129,7 +129,8 @@ def test_canonical_heads_of_two_people_do_not_mix() -> None:
     net, heads = geometry(), head_images(6)
     together = net.mean_canonical(*heads, net.observe(heads[0]), 3)
     alone = net.mean_canonical(heads[0][3:], heads[1][3:], net.observe(heads[0][3:]), 3)
-    assert torch.allclose(together.image[1], alone.image[0], atol=2e-5)
+    # Sampling magnifies what rounding does to poses; another person would be off by a thousand times as much.
+    assert torch.allclose(together.image[1], alone.image[0], atol=2e-4)
 
 
 def test_recurrent_and_mean_heads_share_mask_and_depth() -> None:

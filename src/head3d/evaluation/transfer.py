@@ -81,6 +81,7 @@ def predictions(
         for draw in range(params.evaluate.draws):
             seed = draw_seed(params, record, draw)
             subject = model.subject(case.subject, case.subject_masks, references=references, seed=seed)
+            subject = model.choose_reference(subject, pose)
             transfer = model.animate(subject, case.driving, pose=pose)
             yield name_of(variant, references, params), draw, transfer.frames
 

@@ -21,7 +21,7 @@ def identity_flow(batch: int, height: int, width: int, like: Tensor) -> Float[Te
 
 
 def warp(
-    source: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h2 w2"], padding: str = "border"
+    source: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h2 w2"], padding: str = "border", mode: str = "bilinear"
 ) -> Float[Tensor, "b c h2 w2"]:
     """W(source, flow) of Eq. 7: sample ``source`` at q + flow[q].
 
@@ -29,13 +29,14 @@ def warp(
         source: images or features.
         flow: backward flow in pixels, of the resolution of ``source``.
         padding: what lies outside: ``border`` or ``zeros``.
+        mode: ``bilinear``, or ``bicubic``, which blurs far less but may overshoot the source's range.
     """
     height, width = source.shape[-2:]
     target = pixel_grid(*flow.shape[-2:], like=flow) + flow.permute(0, 2, 3, 1)
     scale = target.new_tensor((2 / max(width - 1, 1), 2 / max(height - 1, 1)))
     # Coordinates need float32: in bfloat16 they would be off by a tenth of a pixel.
     exact = torch.promote_types(target.dtype, torch.float32)
-    sampled = F.grid_sample(source.to(exact), target.to(exact) * scale - 1, "bilinear", padding, align_corners=True)
+    sampled = F.grid_sample(source.to(exact), target.to(exact) * scale - 1, mode, padding, align_corners=True)
     return sampled.to(source.dtype)
 
 

@@ -56,6 +56,6 @@ class CanonicalNet(nn.Module):
         visible = shrink(seen.flatten(0, 1), 0.25).to(features.dtype)
         sequence = torch.cat((carried * visible, visible), dim=1).unflatten(0, (batch, n))
         out = self.decoder(self.recurrence(sequence)).float()
-        # A tenth: Adam's first steps move outputs by their own size, and the mean head is close already.
-        image = (mean + torch.tanh(out / 10) * mask).clamp(0, 1) if self.residual else torch.sigmoid(out)
+        # A fiftieth: Adam's first steps move outputs by their own size, and the mean head is close already.
+        image = (mean + torch.tanh(out / 50) * mask).clamp(0, 1) if self.residual else torch.sigmoid(out)
         return image * mask

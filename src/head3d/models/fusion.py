@@ -48,8 +48,8 @@ class FlowPredictor(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor, Tensor]:
         """Two flows in pixels, (B, 2, H', W') each, and the logits of three attention maps, (B, 3, H', W')."""
         out = self.head(self.hourglass(shrink(x, self.scale))).float()
-        # A unit of output is a fiftieth of the image, whatever its size: Adam's first steps, which move outputs by about
-        # half a unit, then leave the start at zero flow as good as it is.
+        # A unit of output is a fiftieth of the image, whatever its size: Adam's first steps, which move outputs by
+        # about half a unit, then leave the start at zero flow as good as it is.
         unit = out.shape[-1] / 50
         return out[:, :2] * unit, out[:, 2:4] * unit, out[:, 4:]
 
@@ -148,10 +148,15 @@ class FusionNet(nn.Module):
         decoded = warped + weight[:, 2:] * self.bottleneck(warped)  # e_out of Eq. 7
         out = self.decoder(decoded).float()
 
-        deformed = warp(reference, reference_flow)
+        # What is seen is sampled bicubically: a bilinear look between pixels blurs, and LPIPS punishes that most.
+        deformed = warp(reference, reference_flow, mode="bicubic").clamp(0, 1)
         frame = torch.sigmoid(out[:, :3])
         if self.image_skip:
             fine = F.interpolate(logits, size=head.shape[-2:], mode="bilinear", align_corners=True) + out[:, 3:]
             share = fine.softmax(dim=1)
-            frame = share[:, :1] * warp(head, head_flow) + share[:, 1:2] * deformed + share[:, 2:] * frame
+            frame = (
+                share[:, :1] * warp(head, head_flow, mode="bicubic").clamp(0, 1)
+                + share[:, 1:2] * deformed
+                + share[:, 2:] * frame
+            )
         return Fused(frame, head_flow, reference_flow, attention, deformed)

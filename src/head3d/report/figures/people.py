@@ -79,6 +79,7 @@ def examples(model: Head3D, store: ClipStore, params: Params) -> tuple[list[Exam
             references=min(params.model.references, half),
             seed=params.seed,
         )
+        subject = model.choose_reference(subject, model.pose(to_tensor(frames[half:]), mask_tensor(masks[half:])))
         found.append(Example(record.person, test_set, record.clip_id, float(record.fps), frames, masks, subject))
     return found, rule
 

@@ -1,0 +1,152 @@
+"""``make bench``: what each way of being fast brings on this machine, as ratios measured in one run.
+
+Networks have random weights, so neither data nor trained models are needed. Each pair is timed in turns, so that a
+machine that slows down slows both; the median of each is printed. Nothing here is a test: no time is asserted.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torchvision.models import vgg16
+from tqdm import tqdm
+
+from head3d import baselines
+from head3d.baselines.inference import for_inference
+from head3d.baselines.method import Method
+from head3d.compute import Compute
+from head3d.geometry import Pose, box_blur, outside_flow, pose_from_euler
+from head3d.losses import PerceptualLoss
+from head3d.models.head3d import Canonical, freeze, recurrent_canonical, rigid_flow
+from head3d.models.parsing import BiSeNet
+from head3d.params import load_params
+from head3d.training.build import build_canonical, build_fusion, build_geometry, place_geometry
+
+Work = Callable[[], object]
+Pair = tuple[str, str, Work, str, Work]
+FRAMES = 4  # driven at once
+
+
+def timed(work: Work) -> float:
+    """Milliseconds."""
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - start)
+
+
+def measure(pairs: list[Pair], rounds: int) -> None:
+    """Time each pair and print a line for it."""
+    print(f"{'what':42} {'plain':>34} {'ms':>8}   {'fast':>34} {'ms':>8} {'ratio':>7}")
+    for what, plain, slow, quick, fast in tqdm(pairs, desc="bench", unit="pair", disable=None, leave=False):
+        slow()
+        fast()
+        times = [(timed(slow), timed(fast)) for _ in range(rounds)]
+        a, b = (statistics.median(t) for t in zip(*times, strict=True))
+        print(f"{what:42} {plain:>34} {a:8.1f}   {quick:>34} {b:8.1f} {a / b:6.1f}x", flush=True)
+
+
+def head3d_pairs() -> list[Pair]:
+    """Head3D at the sizes of params.yaml."""
+    params = load_params()
+    size, n = params.data.image_size, params.model.references
+    whole, fast = Compute(torch.device("cpu"), torch.float32, channels_last=False), Compute.choose(params.device)
+    frames = torch.rand(2 * FRAMES, 3, size, size, device=fast.device)
+    mask = torch.zeros(1, 1, size, size, device=fast.device)
+    mask[..., size // 4 : -size // 4, size // 3 : -size // 3] = 1
+
+    def step(compute: Compute) -> Work:
+        network = compute.place(build_fusion(params)).train()
+        compute.place(network.predictor)
+        weights = {f"features.{k}": v for k, v in vgg16(weights=None).features.state_dict().items()}
+        loss = compute.place(PerceptualLoss("vgg16", weights, tuple(params.fusion.perceptual_scales)))
+        images = frames.to(compute.device)
+
+        def run() -> None:
+            network.zero_grad()
+            fused = network(images, images.flip(0), images, torch.zeros_like(images[:, :2]))
+            loss(fused.frame, images).backward()
+
+        return run
+
+    geometry = freeze(place_geometry(build_geometry(params), fast))
+    recurrent, fusion = freeze(fast.place(build_canonical(params))), freeze(fast.place(build_fusion(params)))
+    references, masks = frames[:n], mask.expand(n, -1, -1, -1)
+    poses = pose_from_euler(torch.linspace(-10, 10, FRAMES)).to(fast.device)
+    background = outside_flow(mask)
+
+    @torch.inference_mode()
+    def canonical() -> Canonical:
+        observed = geometry.observe(references * masks)
+        return recurrent_canonical(geometry, recurrent, references * masks, masks, observed, n)[0]
+
+    @torch.inference_mode()
+    def drive(head: Canonical, at: Pose, count: int) -> None:
+        geometry.pose(frames[:count] * mask)
+        each = head.repeat(count)
+        rendered = geometry.render(each, at)
+        flow = rigid_flow(geometry, each, rendered, poses[slice(0, 1)], background)
+        fusion(rendered.image, frames[:count], frames[:count], flow)
+
+    kept = canonical()
+
+    def every(makes: bool) -> None:
+        for i in range(FRAMES):
+            drive(canonical() if makes else kept, poses[slice(i, i + 1)], 1)
+
+    parser = {c: freeze(c.place(BiSeNet())) for c in (whole, fast)}
+
+    @torch.inference_mode()
+    def parse(compute: Compute, side: int) -> None:
+        parser[compute](torch.rand(FRAMES, 3, side, side, device=compute.device))
+
+    blurred = torch.rand(10, 2, size, size)
+    return [
+        ("stage 3, a training step on 8 frames", "float32", step(whole), "bfloat16, channels last", step(fast)),
+        (f"face parsing, {FRAMES} frames", "512 px, float32", lambda: parse(whole, 512),
+         f"{params.parse.input_size} px, bfloat16", lambda: parse(fast, params.parse.input_size)),
+        (f"driving {FRAMES} frames", "canonical head made every frame", lambda: every(True), "made once",
+         lambda: every(False)),
+        (f"driving {FRAMES} frames", "one by one", lambda: every(False), "together",
+         lambda: drive(kept, poses, FRAMES)),
+        ("blur of 17 pixels", "one pass", lambda: F.avg_pool2d(blurred, 17, 1, 8), "two passes",
+         lambda: box_blur(blurred, 17)),
+    ]  # fmt: skip
+
+
+def baseline_pairs() -> list[Pair]:
+    """The baselines at the sizes of their papers, 128x128: float32 frame by frame against the fast copy in batches."""
+    pairs: list[Pair] = []
+    source, driving = torch.rand(1, 3, 128, 128), torch.rand(FRAMES, 3, 128, 128)
+    for name in baselines.NAMES:
+        plain = baselines.build(name)
+        quick = for_inference(plain)
+        of_plain, of_quick = plain.prepare(source), quick.prepare(source)
+
+        def slow(method: Method = plain, state: object = of_plain) -> None:
+            for frame in driving:
+                method.drive(state, frame[None])
+
+        def fast(method: Method = quick, state: object = of_quick) -> None:
+            method.drive(state, driving)
+
+        pairs.append((f"{name}, driving {FRAMES} frames", "float32, one by one", slow, "bfloat16, together", fast))
+    return pairs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="times each of a pair is run (default: 7)")
+    rounds = parser.parse_args().rounds
+    torch.manual_seed(0)
+    device = Compute.choose().device
+    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, median of {rounds}")
+    measure(head3d_pairs() + baseline_pairs(), rounds)
+
+
+if __name__ == "__main__":
+    main()
