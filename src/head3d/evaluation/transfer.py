@@ -97,8 +97,9 @@ def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> 
         known = ", ".join(sorted({r.split for r in store.all_records if r.status == "ok"})) or "none"
         raise UserError(f"params.yaml: test_sets names {test_set!r}, which has no clip", allowed=known)
     model = Head3D.load(params=params, variant=None if method == "floors" else method)
-    alex, vgg = Lpips("alex").to(model.compute.device), Lpips("vgg").to(model.compute.device)
-    other_n = {name_of("full", n, params) for n in params.evaluate.references} - {"head3d"}
+    alex = Lpips("alex").to(model.compute.device)
+    # VGG costs ten times AlexNet's time: of Head3D and the floors the first draw, of ablations nothing.
+    vgg = Lpips("vgg").to(model.compute.device) if method in ("floors", "full") else None
     rows: list[dict[str, object]] = []
     for record in tqdm(records, desc=f"{method} on {test_set}", unit="clip", disable=None):
         case = split_clip(store, record)
@@ -108,7 +109,7 @@ def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> 
             else predictions(model, method, params, record, case)
         )
         truth = case.driving.to(model.compute.device)
-        truth_alex, truth_vgg = alex.features(truth), vgg.features(truth)
+        truth_alex, truth_vgg = alex.features(truth), vgg.features(truth) if vgg else []
         for name, draw, frames in made:
             # What a video file can hold is measured: eight bits a channel.
             frames = (frames.to(truth.device).clamp(0, 1) * 255).round() / 255
@@ -117,9 +118,8 @@ def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> 
             shown = frames[:1] if still else frames
             row = {"dataset": test_set, "method": name, "draw": draw, "clip_id": record.clip_id, "n_frames": len(truth)}
             row |= {"mse_01": error, "mse_pm1": 4 * error, "lpips_alex": lpips_mean(alex, shown, truth_alex)}
-            # VGG costs ten times AlexNet's time: the first draw only, at the usual N, and empty elsewhere.
-            second = draw == 0 and name not in other_n
-            row["lpips_vgg"] = lpips_mean(vgg, shown, truth_vgg) if second else ""
+            if vgg and draw == 0 and (method == "floors" or name == "head3d"):
+                row["lpips_vgg"] = lpips_mean(vgg, shown, truth_vgg)
             rows.append(row)
     return rows
 
