@@ -83,8 +83,8 @@ def outside_flow(mask: Float[Tensor, "b 1 h w"], rim: int = 2) -> Float[Tensor, 
         if here.all():
             flows.append(torch.zeros_like(grid))
             continue
-        y, x = distance_transform_edt(here, return_distances=False, return_indices=True)
-        flows.append(torch.from_numpy(np.stack((x, y))).to(grid) - grid)
+        nearest = distance_transform_edt(here, return_distances=False, return_indices=True)  # (2, H, W), y then x
+        flows.append(torch.from_numpy(np.flip(np.asarray(nearest), axis=0).copy()).to(grid) - grid)
     return torch.stack(flows)
 
 
