@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REPRO = "run `dvc repro` first"
 WEBP_QUALITY = 88
-FIGURES = ("figure1", "figure4_self", "figure4_cross", "figure5_rotation", "figure5_translation", "figure6")
+FIGURES = ("figure1", "figure3", "figure4_self", "figure4_cross", "figure5_rotation", "figure5_translation", "figure6")
 VIDEOS = ("video_self", "video_cross", "video_yaw")
 LATER = ("curves", "data_crops", "data_clips")
 
