@@ -1,7 +1,5 @@
 """One made-up test clip that every test of the evaluation can do in its head."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 

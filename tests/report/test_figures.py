@@ -189,4 +189,5 @@ def test_every_method_stands_in_figure_3(tiny: Params, models: Path, data: Path)
     frames, errors = sheet.rows
     assert len(frames.tiles) == len(errors.tiles) == 7
     assert errors.tiles[0] is errors.tiles[1] is None
+    assert frames.tiles[0] is not None
     assert np.array_equal(frames.tiles[0], (shown[0].subject.reference[0].permute(1, 2, 0) * 255).round().numpy())

@@ -56,6 +56,7 @@ class Training(Objective[Dagan]):
         predicted, value = answer["prediction"], answer["kp_driving_value"]
         images, spline = self.deformed(pairs.driving, draw)
         moved = self.method.detect(images, self.method.disparity(images))
+        assert moved.jacobian is not None
         terms = {
             "perceptual": self.perceptual(predicted, pairs.driving),
             "equivariance_value": equivariance_value(value, moved.value, spline),

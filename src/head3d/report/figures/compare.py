@@ -23,9 +23,7 @@ ERROR_COLORS = "inferno"  # black is right
 HIGHEST = 0.25  # difference that has the last colour
 
 
-def comparison_sheet(
-    model: Head3D, baselines: Mapping[str, Reenactor], shown: list[Example], params: Params
-) -> Sheet:
+def comparison_sheet(model: Head3D, baselines: Mapping[str, Reenactor], shown: list[Example], params: Params) -> Sheet:
     """Subject, driving frame and every method's frame; below each frame its difference from the driving frame."""
     titles = [names.plain(name, params.model.references) for name in (*baselines, "head3d")]
     label = "mean absolute difference from the driving frame, RGB in [0, 1]"
