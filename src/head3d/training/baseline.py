@@ -129,12 +129,12 @@ def run(params: "Params", method: str) -> None:
     with tracking.run(stage="train_baseline", params=params, instance=method) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
         kind = load_objective(method)
+        geometry = teacher(params, compute) if kind.needs_geometry else None
         chosen = settings_of(params, method, store, compute.dtype, kind.needs_geometry)
         session = Session(f"train_baseline-{method}", params, chosen, tracked)
         clips = load_clips(store, "train", params)
 
         trained = place(fresh(seed, make, params, method), compute)
-        geometry = teacher(params, compute) if kind.needs_geometry else None
         perceptual = perceptual_loss(params, compute)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
