@@ -1,4 +1,4 @@
-"""Keypoints with local frames, of FOMM (Siarohin et al., NeurIPS 2019) and of DaGAN, which takes them over."""
+"""Networks of the first order motion model (Siarohin et al., NeurIPS 2019); DaGAN takes its keypoint detector over."""
 
 import torch
 from jaxtyping import Float
