@@ -33,7 +33,8 @@ def in_tmp(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def tiny() -> Params:
     """Parameters of networks small enough for a test."""
-    from head3d.params import load_params
+    from head3d import scales
+    from head3d.params import check_params, load_params
 
     found = load_params(ROOT / "params.yaml")
     model = found.model
@@ -47,6 +48,7 @@ def tiny() -> Params:
             "data": found.data.model_copy(update={"image_size": 64, "clip_length": 8}),
             "evaluate": found.evaluate.model_copy(update={"batch_size": 4}),
             "parse": found.parse.model_copy(update={"batch_size": 4}),
+            "baseline": check_params(scales.values("smoke", ROOT)).baseline,
             "model": model.model_copy(
                 update={
                     "references": 2,
@@ -67,6 +69,7 @@ def models(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of untrained networks."""
     import torch
 
+    from head3d.baselines import build
     from head3d.training.build import build_canonical, build_fusion, build_geometry, save_weights
 
     folder = tmp_path_factory.mktemp("models")
@@ -74,4 +77,7 @@ def models(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_weights(build_geometry(tiny), folder / "geometry.safetensors", {})
     save_weights(build_canonical(tiny), folder / "canonical.safetensors", {})
     save_weights(build_fusion(tiny, "full"), folder / "fusion-full.safetensors", {})
+    for name in tiny.baselines:
+        network = getattr(tiny.baseline, name).network.model_dump()
+        save_weights(build(name, tiny.data.image_size, **network), folder / f"baseline-{name}.safetensors", {})
     return folder

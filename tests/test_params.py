@@ -63,6 +63,9 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
         ("data.sources", ["folder"], ["test_sets", "folder-seen"]),
         ("data.image_size", 100, ["data.image_size", "100", "multiple of 32"]),
         ("model.fusion.flow_scale", 0.1, ["model.fusion.flow_scale", "0.1", "multiple of 32"]),
+        ("baselines", ["fomm", "x2face"], ["baselines.1", "'x2face'", "facev2v"]),
+        ("baseline.fomm.network.motion_levels", 6, ["baseline.fomm.network.motion_levels", "multiple of 256"]),
+        ("baseline.dagan.network.depth_layers", 34, ["baseline.dagan.network.depth_layers", "18 or 50"]),
         ("evaluate.references", [1, 50], ["evaluate.references", "50", "at most 20"]),
         ("model.references", 21, ["model.references", "21", "at most 20"]),
         ("data", None, ["data", "null"]),
@@ -146,7 +149,25 @@ def test_the_paper_scale_has_the_papers_numbers() -> None:
     assert (params.geometry.symmetry, params.geometry.smoothness) == (0.1, 0.1)
     assert (params.canonical.epochs, params.canonical.lr_drop_epoch, params.canonical.lr) == (20, 10, 2e-4)
     assert (params.fusion.epochs, params.fusion.lr, params.fusion.lr_decay) == (50, 2e-4, "constant")
+    # The baselines: their own configurations, and networks that are built with nothing changed.
+    fomm, mraa, dagan, facev2v = (getattr(params.baseline, name) for name in ("fomm", "mraa", "dagan", "facev2v"))
+    assert (fomm.epochs, mraa.epochs, dagan.epochs, facev2v.epochs) == (100, 100, 150, 300)
+    assert (fomm.milestones, mraa.milestones, dagan.milestones, facev2v.milestones) == ((60, 90), (60, 90), (), (180,))
+    assert (fomm.batch_size, mraa.batch_size, dagan.batch_size, facev2v.batch_size) == (40, 14, 96, 32)
+    assert {fomm.lr, mraa.lr, dagan.lr, facev2v.lr} == {2e-4}
+    assert (params.baseline.training.repeats, params.baseline.training.lr_decay) == (75, "step")
     assert {params.geometry.batch_size, params.canonical.batch_size, params.fusion.batch_size} == {5}
+
+
+@pytest.mark.parametrize("name", ["fomm", "mraa", "dagan", "facev2v"])
+def test_the_paper_scale_builds_the_baselines_by_default(name: str) -> None:
+    import inspect
+
+    from head3d.baselines import find
+
+    network = getattr(check_params(scales.values("paper", ROOT)).baseline, name).network.model_dump()
+    default = {key: value.default for key, value in inspect.signature(find(name)).parameters.items()}
+    assert network == {key: default[key] for key in network}
 
 
 def test_paper_comments_agree_with_the_paper_scale() -> None:

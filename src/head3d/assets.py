@@ -109,9 +109,11 @@ def run_fetch(params: Any) -> None:
     names = ["face-parsing", "landmarks-68", "lpips-alexnet", "lpips-vgg16"]
     if "mini" in params.data.sources:
         names += [name for name in ASSETS if name.startswith("video-")]
-    # Stage 3 alone uses vgg19: it is brought along, but a change of network must not make all the data again.
+    # Stage 3 and the baselines alone use vgg19: it is brought along, but a change of network must not make all the data
+    # again.
     with tracking.run(stage="fetch", params=params) as tracked:
-        paths = fetch_all([*names, "vgg19"] if params.fusion.perceptual == "vgg19" else names)
+        losses = (params.fusion.perceptual, params.baseline.training.perceptual)
+        paths = fetch_all([*names, "vgg19"] if "vgg19" in losses else names)
         tracked.artifact(_write_record(names, paths))
 
 

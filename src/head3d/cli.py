@@ -28,12 +28,17 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "train geometry": ("head3d.training.geometry:run", ()),
     "train canonical": ("head3d.training.canonical:run", ()),
     "train fusion": ("head3d.training.fusion:run", ("variant",)),
+    "train baseline": ("head3d.training.baseline:run", ("method",)),
     "evaluate geometry": ("head3d.evaluation.geometry:run", ("test_set",)),
     "evaluate transfer": ("head3d.evaluation.transfer:run", ("test_set", "method")),
+    "evaluate baseline": ("head3d.evaluation.baseline:run", ("test_set", "method")),
     "tables": ("head3d.report.tables:run", ()),
     "figures": ("head3d.report.figures:run", ()),
     "report": ("head3d.report.page:run", ()),
 }
+
+# (command, option) -> the list of params.yaml that it is chosen from, where that is not the option's name with an s
+CHOSEN_FROM = {("train baseline", "method"): "baselines", ("evaluate baseline", "method"): "baselines"}
 
 HELP = {
     "fetch": "download and verify weights and sample videos into the user's cache",
@@ -43,8 +48,10 @@ HELP = {
     "train geometry": "stage 1: depth and pose",
     "train canonical": "stage 2: the canonical head",
     "train fusion": "stage 3: fusion (one variant)",
+    "train baseline": "a method that Head3D is compared with",
     "evaluate geometry": "pose and warp errors on a test set",
-    "evaluate transfer": "self-reconstruction of one method on a test set",
+    "evaluate transfer": "self-reconstruction by Head3D or the floors on a test set",
+    "evaluate baseline": "the same by a method that Head3D is compared with",
     "tables": "Tables 1 and 3",
     "figures": "the figures",
     "report": "reports/index.html",
@@ -54,7 +61,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "shard": {"type": int, "metavar": "K", "help": "number of the shard (params.yaml: shards)"},
     "variant": {"metavar": "V", "help": "which variant (params.yaml: variants)"},
     "test_set": {"metavar": "S", "help": "which test set (params.yaml: test_sets)"},
-    "method": {"metavar": "M", "help": "which method (params.yaml: methods)"},
+    "method": {
+        "metavar": "M",
+        "help": "which method (params.yaml: baselines; for `evaluate transfer` floors or one of variants)",
+    },
 }
 
 
@@ -70,11 +80,12 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
 
     params = load_params()
     for option in STAGES[name][1]:
-        known = getattr(params, f"{option}s")
+        key = CHOSEN_FROM.get((name, option), f"{option}s")
+        known = getattr(params, key)
         if options[option] not in known:
             raise UserError(
                 f"--{option.replace('_', '-')} is {options[option]!r}",
-                allowed=f"{', '.join(map(str, known))} (params.yaml: {option}s)",
+                allowed=f"{', '.join(map(str, known))} (params.yaml: {key})",
             )
     load_function(STAGES[name][0])(params, *(options[option] for option in STAGES[name][1]))
 
@@ -164,7 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"head3d {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    groups = {"train": "train one of Head3D's three stages", "evaluate": "measure on a test set"}
+    groups = {"train": "train one of Head3D's three stages, or a baseline", "evaluate": "measure on a test set"}
     nested: dict[str, Any] = {}
     for name, (_, options) in STAGES.items():
         group, _, leaf = name.rpartition(" ")

@@ -12,54 +12,30 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from head3d.baseline_params import BaselineParams
 from head3d.errors import UserError
+from head3d.param_types import (
+    Count,
+    Device,
+    Fraction,
+    ListOfBaselines,
+    ListOfCounts,
+    ListOfNames,
+    ListOfShares,
+    ListOfSources,
+    ListOfVariants,
+    ListOfWholes,
+    Name,
+    NonNegative,
+    Positive,
+    Section,
+    Share,
+    Whole,
+)
 
 FLOORS = "floors"  # the "method" that stands for the floors copy, copy_last and paste: no training of their own
-
-
-def _check_device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        raise ValueError("auto, cpu, cuda or cuda:N")
-    return value
-
-
-def _check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError("a list without repeated entries")
-    return values
-
-
-def _check_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
-        raise ValueError("letters, digits, _ and -")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_check_name)]
-Device = Annotated[str, AfterValidator(_check_device)]
-Count = Annotated[int, Field(ge=1)]  # at least one
-Whole = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-# YAML gives lists; frozen parameters hold tuples. Only this outer conversion is lax, the entries stay strict.
-ListOfNames = Annotated[tuple[Name, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
-ListOfCounts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
-ListOfWholes = Annotated[tuple[Whole, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
-ListOfShares = Annotated[tuple[Share, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
-Source = Literal["mini", "folder"]
-ListOfSources = Annotated[tuple[Source, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
-Variant = Literal["full", "mean_canonical", "no_head", "no_skip"]
-ListOfVariants = Annotated[tuple[Variant, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
-
-
-class Section(BaseModel):
-    """Base of every section: no unknown key, no silent conversion, no change after loading, no infinities."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class CropParams(Section):
@@ -237,6 +213,7 @@ class Params(Section):
     shards: ListOfWholes
     test_sets: ListOfNames
     variants: ListOfVariants
+    baselines: ListOfBaselines
     data: DataParams
     parse: ParseParams
     camera: CameraParams
@@ -244,6 +221,7 @@ class Params(Section):
     geometry: GeometryParams
     canonical: CanonicalParams
     fusion: FusionParams
+    baseline: BaselineParams
     augment: AugmentParams
     train: TrainParams
     evaluate: EvaluateParams
@@ -251,8 +229,13 @@ class Params(Section):
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """What is evaluated: the floors, and Head3D in every variant."""
+        """What `evaluate transfer` evaluates: the floors, and Head3D in every variant."""
         return (FLOORS, *self.variants)
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """What the tables compare: the floors, the baselines, and Head3D in every variant."""
+        return (FLOORS, *self.baselines, *self.variants)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -321,6 +304,16 @@ def _check_together(params: Params, path: str | Path) -> None:
             params.model.fusion.flow_scale,
             f"a multiple of 32 pixels as that share of data.image_size, which it makes {flow_size:g} now",
         )
+    for name in params.baselines:
+        network = getattr(params.baseline, name).network
+        for key in ("detector_levels", "motion_levels"):
+            side = 4 * 2 ** getattr(network, key)  # they see a quarter of the resolution, and halve that
+            if params.data.image_size % side:
+                refuse(
+                    f"baseline.{name}.network.{key}",
+                    getattr(network, key),
+                    f"less: data.image_size, {params.data.image_size} pixels, must be a multiple of {side} with it",
+                )
     half = params.data.clip_length // 2  # the first half of a clip is the subject video
     for key, references in (("model.references", (params.model.references,)),
                             ("evaluate.references", params.evaluate.references)):  # fmt: skip

@@ -7,36 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from head3d.data.store import COLUMNS, ClipRecord, ClipStore, write_records
+from head3d.data.store import ClipStore
 from head3d.errors import UserError
-from head3d.evaluation import transfer
+from head3d.evaluation import protocol, transfer
 from head3d.params import Params
 
-SIZE, LENGTH = 64, 8
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
-    root = tmp_path_factory.mktemp("data")
-    (root / "clips/shard-0").mkdir(parents=True)
-    (root / "masks").mkdir()
-    frames = np.zeros((1, LENGTH, SIZE, SIZE, 3), np.uint8)
-    frames[0] += (np.arange(LENGTH) * 10 + 50).astype(np.uint8)[:, None, None, None]  # ever brighter
-    y, x = np.mgrid[:SIZE, :SIZE]
-    np.save(root / "clips/shard-0/frames.npy", frames)
-    np.save(root / "clips/shard-0/landmarks.npy", np.zeros((1, LENGTH, 68, 2), np.float32))
-    np.save(
-        root / "masks/shard-0.npy",
-        np.broadcast_to(((x - 32) ** 2 + (y - 32) ** 2 < 400) * np.uint8(255), (1, LENGTH, SIZE, SIZE)),
-    )
-    known = {"clip_id": "c", "shard": 0, "row": 0, "source": "mini", "video": "v", "person": "p", "start_frame": 0,
-             "fps": 25.0, "x0": 0.0, "y0": 0.0, "x1": 1.0, "y1": 1.0, "status": "ok", "split": "mini-seen"}  # fmt: skip
-    write_records(root / "manifest.csv", [ClipRecord(**{k: known.get(k, "0" * 64) for k in COLUMNS})])
-    return ClipStore(root)
+LENGTH = 8  # frames of the clip in conftest.py
 
 
 def test_the_first_half_is_the_subject_and_the_second_drives(store: ClipStore) -> None:
-    case = transfer.split_clip(store, store.records("mini-seen")[0])
+    case = protocol.split_clip(store, store.records("mini-seen")[0])
     assert len(case.subject) == len(case.driving) == LENGTH // 2
     assert float(case.subject[0].mean() * 255) == pytest.approx(50)
     assert float(case.driving[0].mean() * 255) == pytest.approx(90)
@@ -74,8 +54,8 @@ def test_a_variant_is_run_for_every_n(
 
 def test_draws_are_the_same_for_every_method(store: ClipStore, tiny: Params) -> None:
     record = store.records("mini-seen")[0]
-    assert transfer.draw_seed(tiny, record, 0) == transfer.draw_seed(tiny, replace(record), 0)
-    assert transfer.draw_seed(tiny, record, 0) != transfer.draw_seed(tiny, record, 1)
+    assert protocol.draw_seed(tiny, record, 0) == protocol.draw_seed(tiny, replace(record), 0)
+    assert protocol.draw_seed(tiny, record, 0) != protocol.draw_seed(tiny, record, 1)
 
 
 def test_an_empty_test_set_names_what_there_is(store: ClipStore, tiny: Params) -> None:
@@ -87,9 +67,26 @@ def test_paste_keeps_the_reference_outside_the_head(store: ClipStore, tiny: Para
     from head3d.api import Head3D
 
     model = Head3D.load(models, params=tiny)
-    case = transfer.split_clip(store, store.records("mini-seen")[0])
+    case = protocol.split_clip(store, store.records("mini-seen")[0])
     subject = model.subject(case.subject, case.subject_masks)
     made = transfer.paste(model, subject, case)
     _, mask = model.render(subject, model.pose(case.driving, case.driving_masks))
     outside = (mask == 0).expand_as(made)
     assert torch.equal(made[outside], subject.reference.expand_as(made)[outside])
+
+
+def test_the_adapter_is_the_model_and_its_first_reference_is_everybodys(
+    store: ClipStore, tiny: Params, models: Path
+) -> None:
+    from head3d.api import Head3D
+
+    model = Head3D.load(models, params=tiny)
+    case = protocol.split_clip(store, store.records("mini-seen")[0])
+    for seed in range(5):
+        method = transfer.Head3DMethod(model, references=2)
+        state = method.prepare(case.subject, case.subject_masks, seed)
+        shown = case.subject[protocol.reference_of(len(case.subject), seed)]
+        assert torch.equal(state.reference[0], shown)
+    for motion in ("absolute", "relative"):
+        wanted = model.animate(state, case.driving, case.driving_masks, motion=motion).frames
+        assert torch.equal(method.drive(state, case.driving, case.driving_masks, motion), wanted)

@@ -23,6 +23,7 @@ CHANGES = {
     "camera.fov_deg": (11.0, {"train_geometry"}),
     "fusion.lr": (1.25e-4, {"train_fusion@full", "train_fusion@no_skip", "tables", "report"}),
     "canonical.epochs": (3, {"train_canonical"}),
+    "baseline.fomm.lr": (1.25e-4, {"train_baseline@fomm", "tables", "report"}),
     "parse.input_size": (288, {"parse@0", "parse@1"}),
     "device": ("cpu", set()),  # where it runs is not what it computes
     "train.checkpoint_every": (7, set()),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from head3d.baselines import NAMES as BASELINES
 from head3d.cli import STAGES, build_parser
 from head3d.params import read_yaml
 
@@ -18,7 +19,10 @@ from .scratch import ROOT, Stage, load_stages
 
 # Code that changes no result (reading parameters, messages, tracking), and assets: what these bring is digested in
 # data/assets.json, so a new source of a file must not make everything again. Only `fetch` itself depends on them.
-NO_DEPS = {f"src/head3d/{name}.py" for name in ("cli", "errors", "params", "tracking", "scales")}
+NO_DEPS = {
+    f"src/head3d/{name}.py"
+    for name in ("cli", "errors", "params", "param_types", "baseline_params", "tracking", "scales")
+}
 ASSETS = {f"src/head3d/{name}.py" for name in ("assets", "asset_list", "download")}
 
 
@@ -33,6 +37,19 @@ def entry_of(stage: Stage) -> str:
     return STAGES[" ".join(words)][0].partition(":")[0]
 
 
+def modules_of(stage: Stage, baseline: str | None = None) -> set[str]:
+    """Files that a stage uses: those that its entry imports, and those of the baseline that it imports by name.
+
+    ``baseline`` asks for another one than the stage's own.
+    """
+    used, words = needs(entry_of(stage)), stage.command.split()
+    of_stage = BASELINES if stage.name == "figures" else [name for name in BASELINES if name in words]
+    for name in [baseline] if baseline else of_stage:
+        for part in ("method", "training") if "train" in words else ("method",):
+            used = used | needs(f"head3d.baselines.{name}.{part}")
+    return used
+
+
 def is_only_a_docstring(path: str) -> bool:
     return len(ast.parse((ROOT / path).read_text()).body) <= 1 or path == "src/head3d/__init__.py"
 
@@ -43,9 +60,7 @@ def test_every_stage_makes_something(stages: list[Stage]) -> None:
 
 def test_every_stage_names_the_code_it_uses(stages: list[Stage]) -> None:
     for stage in stages:
-        used = {
-            path for path in needs(entry_of(stage)) if not (path.endswith("__init__.py") and is_only_a_docstring(path))
-        }
+        used = {path for path in modules_of(stage) if not (path.endswith("__init__.py") and is_only_a_docstring(path))}
         unnamed = used - NO_DEPS - (ASSETS if stage.name != "fetch" else set()) - set(stage.deps)
         assert not unnamed, f"{stage.name} imports what is no dep of it in dvc.yaml: {sorted(unnamed)}"
 
@@ -53,7 +68,12 @@ def test_every_stage_names_the_code_it_uses(stages: list[Stage]) -> None:
 def test_no_stage_names_code_it_does_not_use(stages: list[Stage]) -> None:
     for stage in stages:
         code = {dep for dep in stage.deps if dep.startswith("src/")}
-        idle = {dep for dep in code - needs(entry_of(stage)) if not dep.endswith("__init__.py")}
+        used = modules_of(stage)
+        if "baseline" in stage.name or stage.name == "figures":  # one list for all methods, and their folders whole
+            folders = {f"src/head3d/baselines/{name}" for name in BASELINES}
+            used |= {path for path in code if path.rpartition("/")[0] in folders}
+            used |= set().union(*(modules_of(stage, other) for other in BASELINES))
+        idle = {dep for dep in code - used if not dep.endswith("__init__.py")}
         assert not idle, f"{stage.name} has deps in dvc.yaml that it does not import: {sorted(idle)}"
 
 
@@ -83,6 +103,9 @@ def test_an_evaluated_method_depends_on_its_own_model_only(stages: list[Stage]) 
             own = {f"models/fusion-{stage.name.rpartition('-')[2]}.safetensors"} if "@" in stage.name else set()
             fusion = {dep for dep in stage.deps if dep.startswith("models/fusion")}
             assert fusion == (own if stage.name.startswith("evaluate@") else set()), stage.name
+            method = stage.name.rpartition("-")[2]
+            theirs = {f"models/baseline-{method}.safetensors"} if stage.name.startswith("evaluate_baseline") else set()
+            assert {dep for dep in stage.deps if dep.startswith("models/baseline")} == theirs, stage.name
 
 
 def test_resources_are_stated(stages: list[Stage]) -> None:

@@ -19,6 +19,7 @@ FILES = {
     "mean_canonical": ["head3d_mean_canonical"],
     "no_head": ["head3d_no_head"],
     "no_skip": ["head3d_no_skip"],
+    **{name: [name] for name in ("fomm", "mraa", "dagan", "facev2v")},
 }
 LEVELS = {"copy": 0.010, "copy_last": 0.008, "paste": 0.006, "head3d": 0.002}
 CLIPS = {"mini-seen": ["cap-0", "franck-0", "wolfgang-0"], "mini-unseen": ["carphone-0", "single-0"]}
@@ -33,6 +34,7 @@ def params() -> Params:
             "scale": "demo",
             "test_sets": tuple(CLIPS),
             "variants": ("full", "mean_canonical", "no_head", "no_skip"),
+            "baselines": ("fomm", "mraa", "dagan", "facev2v"),
             "model": found.model.model_copy(update={"references": 5}),
         }
     )
@@ -55,7 +57,8 @@ def write_metrics(folder: Path) -> None:
             pd.DataFrame(rows).to_csv(folder / "transfer" / f"{test_set}-{name}.csv", index=False)
         geometry = {"n_clips": len(clips), "n_frames": 40, "yaw_correlation": 0.9, "head_mse_stage1": 0.003}
         (folder / f"geometry-{test_set}.json").write_text(json.dumps(geometry))
-    for stage in ("train_geometry", "train_canonical", "train_fusion-full", "train_fusion-no_head"):
+    stages = ["train_geometry", "train_canonical", "train_fusion-full", "train_fusion-no_head"]
+    for stage in [*stages, *(f"train_baseline-{name}" for name in ("fomm", "mraa", "dagan", "facev2v"))]:
         steps = np.arange(0, 100, 10)
         rows = [
             {"step": step, "epoch": step // 50, "name": name, "value": np.exp(-step / 50) + 0.1}

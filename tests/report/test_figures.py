@@ -12,7 +12,7 @@ from head3d.data.store import ClipStore
 from head3d.errors import UserError
 from head3d.params import Params
 from head3d.report import figures
-from head3d.report.figures import curves, datasheet, motion, people, pictures
+from head3d.report.figures import compare, curves, datasheet, motion, people, pictures
 from head3d.report.figures.sheet import GAP, Row, Sheet, png_bytes, resized
 
 
@@ -131,7 +131,7 @@ def test_dots_leave_out_what_was_not_found() -> None:
 def test_curves(params: Params, made_up: SimpleNamespace) -> None:
     two = params.model_copy(update={"variants": ("full", "no_head")})
     read = curves.read_curves(curves.curve_files(made_up.metrics / "curves", two))
-    assert set(read["line"]) == {"", "full", "no_head"}
+    assert set(read["line"]) == {"", "full", "no_head", *params.baselines}
     assert len(curves.curves_figure(read).axes) >= read["panel"].nunique()
     with pytest.raises(UserError, match=r"mean_canonical.csv is missing; run `dvc repro` first"):
         curves.curve_files(made_up.metrics / "curves", params)
@@ -162,3 +162,32 @@ def test_whole_stage(
             path = folder / f"{entry['name']}{kind}"
             assert 1000 < path.stat().st_size < 1_500_000, path
     assert {path.stem for path in folder.iterdir()} == {"captions", *(entry["name"] for entry in entries)}
+
+
+def test_the_frame_that_is_compared_differs_most_from_the_reference() -> None:
+    frames = np.stack([flat(v) for v in (0, 255, 10, 40, 20)])
+    assert compare.most_different(frames, 2, flat(0)) == 3  # the first half does not drive
+    assert compare.most_different(frames, 2, flat(45)) == 2
+
+
+def test_errors_are_black_where_nothing_differs() -> None:
+    truth, off = flat(100), flat(100)
+    off[:8] = 255
+    picture = compare.error_picture(off, truth).astype(int)
+    assert picture[12, 0].sum() < 20 < picture[0, 0].sum()
+
+
+def test_every_method_stands_in_figure_3(tiny: Params, models: Path, data: Path) -> None:
+    from head3d.api import Head3D
+    from head3d.evaluation import baseline
+
+    model = Head3D.load(models, params=tiny)
+    shown, _ = people.examples(model, ClipStore(data), tiny)
+    trained = {name: baseline.load(tiny, name, models) for name in tiny.baselines}
+    sheet = compare.comparison_sheet(model, trained, shown[:1], tiny)
+    assert sheet.heads[2:] == ["FOMM", "MRAA", "DaGAN", "FaceV2V", "Head3D (N = 2)"]
+    frames, errors = sheet.rows
+    assert len(frames.tiles) == len(errors.tiles) == 7
+    assert errors.tiles[0] is errors.tiles[1] is None
+    assert frames.tiles[0] is not None
+    assert np.array_equal(frames.tiles[0], (shown[0].subject.reference[0].permute(1, 2, 0) * 255).round().numpy())

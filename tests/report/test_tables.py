@@ -40,7 +40,8 @@ def test_table1(written: SimpleNamespace) -> None:
     table = pd.read_csv(written.reports / "tables" / "table1.csv")
     assert list(table.columns) == COLUMNS
     assert table["method"].tolist() == [
-        "copy (random reference)", "copy-last", "rendered head pasted", "Head3D (N = 5)"] * 2  # fmt: skip
+        "copy (random reference)", "copy-last", "rendered head pasted", "FOMM", "MRAA", "DaGAN", "FaceV2V",
+        "Head3D (N = 5)"] * 2  # fmt: skip
     ours = table[(table["dataset"] == "mini-seen") & (table["method"] == "Head3D (N = 5)")].iloc[0]
     assert ours["mse_01"] == pytest.approx(0.004)  # 0.002, 0.004, 0.006, each averaged over draws 0.9 and 1.1
     assert ours["mse_pm1"] == pytest.approx(0.016)
@@ -50,6 +51,9 @@ def test_table1(written: SimpleNamespace) -> None:
     assert (ours["paper_dataset"], ours["paper_l2"], ours["paper_lpips"]) == ("VoxCeleb", 0.0113, 0.0855)
     unseen = table[(table["dataset"] == "mini-unseen") & (table["method"] == "Head3D (N = 5)")].iloc[0]
     assert (unseen["paper_dataset"], unseen["paper_l2"], unseen["paper_lpips"]) == ("FaceForensics", 0.0079, 0.0442)
+    facev2v = table[(table["dataset"] == "mini-seen") & (table["method"] == "FaceV2V")].iloc[0]
+    assert facev2v["mse_01"] == pytest.approx(0.006)  # 0.003, 0.006, 0.009
+    assert (facev2v["paper_dataset"], facev2v["paper_l2"], facev2v["paper_lpips"]) == ("VoxCeleb", 0.0186, 0.0994)
     floors = table[table["method"].str.startswith("copy")]
     assert floors["paper_l2"].isna().all()
     assert floors["paper_dataset"].isna().all()
@@ -83,7 +87,7 @@ def test_paired(written: SimpleNamespace) -> None:
     assert row["difference"] == pytest.approx(0.004 - 0.016)
     assert row["ratio"] == pytest.approx(0.25) == row["ratio_low"] == row["ratio_high"]
     assert row["difference_low"] <= row["difference"] <= row["difference_high"] < 0
-    assert {"copy", "copy_last", "paste", "head3d_no_head"} <= set(table["against"])
+    assert {"copy", "copy_last", "paste", "fomm", "facev2v", "head3d_no_head"} <= set(table["against"])
 
 
 def test_metrics_tree(written: SimpleNamespace) -> None:
@@ -99,7 +103,7 @@ def test_markdown_and_latex_say_what_the_numbers_are(written: SimpleNamespace) -
         assert "Scale: demo" in text
         assert "mini-seen 3, mini-unseen 2" in text
         assert "a hint, not a proof" in text
-    assert markdown.count("\n| mini-") == 8
+    assert markdown.count("\n| mini-") == 16
     assert r"$\bar{x}^c$" in latex
     assert r"$\hat{x}_{\mathrm{dri}}$" in latex
     assert "mse\\_01" in latex
@@ -117,7 +121,7 @@ def test_same_input_same_bytes(params: Params, written: SimpleNamespace) -> None
 
 def test_per_clip_files(written: SimpleNamespace) -> None:
     clips = pd.read_csv(written.reports / "tables" / "table1_clips.csv")
-    assert len(clips) == 4 * 5
+    assert len(clips) == 8 * 5
     assert set(clips["draws"]) == {2}
 
 
@@ -175,3 +179,19 @@ def test_cells() -> None:
     assert formats.cell(0.00123, 5) == "0.00123"
     assert formats.cell(7) == "7"
     assert formats.rounded(0.123456789) == 0.123457
+
+
+def test_table1_says_how_long_the_baselines_were_trained(params: Params, written: SimpleNamespace) -> None:
+    table1 = (written.reports / "tables" / "table1.md").read_text()
+    assert "stage 3 of Head3D and every baseline learn from 24 driving frames a training clip, 10 a step" in table1
+    assert "FaceV2V's head poses taught by F_P" in table1
+    assert "baseline" not in (written.reports / "tables" / "table3.md").read_text()
+    # Where the budgets differ, every one is named.
+    fomm = params.baseline.fomm.model_copy(update={"epochs": 100, "batch_size": 40})
+    other = params.model_copy(update={"baseline": params.baseline.model_copy(update={"fomm": fomm})})
+    said = captions.baselines_sentence(other)
+    assert "Budgets differ" in said and "FOMM 100 (40), MRAA 24 (10)" in said
+
+
+def test_a_table_without_baselines_does_not_speak_of_them(params: Params, made_up: SimpleNamespace) -> None:
+    assert "aseline" not in captions.table_caption(params, {"mini-seen": 2})

@@ -22,6 +22,10 @@ STAGES = {
     "geometry": ("head3d.training.geometry", "models/geometry.safetensors"),
     "canonical": ("head3d.training.canonical", "models/canonical.safetensors"),
     "fusion": ("head3d.training.fusion", "models/fusion-full.safetensors"),
+    **{
+        f"baseline-{name}": ("head3d.training.baseline", f"models/baseline-{name}.safetensors")
+        for name in ("fomm", "mraa", "dagan", "facev2v")
+    },
 }
 
 
@@ -53,6 +57,20 @@ def make_data(root: Path) -> None:
     write_records(root / "manifest.csv", [ClipRecord(**{k: r.get(k, "0" * 64) for k in COLUMNS}) for r in rows])
 
 
+def shrink_baselines(section: dict) -> None:
+    """The smoke scale's networks, trained for a few steps."""
+    from ruamel.yaml import YAML
+
+    smoke = YAML(typ="safe").load((ROOT / "workflow/scales/smoke.yaml").read_text())["baseline"]
+    section["training"] |= smoke["training"]
+    for name in ("fomm", "mraa", "dagan", "facev2v"):
+        section[name]["network"] |= smoke[name]["network"]
+        section[name] |= {"epochs": 12, "batch_size": CLIPS}
+        if "discriminator_width" in section[name]:
+            section[name]["discriminator_width"] = 4
+    section["dagan"]["depth_steps"] = 4
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with parameters and data."""
@@ -72,6 +90,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["canonical"] |= {"epochs": 16, "batch_size": 4}
     values["fusion"] |= {"epochs": 12, "batch_size": 4, "drivings": 1, "perceptual_scales": [1.0]}
     values["evaluate"] |= {"references": [1, 2]}
+    shrink_baselines(values["baseline"])
     values["train"] |= {"checkpoint_every": 3, "log_every": 2}
     with (place / "params.yaml").open("w") as file:
         YAML().dump(values, file)
@@ -85,9 +104,11 @@ def weights(path: Path) -> dict[str, np.ndarray]:
 
 def start(place: Path, stage: str) -> subprocess.Popen:
     """The stage in a process of its own."""
+    _, _, baseline = stage.partition("-")
+    argument = f", {baseline!r}" if baseline else ""
     code = (
         f"from head3d.params import load_params; from {STAGES[stage][0]} import run; "
-        "import torch; torch.set_num_threads(1); run(load_params())"
+        f"import torch; torch.set_num_threads(1); run(load_params(){argument})"
     )
     return subprocess.Popen([sys.executable, "-c", code], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -117,7 +138,8 @@ def test_a_killed_stage_ends_in_the_weights_of_one_that_was_never_killed(workpla
     moments = random.Random(stage)
     for kill in range(2):
         process = start(workplace, stage)
-        waiting_for = run / ("warm.pt" if stage == "geometry" and kill == 0 else "state.pt")
+        first = {"geometry": "warm.pt", "baseline-dagan": "depth.pt"}.get(stage, "state.pt")
+        waiting_for = run / (first if kill == 0 else "state.pt")
         deadline = time.monotonic() + 120
         while not waiting_for.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -1,49 +1,49 @@
-"""Self-reconstruction: the first half of a clip is the subject, the second half drives and is the ground truth."""
+"""Self-reconstruction by Head3D in its variants, and by the floors copy, copy_last and paste."""
 
-import csv
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from head3d import tracking
-from head3d.api import Head3D, Subject
+from head3d.api import Head3D, Motion, Subject
 from head3d.data.store import ClipRecord, ClipStore
-from head3d.errors import UserError
-from head3d.evaluation.metrics import Lpips, mse_01
+from head3d.evaluation.protocol import (
+    Case,
+    Made,
+    Row,
+    draw_seed,
+    records_of,
+    reenact,
+    run_evaluation,
+    score,
+)
+from head3d.geometry import Pose
 
 if TYPE_CHECKING:
     from head3d.params import Params
 
-COLUMNS = ("dataset", "method", "draw", "clip_id", "n_frames", "mse_01", "mse_pm1", "lpips_alex", "lpips_vgg")
 
+class Head3DMethod:
+    """Head3D with N references as the evaluation sees every method (:class:`head3d.evaluation.protocol.Reenactor`).
 
-@dataclass(frozen=True)
-class Case:
-    """A test clip in two halves: images (T, 3, H, W) and head masks (T, 1, H, W), in [0, 1]."""
+    Args:
+        model: Head3D.
+        references: N.
+        poses: of the last driving frames, kept for all adapters of a model that share it.
+    """
 
-    subject: Tensor
-    subject_masks: Tensor
-    driving: Tensor
-    driving_masks: Tensor
+    def __init__(self, model: Head3D, references: int, poses: "list[tuple[Tensor, Pose]] | None" = None) -> None:
+        self.model, self.references, self.poses = model, references, [] if poses is None else poses
 
+    def prepare(self, frames: Tensor, masks: Tensor, seed: int) -> Subject:
+        return self.model.subject(frames, masks, references=self.references, seed=seed)
 
-def split_clip(store: ClipStore, record: ClipRecord) -> Case:
-    """The two halves of a clip."""
-    frames = torch.from_numpy(store.frames(record).copy()).permute(0, 3, 1, 2).float() / 255
-    masks = torch.from_numpy(store.masks(record).copy())[:, None].float() / 255
-    half = len(frames) // 2
-    return Case(frames[:half], masks[:half], frames[half:], masks[half:])
-
-
-def draw_seed(params: "Params", record: ClipRecord, draw: int) -> int:
-    """Seed of the reference frames of a clip and draw: the same for every method, so that they are compared fairly."""
-    return (params.seed * 1_000_003 + draw * 7919 + int(record.pixels_sha256[:8], 16)) % 2**31
+    def drive(self, state: Subject, driving: Tensor, masks: Tensor, motion: Motion = "absolute") -> Tensor:
+        if not self.poses or self.poses[0][0] is not driving:
+            self.poses[:] = [(driving, self.model.pose(driving, masks))]
+        pose = self.poses[0][1]
+        state = self.model.choose_reference(state, pose, motion)
+        return self.model.animate(state, driving, motion=motion, pose=pose).frames
 
 
 def paste(model: Head3D, subject: Subject, case: Case) -> Tensor:
@@ -75,79 +75,33 @@ def predictions(
 ) -> Iterator[tuple[str, int, Tensor]]:
     """Output frames of Head3D in a variant, with every N of params.yaml for the full one."""
     usual = params.model.references
-    pose = model.pose(case.driving, case.driving_masks)  # once for all N and draws
     counts = sorted({usual, *params.evaluate.references}) if variant == "full" else [usual]
+    poses: list[tuple[Tensor, Pose]] = []  # computed once for all N and draws
     for references in counts:
-        for draw in range(params.evaluate.draws):
-            seed = draw_seed(params, record, draw)
-            subject = model.subject(case.subject, case.subject_masks, references=references, seed=seed)
-            subject = model.choose_reference(subject, pose)
-            transfer = model.animate(subject, case.driving, pose=pose)
-            yield name_of(variant, references, params), draw, transfer.frames
+        method = Head3DMethod(model, references, poses)
+        yield from reenact(method, name_of(variant, references, params), params, record, case)
 
 
-def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> list[dict[str, object]]:
-    """Rows of every clip and draw of a method on a test set.
+def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> list[Row]:
+    """Rows of every clip and draw of the floors, or of a variant, on a test set.
 
     Raises:
         UserError: the test set is empty.
     """
-    records = store.records(test_set)
-    if not records:
-        known = ", ".join(sorted({r.split for r in store.all_records if r.status == "ok"})) or "none"
-        raise UserError(f"params.yaml: test_sets names {test_set!r}, which has no clip", allowed=known)
+    records_of(store, test_set)
     model = Head3D.load(params=params, variant=None if method == "floors" else method)
-    alex = Lpips("alex").to(model.compute.device)
-    # VGG costs ten times AlexNet's time: of Head3D and the floors the first draw, of ablations nothing.
-    vgg = Lpips("vgg").to(model.compute.device) if method in ("floors", "full") else None
-    rows: list[dict[str, object]] = []
-    for record in tqdm(records, desc=f"{method} on {test_set}", unit="clip", disable=None):
-        case = split_clip(store, record)
-        made = (
-            floors(model, params, record, case)
-            if method == "floors"
-            else predictions(model, method, params, record, case)
-        )
-        truth = case.driving.to(model.compute.device)
-        truth_alex, truth_vgg = alex.features(truth), vgg.features(truth) if vgg else []
-        for name, draw, frames in made:
-            # What a video file can hold is measured: eight bits a channel.
-            frames = (frames.to(truth.device).clamp(0, 1) * 255).round() / 255
-            error = float(mse_01(frames, truth).mean())
-            still = name.startswith("copy")  # one frame, repeated: its features are computed once
-            shown = frames[:1] if still else frames
-            row = {"dataset": test_set, "method": name, "draw": draw, "clip_id": record.clip_id, "n_frames": len(truth)}
-            row |= {"mse_01": error, "mse_pm1": 4 * error, "lpips_alex": lpips_mean(alex, shown, truth_alex)}
-            if vgg and draw == 0 and (method == "floors" or name == "head3d"):
-                row["lpips_vgg"] = lpips_mean(vgg, shown, truth_vgg)
-            rows.append(row)
-    return rows
 
+    # VGG costs ten times AlexNet's time: for Head3D and the floors, not for its ablations.
+    vgg_of = {"floors": None, "full": ("head3d",)}.get(method, ())
 
-def lpips_mean(metric: Lpips, frames: Tensor, truth: list[Tensor]) -> float:
-    """Mean LPIPS over frames, against features of the truth; a single frame stands for all."""
-    features = metric.features(frames)
-    if len(frames) == 1:
-        features = [f.expand_as(t) for f, t in zip(features, truth, strict=True)]
-    return float(metric.distance(features, truth).mean())
+    def make(record: ClipRecord, case: Case) -> Made:
+        if method == "floors":
+            return floors(model, params, record, case)
+        return predictions(model, method, params, record, case)
+
+    return score(store, test_set, method, model.compute.device, make, vgg_of)
 
 
 def run(params: "Params", test_set: str, method: str) -> None:
-    """Evaluate a method on a test set; writes metrics/transfer/SET-METHOD.csv."""
-    store = ClipStore()
-    with tracking.run(stage="evaluate", params=params, instance=f"{test_set}-{method}") as tracked:
-        tracked.dataset(test_set, store.digest, len(store.records(test_set)))
-        rows = evaluate(params, test_set, method, store)
-        path = Path("metrics/transfer") / f"{test_set}-{method}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            for row in rows:
-                writer.writerow({k: f"{v:.8f}" if isinstance(v, float) else v for k, v in row.items()})
-        os.replace(temporary, path)
-        for name in sorted({str(r["method"]) for r in rows}):
-            own = [r for r in rows if r["method"] == name]
-            means = {k: sum(float(str(r[k])) for r in own) / len(own) for k in ("mse_01", "lpips_alex")}
-            tracked.metrics({f"{name}/{k}": v for k, v in means.items()})
+    """Evaluate the floors or a variant on a test set; writes metrics/transfer/SET-METHOD.csv."""
+    run_evaluation(params, test_set, method, evaluate)

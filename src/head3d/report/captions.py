@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from head3d.report.names import plain
+
 if TYPE_CHECKING:
     from head3d.params import Params
 
@@ -78,12 +80,47 @@ def clips_sentence(clips: dict[str, int]) -> str:
     return "Clips: " + ", ".join(f"{name} {count}" for name, count in clips.items()) + "."
 
 
-def table_caption(params: Params, clips: dict[str, int]) -> str:
-    """Whole caption of a table of transfer results, without its title."""
+def baselines_sentence(params: Params) -> str:
+    """What the compared methods are, how long each was trained against Head3D, and what replaces their teachers."""
+    section, fusion = params.baseline, params.fusion
+    ours = (fusion.epochs * fusion.drivings, fusion.batch_size * fusion.drivings)
+    theirs = {
+        name: (getattr(section, name).epochs * section.training.repeats, getattr(section, name).batch_size)
+        for name in params.baselines
+    }
+    if set(theirs.values()) == {ours}:
+        budget = (
+            f"Budget: stage 3 of Head3D and every baseline learn from {ours[0]} driving frames a training clip, "
+            f"{ours[1]} a step: as many optimiser steps, frames, clips and the same augmentation for all. That is what "
+            "is like for like: all of them learn the transfer there. Head3D's stages 1 and 2 come before and have no "
+            "counterpart in the others, which learn motion from nothing in the same steps."
+        )
+    else:
+        each = ", ".join(f"{plain(name, 0)} {frames} ({batch})" for name, (frames, batch) in theirs.items())
+        budget = (
+            "Budgets differ, each method trains as its section of params.yaml says. Driving frames a training clip (a "
+            f"step): stage 3 of Head3D {ours[0]} ({ours[1]}), {each}."
+        )
+    changed = [
+        (section.training.perceptual != "vgg19", f"perceptual loss on {section.training.perceptual.upper()}"),
+        (section.training.lr_decay != "step", f"{section.training.lr_decay} learning-rate decay"),
+        (any(getattr(section, name).lr != 2e-4 for name in params.baselines), "other epochs and learning rates"),
+        (any(getattr(section, name).network.width < 64 for name in params.baselines), "narrower networks"),
+        ("dagan" in params.baselines, "DaGAN's depth networks taught by F_D, its own weights being out of reach"),
+        ("facev2v" in params.baselines, "FaceV2V's head poses taught by F_P instead of HopeNet"),
+    ]
+    found = [text for on, text in changed if on]
+    text = "Baselines move one reference frame, the first of Head3D's in the same draw, with absolute motion. "
+    return f"{text}{budget}" + (f" Deviations of the baselines: {'; '.join(found)}." if found else "")
+
+
+def table_caption(params: Params, clips: dict[str, int], baselines: bool = False) -> str:
+    """Whole caption of a table of transfer results, without its title; with a word on the baselines if it has any."""
     parts = [MEANING, PROTOCOL, clips_sentence(clips)]
     if min(clips.values(), default=0) < FEW:
         parts.append(f"An interval over fewer than {FEW} clips is a hint, not a proof.")
-    return with_smoke(params, " ".join([*parts, PAPER, scale_sentence(params)]))
+    parts += [PAPER, scale_sentence(params)]
+    return with_smoke(params, " ".join([*parts, baselines_sentence(params)] if baselines else parts))
 
 
 def with_smoke(params: Params, text: str) -> str:

@@ -62,7 +62,11 @@ def transfer(path: Path, params: Params) -> str:
             rows.append(_row(method(str(row["method"])), cells, ours=row["method"] == ours))
     counts = {str(name): int(group["n_clips"].max()) for name, group in table.groupby("dataset", sort=False)}
     caption = f"Lower is better. Brackets: 95 % bootstrap interval over clips. {captions.clips_sentence(counts)} "
-    return _table(heads, rows, caption + captions.with_smoke(params, captions.scale_sentence(params)))
+    said = captions.scale_sentence(params)
+    compared = {names.plain(name, params.model.references) for name in names.BASELINES}
+    if compared & set(table["method"]):
+        said += f" {captions.baselines_sentence(params)}"
+    return _table(heads, rows, caption + captions.with_smoke(params, said))
 
 
 def paired(path: Path, params: Params) -> str:

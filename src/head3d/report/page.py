@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REPRO = "run `dvc repro` first"
 WEBP_QUALITY = 88
-FIGURES = ("figure1", "figure4_self", "figure4_cross", "figure5_rotation", "figure5_translation", "figure6")
+FIGURES = ("figure1", "figure3", "figure4_self", "figure4_cross", "figure5_rotation", "figure5_translation", "figure6")
 VIDEOS = ("video_self", "video_cross", "video_yaw")
 LATER = ("curves", "data_crops", "data_clips")
 
@@ -47,6 +47,7 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
     """
     figures = {entry["name"]: entry for entry in read_captions(reports / "figures" / "captions.json")}
     tables = reports / "tables"
+    drawn = tuple(name for name in FIGURES if name != "figure3" or params.baselines)
     sections = [
         ("summary", "In short", summary(params, tables)),
         ("table1", "Table 1: self-reconstruction", html_tables.transfer(tables / "table1.csv", params)),
@@ -54,7 +55,7 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
         ("paired", "Head3D against the others, clip by clip", html_tables.paired(tables / "paired.csv", params)),
         ("geometry", "Geometry", html_tables.geometry(tables / "geometry.csv", params)),
         ("videos", "Videos", _pictures(figures, VIDEOS, reports, video)),
-        ("figures", "Figures", _pictures(figures, FIGURES, reports, picture)),
+        ("figures", "Figures", _pictures(figures, drawn, reports, picture)),
         ("training", "Training and data", _pictures(figures, LATER, reports, picture)),
         ("meaning", "What the numbers mean, and what they don't", meaning(params)),
         ("made", "What made this page", html_tables.pairs(made_by)),

@@ -33,7 +33,8 @@ COLUMNS = (
 )
 NEEDED = ("dataset", "method", "draw", "clip_id", "n_frames", "mse_01", "mse_pm1", "lpips_alex")
 TITLES = {
-    "table1": "Table 1. Self-reconstruction: Head3D and floors that need no training of their own.",
+    "table1": "Table 1. Self-reconstruction: Head3D, the methods that it is compared with, and floors that need no "
+    "training of their own.",
     "table3": "Table 3. Ablation study under self-reconstruction.",
 }
 PAIRED_METRICS = ("mse_01", "lpips_alex")
@@ -61,7 +62,7 @@ def make(params: Params, metrics_dir: str | Path, reports_dir: str | Path) -> Tr
     methods that params.yaml names, and writes ``reports/tables/`` and ``reports/metrics.json``.
     """
     metrics, reports = Path(metrics_dir), Path(reports_dir)
-    rows = read_rows(metrics / "transfer", list(params.test_sets), list(params.methods))
+    rows = read_rows(metrics / "transfer", list(params.test_sets), list(params.contenders))
     clips = stats.clip_means(rows)
     write_tables(params, clips, reports / "tables")
     formats.write_text(reports / "tables" / "paired.csv", formats.to_csv(paired_table(params, clips)))
@@ -141,7 +142,8 @@ def write_tables(params: Params, clips: pd.DataFrame, folder: Path) -> None:
     for which, title in TITLES.items():
         table, keys = build_table(params, clips, which)
         counts = {name: int(group["n_clips"].max()) for name, group in table.groupby("dataset", sort=False)}
-        caption = captions.table_caption(params, {str(name): count for name, count in counts.items()})
+        named = {str(name): count for name, count in counts.items()}
+        caption = captions.table_caption(params, named, baselines=bool(set(keys) & set(names.BASELINES)))
         tex_names = {names.plain(key, n_default): names.tex(key, n_default) for key in keys}
         formats.write_text(folder / f"{which}.csv", formats.to_csv(table))
         formats.write_text(folder / f"{which}.md", formats.to_markdown(table, title, caption))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from head3d.baselines.dagan.depth import DepthDecoder, DepthEncoder
 from head3d.baselines.dagan.generator import DepthAwareGenerator
-from head3d.baselines.fomm.networks import KeypointDetector, describe
+from head3d.baselines.first_order import KeypointDetector, describe
 from head3d.baselines.keypoints import Keypoints, full_precision, relative_keypoints
 from head3d.baselines.method import Method
 from head3d.baselines.motion import DenseMotion, Motion

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from head3d.baselines.fomm.networks import KeypointDetector, describe
+from head3d.baselines.first_order import KeypointDetector, describe
 from head3d.baselines.generator import Generator
 from head3d.baselines.keypoints import Keypoints, relative_keypoints
 from head3d.baselines.method import Method

@@ -49,6 +49,8 @@ def draw(
     model = Head3D.load(models_dir, params=params, variant="full")
     shown, rule = people.examples(model, store, params)
     draw_heads(params, model, shown, folder)
+    if params.baselines:
+        draw_comparison(params, model, Path(models_dir), shown, folder)
     draw_videos(params, model, shown, folder)
     said = words.of_model(params, [example.person for example in shown], rule) + said
     write_text(folder / "captions.json", json.dumps(words.entries(said, params), indent=1, ensure_ascii=False) + "\n")
@@ -83,6 +85,15 @@ def draw_heads(params: Params, model: Head3D, shown: list[Example], folder: Path
     heads.rotation_sheet(model, shown).save(folder / "figure5_rotation")
     heads.translation_sheet(model, shown).save(folder / "figure5_translation")
     heads.attention_sheet(model, shown, across).save(folder / "figure6")
+
+
+def draw_comparison(params: Params, model: Head3D, models: Path, shown: list[Example], folder: Path) -> None:
+    """Figure 3: Head3D beside the baselines."""
+    from head3d.evaluation import baseline
+    from head3d.report.figures import compare
+
+    trained = {name: baseline.load(params, name, models) for name in params.baselines}
+    compare.comparison_sheet(model, trained, shown, params).save(folder / "figure3")
 
 
 def draw_videos(params: Params, model: Head3D, shown: list[Example], folder: Path) -> None:

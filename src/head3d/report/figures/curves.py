@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
     from head3d.params import Params
 
-STAGES = {"train_geometry": "stage 1", "train_canonical": "stage 2", "train_fusion": "stage 3"}
+STAGES = {
+    "train_geometry": "stage 1",
+    "train_canonical": "stage 2",
+    "train_fusion": "stage 3",
+    "train_baseline": "baselines",
+}
 DASHES = ("-", "--", "-.", ":")
 COLUMNS = 4
 SMOOTH = 9  # points of the running median
@@ -22,6 +27,7 @@ SMOOTH = 9  # points of the running median
 def curve_files(folder: Path, params: Params) -> dict[str, Path]:
     """{stage or stage-variant: its file}, in the order of training."""
     stages = ["train_geometry", "train_canonical", *(f"train_fusion-{variant}" for variant in params.variants)]
+    stages += [f"train_baseline-{name}" for name in params.baselines]
     files = {stage: folder / f"{stage}.csv" for stage in stages}
     for path in files.values():
         if not path.is_file():
@@ -44,7 +50,7 @@ def read_curves(files: dict[str, Path]) -> pd.DataFrame:
 
 
 def curves_figure(curves: pd.DataFrame):
-    """One small plot per loss: raw values thin, a running median thick, one colour and dash per variant."""
+    """One small plot per loss: raw values thin, a running median thick, one colour and dash per variant or baseline."""
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -28,8 +28,9 @@ def of_data(kept: int, left_out: int, fates: str, most: int) -> list[Words]:
         Words(
             "curves",
             "Training losses",
-            "Every loss of the three stages by optimiser step: raw values thin, a running median thick. "
-            "The variants of stage 3 are those of Table 3.",
+            "Every loss of the three stages and of the baselines by optimiser step: raw values thin, a running median "
+            "thick. The variants of stage 3 are those of Table 3. A baseline's `loss` is the sum of its own weighted "
+            "terms: only terms of the same name compare.",
             "Small line plots, one for each loss.",
         ),
         Words(
@@ -49,7 +50,7 @@ def of_data(kept: int, left_out: int, fates: str, most: int) -> list[Words]:
 
 
 def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
-    """Figures 1, 4, 5, 6 and the videos; ``rule`` says how the clips were chosen."""
+    """Figures 1, 3, 4, 5, 6 and the videos; ``rule`` says how the clips were chosen."""
     who, motion = ", ".join(people), params.animate.motion
     found = [
         Words(
@@ -59,6 +60,14 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
             f"{params.model.references} reference frames, the recurrent network's canonical head x̂ᶜ, its depth, "
             "the same depth as a grey surface under one lamp, and the canonical head turned by hand.",
             f"Canonical heads of {who} with depth maps and views from four yaw angles.",
+        ),
+        Words(
+            "figure3",
+            "Figure 3. Self-reconstruction by every method",
+            "Subject: the one reference frame that all methods are given (Head3D has more, "
+            f"{params.model.references} in all). Driving: the frame of the clip's second half that differs most from "
+            "it, so also the truth. Below each output its difference from the truth: black is right, bright is wrong.",
+            f"For each of {who}: a reference frame, a driving frame, outputs of all methods, heat maps of errors.",
         ),
         Words(
             "figure4_self",
@@ -118,7 +127,8 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
             f"Video of {who} turning their heads left and right.",
         ),
     ]
-    return [Words(one.name, one.title, f"{one.caption} {rule}", one.alt) for one in found]
+    drawn = [one for one in found if one.name != "figure3" or params.baselines]
+    return [Words(one.name, one.title, f"{one.caption} {rule}", one.alt) for one in drawn]
 
 
 def entries(words: list[Words], params: Params) -> list[dict[str, str]]:

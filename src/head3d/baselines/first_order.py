@@ -1,4 +1,4 @@
-"""Networks of the first order motion model (Siarohin et al., NeurIPS 2019); DaGAN takes its keypoint detector over."""
+"""Keypoints with local frames, of FOMM (Siarohin et al., NeurIPS 2019) and of DaGAN, which takes them over."""
 
 import torch
 from jaxtyping import Float

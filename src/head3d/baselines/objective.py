@@ -1,0 +1,159 @@
+"""What a baseline trains with, besides the loop: its losses, a discriminator where it has one, its teachers.
+
+Each method's folder has a module ``training`` with a class ``Training``, a subclass of :class:`Objective`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from head3d.baselines.discriminator import Discriminator
+from head3d.baselines.losses import Adversarial, deform, feature_matching, fooling, telling_apart
+from head3d.baselines.method import Method
+from head3d.losses import ThinPlateSpline
+from head3d.models.head3d import HeadGeometry
+
+M = TypeVar("M", bound=Method)
+Losses = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two frames of each of B clips.
+
+    Attributes:
+        source: (B, 3, H, W), RGB in [0, 1].
+        driving: (B, 3, H, W).
+        source_mask: (B, 1, H, W), head masks in [0, 1].
+        driving_mask: (B, 1, H, W).
+    """
+
+    source: Tensor
+    driving: Tensor
+    source_mask: Tensor
+    driving_mask: Tensor
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """A training that comes before the method's own.
+
+    Attributes:
+        name: of the part, for its curves.
+        network: what learns.
+        steps: optimiser steps.
+        lr: learning rate.
+        losses: of a batch.
+    """
+
+    name: str
+    network: nn.Module
+    steps: int
+    lr: float
+    losses: Callable[[Pairs], Losses]
+
+
+class Objective(ABC, Generic[M]):
+    """Losses of a method.
+
+    Args:
+        method: learns.
+        settings: its section of params.yaml.
+        perceptual: perceptual loss of (predicted, truth), RGB in [0, 1].
+        geometry: F_D and F_P of stage 1, frozen, for methods that have a teacher; None where none is at hand.
+
+    Attributes:
+        discriminator: learns too, or None.
+        notes: what of the official training is replaced or left out, for the run's record.
+    """
+
+    needs_geometry = False
+
+    def __init__(
+        self,
+        method: M,
+        settings: Any,
+        perceptual: Callable[[Tensor, Tensor], Tensor],
+        geometry: HeadGeometry | None = None,
+    ) -> None:
+        self.method, self.settings, self.perceptual, self.geometry = method, settings, perceptual, geometry
+        self.discriminator: Discriminator | None = None
+        self.notes: dict[str, str] = {}
+        self.set_up()
+
+    def set_up(self) -> None:
+        """What a method needs beside its own networks: a discriminator, notes, parts that stay as they are."""
+
+    def warm_up(self) -> WarmUp | None:
+        """A training that comes first, if there is one."""
+        return None
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Everything that a saved state must hold."""
+        networks: dict[str, nn.Module] = {"method": self.method}
+        return networks if self.discriminator is None else networks | {"discriminator": self.discriminator}
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimiser moves."""
+        return [p for network in self.networks().values() for p in network.parameters() if p.requires_grad]
+
+    @abstractmethod
+    def losses(self, pairs: Pairs, draw: torch.Generator) -> Losses:
+        """Losses of a step by name; ``loss`` is what is minimised.
+
+        Args:
+            pairs: the source frame moved as the driving frame should be the driving frame.
+            draw: randomness of the step.
+        """
+
+    def deformed(self, images: Float[Tensor, "b 3 h w"], draw: torch.Generator) -> tuple[Tensor, ThinPlateSpline]:
+        """Images under random deformations, and these."""
+        spline = ThinPlateSpline(len(images), draw).to(images.device)
+        return deform(images, spline, self.method.align_corners), spline
+
+
+def weighted_sum(terms: Losses, weights: dict[str, float]) -> Losses:
+    """The terms and their sum under the weights, as ``loss``; terms without a weight are only shown."""
+    total = torch.stack([weights[name] * value for name, value in terms.items() if weights.get(name, 0) > 0]).sum()
+    return {"loss": total, **terms}
+
+
+def adversarial(
+    discriminator: Discriminator, predicted: Tensor, truth: Tensor, kind: Adversarial, points: Tensor | None = None
+) -> Losses:
+    """``generator_gan`` and ``feature_matching`` for the generator, ``discriminator_gan`` for the discriminator.
+
+    One optimiser step on all of them at once moves both networks as the official alternation does: there, too, both see
+    the frame that the generator made before its step, and the discriminator before its own. The two are kept apart by
+    where gradients can go: in the generator's terms the discriminator's weights are constants, in the discriminator's
+    term the frame is.
+
+    Args:
+        discriminator: learns.
+        predicted: (B, 3, H, W).
+        truth: (B, 3, H, W).
+        kind: of adversarial loss.
+        points: keypoints that the discriminator is shown, (B, K, 2); no gradient flows to them.
+    """
+    if points is not None:
+        points = points.detach()
+    real_features, real = discriminator(truth, points)
+    _, fake_alone = discriminator(predicted.detach(), points)
+    learning = [p for p in discriminator.parameters() if p.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        fake_features, fake = discriminator(predicted, points)
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+    return {
+        "generator_gan": fooling(fake, kind),
+        "feature_matching": feature_matching(real_features, fake_features),
+        "discriminator_gan": telling_apart(real, fake_alone, kind),
+    }

@@ -1,0 +1,66 @@
+"""Figure 3, its part on self-reconstruction: every method on the same frames, and where each is off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from head3d.images import mask_tensor, to_frames, to_tensor
+from head3d.report import names
+from head3d.report.figures import people
+from head3d.report.figures.pictures import colored
+from head3d.report.figures.sheet import Row, Sheet
+
+if TYPE_CHECKING:
+    from head3d.api import Head3D
+    from head3d.evaluation.protocol import Reenactor
+    from head3d.params import Params
+    from head3d.report.figures.people import Example
+
+ERROR_COLORS = "inferno"  # black is right
+HIGHEST = 0.25  # difference that has the last colour
+
+
+def comparison_sheet(model: Head3D, baselines: Mapping[str, Reenactor], shown: list[Example], params: Params) -> Sheet:
+    """Subject, driving frame and every method's frame; below each frame its difference from the driving frame."""
+    titles = [names.plain(name, params.model.references) for name in (*baselines, "head3d")]
+    label = "mean absolute difference from the driving frame, RGB in [0, 1]"
+    sheet = Sheet(["subject", "driving\n(truth)", *titles], colorbar=(ERROR_COLORS, 0.0, HIGHEST, label))
+    for example in shown:
+        reference = to_frames(example.subject.reference)[0]
+        index = most_different(example.frames, example.half, reference)
+        truth = example.frames[index]
+        made = [_by(method, example, index, params.seed) for method in baselines.values()]
+        own = people.transfer(model, example, example, np.array([index]), "absolute")
+        made.append(to_frames(own.frames)[0])
+        sheet.rows.append(Row([reference, truth, *made], example.label, new_group=True))
+        sheet.rows.append(Row([None, None, *(error_picture(frame, truth) for frame in made)]))
+    return sheet
+
+
+def most_different(frames: np.ndarray, half: int, reference: np.ndarray) -> int:
+    """Which driving frame is farthest from the reference: there the most must move, and copying fails most.
+
+    Args:
+        frames: uint8 (T, H, W, 3).
+        half: index of the first driving frame.
+        reference: uint8 (H, W, 3).
+    """
+    errors = (frames[half:].astype(np.float32) - reference.astype(np.float32)) ** 2
+    return half + int(errors.mean(axis=(1, 2, 3)).argmax())
+
+
+def error_picture(frame: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of two uint8 frames (H, W, 3) over the channels, coloured."""
+    difference = np.abs(frame.astype(np.float32) - truth.astype(np.float32)).mean(axis=-1) / 255
+    return colored(difference, ERROR_COLORS, 0.0, HIGHEST)
+
+
+def _by(method: Reenactor, example: Example, index: int, seed: int) -> np.ndarray:
+    """A baseline's frame, from the reference frame that Head3D has too."""
+    half = example.half
+    state = method.prepare(to_tensor(example.frames[:half]), mask_tensor(example.masks[:half]), seed)
+    driving, masks = example.frames[index : index + 1], example.masks[index : index + 1]
+    return to_frames(method.drive(state, to_tensor(driving), mask_tensor(masks)))[0]

@@ -1,0 +1,169 @@
+"""Training of a baseline: the same clips, augmentation, loop and precision as Head3D's stages, its own losses."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from head3d import tracking
+from head3d.baselines import build
+from head3d.baselines.losses import PyramidLoss
+from head3d.baselines.method import Method
+from head3d.baselines.objective import Objective, Pairs
+from head3d.compute import Compute
+from head3d.data.store import ClipStore
+from head3d.losses import PerceptualLoss
+from head3d.models.head3d import HeadGeometry, freeze
+from head3d.training.batches import Clips, augment
+from head3d.training.build import build_geometry, fresh, load_weights, place_geometry
+from head3d.training.loop import PACKAGE, Schedule, State, code_digest, file_digest, step_generator
+from head3d.training.session import Session, choose, load_clips
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+GEOMETRY = Path("models/geometry.safetensors")
+# Networks of points, and of the depth that points are seen in, train in float32: their frames are inverted.
+EXACT = ("kp_detector", "region_predictor", "bg_predictor", "avd_network", "depth_encoder", "depth_decoder")
+
+
+@dataclass(frozen=True)
+class Milestones(Schedule):
+    """A schedule that drops to a tenth more than once.
+
+    Attributes:
+        at: steps from which the learning rate is a tenth of what it was.
+    """
+
+    at: tuple[int, ...] = ()
+
+    def __call__(self, step: int) -> float:
+        return super().__call__(step) * 0.1 ** sum(step >= drop for drop in self.at)
+
+
+def place(method: Method, compute: Compute) -> Method:
+    """A method on its device, in the layout that its convolutions are fastest in, each network in its precision."""
+    method.to(compute.device)
+    for module in method.modules():
+        if compute.channels_last and isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+        if compute.channels_last and isinstance(module, nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if compute.dtype == torch.bfloat16:
+        exact = torch.autocast(compute.device.type, enabled=False)
+        for name, network in method.networks().items():
+            network.forward = (exact if name in EXACT else compute.autocast())(network.forward)
+        # The parts of a generator that are called by themselves run under this one.
+        method.forward_pair = compute.autocast()(method.forward_pair)  # type: ignore[method-assign]
+    return method
+
+
+def pairs_of(clips: Clips, params: "Params", batch_size: int, step: int, device: torch.device) -> Pairs:
+    """Two frames of each clip of a step, augmented alike as Head3D's are."""
+    batch = clips.load(*clips.at(params.seed, step, batch_size, 2))
+    batch = augment(batch, params.augment, step_generator(params.seed + 2, step), clips.k, clips.distance_m).to(device)
+    return Pairs(batch.frames[:, 0], batch.frames[:, 1], batch.masks[:, 0], batch.masks[:, 1])
+
+
+def load_objective(name: str) -> type[Objective]:
+    """What a baseline trains with: class ``Training`` of ``head3d.baselines.NAME.training``."""
+    return import_module(f"head3d.baselines.{name}.training").Training
+
+
+def perceptual_loss(params: "Params", compute: Compute) -> PyramidLoss:
+    """The perceptual loss that the section ``baseline`` asks for."""
+    from head3d.assets import load_vgg
+
+    shared = params.baseline.training
+    vgg = compute.place(PerceptualLoss(shared.perceptual, load_vgg(shared.perceptual), (1.0,)))
+    return PyramidLoss(vgg, shared.perceptual_scales).to(compute.device)
+
+
+def settings_of(params: "Params", name: str, store: ClipStore, dtype: torch.dtype, geometry: bool) -> dict[str, Any]:
+    """Everything that the trained weights of a baseline depend on."""
+    # Session adds the digest of what all stages share; another method's code does not matter.
+    shared = sorted(f"baselines/{path.name}" for path in (PACKAGE / "baselines").glob("*.py"))
+    chosen: dict[str, Any] = {
+        "method": getattr(params.baseline, name).model_dump(),
+        "training": params.baseline.training.model_dump(),
+        "augment": params.augment.model_dump(),
+        "seed": params.seed,
+        "data": store.digest,
+        "dtype": str(dtype),
+        "code": code_digest([*shared, f"baselines/{name}"]),
+    }
+    return chosen | {"geometry": file_digest(GEOMETRY)} if geometry else chosen
+
+
+def teacher(params: "Params", compute: Compute) -> HeadGeometry:
+    """F_D and F_P of stage 1."""
+    return freeze(place_geometry(load_weights(build_geometry(params), GEOMETRY), compute))
+
+
+def warm_up(objective: Objective, session: Session, clips: Clips, params: "Params", compute: Compute) -> None:
+    """The training that comes before a method's own, if it has one; what it trained is frozen afterwards."""
+    before = objective.warm_up()
+    if before is None:
+        return
+    before.network.requires_grad_(True).train()
+    state = State({"network": before.network}, torch.optim.Adam(before.network.parameters(), lr=before.lr))
+    size, seed = objective.settings.batch_size, params.seed
+
+    def losses(step: int) -> dict[str, Tensor]:
+        # Other draws than those of the training itself.
+        shifted = params.model_copy(update={"seed": seed + 5})
+        return before.losses(pairs_of(clips, shifted, size, step, compute.device))
+
+    session.train(state, Schedule(before.steps, cosine=True), losses, part=before.name)
+    freeze(before.network)
+
+
+def run(params: "Params", method: str) -> None:
+    """Train a baseline; writes models/baseline-METHOD.safetensors."""
+    settings, shared, seed = getattr(params.baseline, method), params.baseline.training, params.seed
+    compute = choose(params)
+    store = ClipStore()
+    with tracking.run(stage="train_baseline", params=params, instance=method) as tracked:
+        tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
+        kind = load_objective(method)
+        geometry = teacher(params, compute) if kind.needs_geometry else None
+        chosen = settings_of(params, method, store, compute.dtype, kind.needs_geometry)
+        session = Session(f"train_baseline-{method}", params, chosen, tracked)
+        clips = load_clips(store, "train", params)
+
+        trained = place(fresh(seed, make, params, method), compute)
+        perceptual = perceptual_loss(params, compute)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + 1)
+            objective = kind(trained, settings, perceptual, geometry)
+        for key, note in objective.notes.items():
+            tracked.tag(key, note)
+        if objective.discriminator is not None:
+            compute.place(objective.discriminator)
+        warm_up(objective, session, clips, params, compute)
+
+        trained.train()
+        state = State(
+            objective.networks(), torch.optim.Adam(objective.parameters(), lr=settings.lr, betas=(0.5, 0.999))
+        )
+        per_epoch = -(-len(clips) * shared.repeats // settings.batch_size)
+        cosine = shared.lr_decay == "cosine"
+        drops = () if cosine else tuple(epoch * per_epoch for epoch in settings.milestones)
+        schedule = Milestones(settings.epochs * per_epoch, cosine=cosine, at=drops)
+
+        def losses(step: int) -> dict[str, Tensor]:
+            pairs = pairs_of(clips, params, settings.batch_size, step, compute.device)
+            return objective.losses(pairs, step_generator(seed + 4, step))
+
+        session.train(state, schedule, losses)
+        about = {"clips": len(clips), "method": method, "pairs_per_step": settings.batch_size, **objective.notes}
+        session.finish(trained, state, about)
+
+
+def make(params: "Params", name: str) -> Method:
+    """A baseline with the networks that params.yaml asks for."""
+    network = getattr(params.baseline, name).network.model_dump()
+    return build(name, params.data.image_size, **network)

@@ -1,0 +1,51 @@
+"""Baselines behind the one interface of the evaluation."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from head3d.baselines import NAMES
+from head3d.data.store import ClipStore
+from head3d.errors import UserError
+from head3d.evaluation import baseline, protocol
+from head3d.params import Params
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_of_every_draw(name: str, store: ClipStore, tiny: Params, models: Path) -> None:
+    params = tiny.model_copy(update={"evaluate": tiny.evaluate.model_copy(update={"draws": 2})})
+    rows = baseline.evaluate(params, "mini-seen", name, store, models)
+    assert [(r["method"], r["draw"], r["n_frames"]) for r in rows] == [(name, 0, 4), (name, 1, 4)]
+    assert [r["lpips_vgg"] == "" for r in rows] == [False, True]
+    assert set(rows[0]) == set(protocol.COLUMNS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_driving_does_not_depend_on_the_batch(name: str, tiny: Params, models: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    frames, driving = torch.rand(3, 3, 64, 64, generator=draw), torch.rand(5, 3, 64, 64, generator=draw)
+    masks = torch.ones(5, 1, 64, 64)
+    for motion in ("absolute", "relative"):
+        made = []
+        for size in (2, 5):
+            evaluate = tiny.evaluate.model_copy(update={"batch_size": size})
+            method = baseline.load(tiny.model_copy(update={"evaluate": evaluate}), name, models)
+            made.append(method.drive(method.prepare(frames, masks[:3], seed=1), driving, masks, motion))
+        assert made[0].shape == (5, 3, 64, 64)
+        assert torch.allclose(made[0], made[1], atol=1e-4)
+
+
+def test_the_reference_is_the_one_that_the_seed_chooses(tiny: Params, models: Path) -> None:
+    method = baseline.load(tiny, "fomm", models)
+    frames = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for seed in range(4):
+        state = method.prepare(frames, torch.ones(6, 1, 64, 64), seed)
+        assert torch.equal(state.source[0], frames[protocol.reference_of(6, seed)])
+
+
+def test_what_is_missing_is_one_line(store: ClipStore, tiny: Params, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"baseline-mraa.safetensors: there are no trained weights; run"):
+        baseline.evaluate(tiny, "mini-seen", "mraa", store, tmp_path)
+    with pytest.raises(UserError, match="allowed: mini-seen"):
+        baseline.evaluate(tiny, "nobody", "mraa", store, tmp_path)
