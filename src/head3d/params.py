@@ -131,7 +131,11 @@ class GeometryParams(Section):
     warm_steps: Whole
     warm_batch: Count
     warm_lr: Positive
+    warm_turn_deg: Annotated[float, Field(ge=0, le=45)]
+    warm_swirl_deg: Annotated[float, Field(ge=0, le=90)]
+    warm_occlusion: Fraction
     epochs: Count
+    warmup_steps: Whole
     batch_size: Count
     drivings: Count
     depth_lr: Positive
@@ -142,6 +146,7 @@ class GeometryParams(Section):
     smoothness: NonNegative
     area_normalised: bool
     pose_hold: NonNegative
+    hold_batch: Count
 
 
 class CanonicalParams(Section):

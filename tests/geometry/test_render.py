@@ -7,6 +7,7 @@ from torch import Tensor
 from head3d.geometry import (
     Pose,
     Rendered,
+    between,
     canonical_flow,
     from_canonical,
     intrinsics,
@@ -105,6 +106,20 @@ def test_to_canonical_undoes_from_canonical(pose: Pose) -> None:
     both = inside(back)
     assert both.sum() > 800
     assert ((back.image - coordinates()).abs() * both).max() < 0.5  # sampled twice, the rim stretched
+
+
+def test_between_two_poses_a_sphere_lands_where_its_points_do() -> None:
+    seen = pose_from_euler(10.0, 4.0, -6.0, torch.tensor([[0.004, -0.002, 0.03]]))
+    wanted = pose_from_euler(-8.0, 9.0, 5.0, torch.tensor([[-0.003, 0.002, -0.02]]))
+    # A ball looks the same however it is turned: its depth at `seen` is that of a ball about where the head went.
+    depth = sphere_depth() + seen.translation[0, 2]
+    rendered = between(coordinates(), disc(0.2), depth, seen, wanted, K, 1.0)
+    points = wanted.apply(seen.unapply(unproject(depth, K), 1.0), 1.0)
+    lands = project(points, K).reshape(1, SIZE, SIZE, 2).permute(0, 3, 1, 2)
+    back = warp(lands, rendered.image - coordinates())  # where the source of each pixel says that it lands
+    error = (back - coordinates()).norm(dim=1, keepdim=True) * inside(rendered)
+    assert inside(rendered).sum() > 1000
+    assert error.max() < 0.1
 
 
 def test_near_surfaces_hide_far_ones() -> None:

@@ -7,7 +7,18 @@ import torch
 from head3d.geometry import Pose, euler_from_rotation, intrinsics, pose_from_euler, project
 from head3d.geometry.head_model import landmark_points
 from head3d.params import AugmentParams
-from head3d.training.batches import Batch, Clips, augment, clip_pose, jitter_colors, mirror, similarity
+from head3d.training.batches import (
+    Batch,
+    Clips,
+    augment,
+    clip_pose,
+    jitter_colors,
+    mirror,
+    occlude,
+    similarity,
+    swirl,
+    turn,
+)
 
 K = intrinsics(128, 128, 10.0)
 
@@ -88,6 +99,50 @@ def test_mirroring_mirrors_the_pose() -> None:
     swapped = landmarks_at(Pose(out.rotation[0], out.translation[0]))[0, [30, 45, 36]]  # the eyes change names
     assert (dots(out.frames) - swapped).abs().max() < 0.3
     assert torch.equal(mirror(batch, torch.tensor([False])).frames, batch.frames)
+
+
+def test_turning_moves_the_face_as_the_pose_says() -> None:
+    batch, before = moved_batch(pose_from_euler(5.0, -6.0, 4.0, torch.tensor([[0.004, -0.003, 0.03]])))
+    out = turn(batch, torch.tensor([18.0]), torch.tensor([8.0]), K, 1.0)
+    yaw, pitch, _ = euler_from_rotation(out.rotation[0])
+    assert float(yaw) > 18 and float(pitch) > 0
+    expected = landmarks_at(Pose(out.rotation[0], out.translation[0]))[0, [30, 36, 45]]
+    # The landmarks lie up to a few millimetres off the smooth head that is turned.
+    assert (dots(out.frames) - expected).norm(dim=-1).max() < 2.5
+    assert (before[0] - expected).norm(dim=-1).min() > 5
+
+
+def test_turning_leaves_frames_without_a_pose_alone() -> None:
+    batch, _ = moved_batch(pose_from_euler(5.0, -6.0, 4.0))
+    lost = Batch(batch.frames, batch.masks, batch.rotation * torch.nan, batch.translation * torch.nan)
+    out = turn(lost, torch.tensor([18.0]), torch.tensor([8.0]), K, 1.0)
+    assert out.rotation.isnan().all()
+    assert torch.allclose(out.heads, batch.heads, atol=1e-4)
+
+
+def test_a_swirl_turns_the_hair_and_leaves_the_face() -> None:
+    pose = pose_from_euler(0.0, 0.0, 0.0, torch.tensor([[0.0, 0.0, 0.0]]))
+    batch, _ = moved_batch(pose)
+    hair = torch.zeros_like(batch.frames)
+    hair[..., 60:68, 122:126] = 1  # to the right of the head, beyond where the face ends
+    batch = Batch((batch.frames + hair).clamp(0, 1), batch.masks, batch.rotation, batch.translation)
+    out = swirl(batch, torch.tensor([30.0]), K, 1.0)
+    inner = slice(38, 90)
+    assert torch.allclose(out.frames[..., inner, inner], batch.frames[..., inner, inner], atol=1e-4)
+    moved = out.frames[0, 0, 0, :, 96:].nonzero().float().mean(dim=0) + torch.tensor((0.0, 96.0))
+    away = moved - 63.5  # clockwise on the screen: from the right to below
+    assert float(torch.atan2(away[0], away[1]).rad2deg()) == pytest.approx(30, abs=3)
+    assert torch.equal(out.rotation, batch.rotation)
+
+
+def test_occlusion_takes_rectangles_off_some_masks() -> None:
+    batch = Batch(torch.ones(200, 2, 3, 32, 32), torch.ones(200, 2, 1, 32, 32), torch.zeros(0), torch.zeros(0))
+    out = occlude(batch, 0.4, torch.Generator().manual_seed(0))
+    lost = 1 - out.masks.mean(dim=(2, 3, 4))
+    assert torch.equal(lost[:, 0], lost[:, 1])
+    assert 0.3 < float((lost[:, 0] > 0).float().mean()) < 0.5
+    assert float(lost.max()) < 0.45
+    assert torch.equal(occlude(batch, 0.0, torch.Generator().manual_seed(0)).masks, batch.masks)
 
 
 def test_jitter_is_one_for_a_clip_and_keeps_the_range() -> None:

@@ -9,13 +9,14 @@ from head3d.geometry.pose import (
     relative_pose,
     rotation_from_euler,
 )
-from head3d.geometry.render import Rendered, box_blur, from_canonical, mean_of_views, splat, to_canonical
+from head3d.geometry.render import Rendered, between, box_blur, from_canonical, mean_of_views, splat, to_canonical
 from head3d.geometry.warp import align_flow, canonical_flow, identity_flow, outside_flow, resize_flow, warp
 
 __all__ = [
     "Pose",
     "Rendered",
     "align_flow",
+    "between",
     "box_blur",
     "canonical_flow",
     "euler_from_pose",

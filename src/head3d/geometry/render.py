@@ -147,6 +147,30 @@ def from_canonical(
     return _render(image, mask, pose.apply(unproject(depth, k), distance_m), k)
 
 
+def between(
+    image: Float[Tensor, "b c h w"],
+    mask: Float[Tensor, "b 1 h w"],
+    depth: Float[Tensor, "b 1 h w"],
+    seen: Pose,
+    wanted: Pose,
+    k: Float[Tensor, "3 3"],
+    distance_m: float,
+) -> Rendered:
+    """Send the pixels of a head image seen at one pose to its view at another, Eq. 1 and Eq. 3 in one go.
+
+    Args:
+        image: head image, zero outside ``mask``.
+        mask: soft head mask in [0, 1].
+        depth: metres.
+        seen: pose at which the head is seen.
+        wanted: pose of the view.
+        k: camera matrix.
+        distance_m: distance of the head's centre.
+    """
+    canonical = seen.unapply(unproject(depth, k), distance_m)
+    return _render(image, mask, wanted.apply(canonical, distance_m), k)
+
+
 def mean_of_views(views: Rendered, references: int) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b 1 h w"]]:
     """Mean canonical head: the average over the frames that see a pixel, not over holes.
 

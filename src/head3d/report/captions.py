@@ -33,7 +33,7 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
     narrow = model.canonical.width < 64 or model.fusion.width < 64 or model.depth.encoder_width < 1
     known = [
         (2, model.canonical.residual, "canonical head as a residual on the mean canonical head"),
-        (3, model.fusion.image_skip, "image skip in fusion"),
+        (3, model.fusion.image_skip, "image skip in fusion, images sampled bicubically"),
         (3, model.fusion.rigid_flow, "the reference's flow starts from the head's rigid motion"),
         (3, model.fusion.flow_scale > 0.25, f"Φ works at {model.fusion.flow_scale:g} of the resolution, not 0.25"),
         (3, params.animate.reference == "nearest", "s_ref is the reference nearest in pose to the driving video"),
@@ -48,6 +48,8 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
         (1, model.pose.backbone != "resnet50", f"pose network on {_backbone(model.pose.backbone)}, not ResNet-50"),
         (1, narrow, "narrower networks"),
         (1, geometry.warm_start == "generic", "stage 1 started from landmark poses and a smooth generic head"),
+        (1, geometry.warmup_steps > 0, f"learning rates of stage 1 rise over {geometry.warmup_steps} steps"),
+        (3, fusion.warmup_steps > 0, f"the learning rate of stage 3 rises over {fusion.warmup_steps} steps"),
         (1, geometry.drivings > 1, f"{geometry.drivings} driving frames a video and step in stage 1"),
         (3, fusion.drivings > 1, f"{fusion.drivings} driving frames a video and step in stage 3"),
         (3, fusion.reference_draws > 0, f"references drawn afresh for {fusion.reference_draws} epochs of stage 3"),

@@ -12,9 +12,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from head3d.geometry import Pose, intrinsics, rotation_from_euler
+from head3d.geometry import Pose, between, intrinsics, pixel_grid, project, rotation_from_euler
+from head3d.geometry.head_model import generic_depth
 from head3d.geometry.pnp import solve_pnp
 from head3d.training.loop import step_generator
+
+SEEN = 0.05  # of a head mask; below it colours are not told apart from black
+FACE, AROUND = 0.25, 0.5  # distances from the head's centre, of the image's side, where the face ends and hair hangs
 
 
 class Augmentation(Protocol):
@@ -188,6 +192,89 @@ def similarity(
         about_axis @ batch.rotation,
         torch.cat((sideways, depth), dim=-1) - centre,
     )
+
+
+def turn(
+    batch: Batch,
+    yaw_deg: Float[Tensor, " b"],
+    pitch_deg: Float[Tensor, " b"],
+    k: Float[Tensor, "3 3"],
+    distance_m: float,
+) -> Batch:
+    """Turn heads out of the image plane, as far as a smooth generic head tells their depth; poses follow.
+
+    Faces of a few people seen from many sides teach a pose network more than the same faces seen as they were filmed.
+    Only heads are left: what is behind them is black. Frames without a pose stay as they are.
+
+    Args:
+        batch: frames.
+        yaw_deg: turn of each clip about the vertical axis, after its own pose.
+        pitch_deg: about the horizontal axis.
+        k: camera matrix.
+        distance_m: distance of the head's centre.
+    """
+    n, size = batch.frames.shape[1], batch.frames.shape[-1]
+    seen, known = clip_pose(batch)
+    more = rotation_from_euler(yaw_deg, pitch_deg, torch.zeros_like(yaw_deg)).repeat_interleave(n, dim=0)
+    more = torch.where(known[:, None, None], more, torch.eye(3))
+    wanted = Pose(more @ seen.rotation, seen.translation)
+    depth = generic_depth(seen, k, size, distance_m)
+    view = between(batch.heads.flatten(0, 1), batch.masks.flatten(0, 1), depth, seen, wanted, k, distance_m)
+    frames = (view.image / view.mask.clamp(min=SEEN)).clamp(0, 1)
+    rotation = more.unflatten(0, (-1, n)) @ batch.rotation  # NaN where there is no pose
+    return Batch(frames.unflatten(0, (-1, n)), view.mask.unflatten(0, (-1, n)), rotation, batch.translation)
+
+
+def swirl(batch: Batch, turn_deg: Float[Tensor, " b"], k: Float[Tensor, "3 3"], distance_m: float) -> Batch:
+    """Turn what is around the face about it and leave the face, and so the pose, alone.
+
+    Long hair hangs down however the head rolls: a pose network must not read the roll off it.
+
+    Args:
+        batch: frames.
+        turn_deg: of the outermost parts of each clip's heads, clockwise; it fades to nothing towards the face.
+        k: camera matrix.
+        distance_m: distance of the head's centre.
+    """
+    n, size = batch.frames.shape[1], batch.frames.shape[-1]
+    pose, _ = clip_pose(batch)
+    place = pose.translation + torch.tensor((0.0, 0.0, distance_m))
+    centre, growth = project(place[:, None], k)[:, :1], distance_m / place[:, 2]  # (B * n, 1, 2), (B * n)
+    away = pixel_grid(size, size, centre)[None] - centre[:, None]  # (B * n, H, W, 2)
+    reach = away.norm(dim=-1) / (size * growth[:, None, None])
+    share = ((reach - FACE) / (AROUND - FACE)).clamp(0, 1)
+    share = share.square() * (3 - 2 * share)
+    angle = -turn_deg.deg2rad().repeat_interleave(n)[:, None, None] * share
+    cos, sin = angle.cos(), angle.sin()
+    x, y = away.unbind(-1)
+    grid = (torch.stack((cos * x - sin * y, sin * x + cos * y), dim=-1) + centre[:, None]) * 2 / (size - 1) - 1
+    frames = F.grid_sample(batch.frames.flatten(0, 1), grid, padding_mode="reflection", align_corners=True)
+    masks = F.grid_sample(batch.masks.flatten(0, 1), grid, padding_mode="border", align_corners=True)
+    return Batch(frames.unflatten(0, (-1, n)), masks.unflatten(0, (-1, n)), batch.rotation, batch.translation)
+
+
+def occlude(batch: Batch, share: float, draw: torch.Generator) -> Batch:
+    """Take a rectangle off the head masks of some clips, anywhere or all from a row downwards; poses stay.
+
+    Args:
+        batch: frames.
+        share: of the clips that lose something.
+        draw: randomness.
+    """
+    clips, size = len(batch.frames), batch.frames.shape[-1]
+    chosen, kind = torch.rand(2, clips, generator=draw)
+    wide, high = _uniform((2, clips), 0.1, 0.35, draw) * size
+    left, top = torch.rand(2, clips, generator=draw) * (size - torch.stack((wide, high)))
+    below = kind < 0.4
+    left, wide = torch.where(below, 0, left), torch.where(below, size, wide)
+    top = torch.where(below, _uniform((clips,), 0.62, 0.92, draw) * size, top)
+    high = torch.where(below, size, high)
+    pixels = torch.arange(size)
+    columns = (pixels >= left[:, None]) & (pixels < (left + wide)[:, None])
+    rows = (pixels >= top[:, None]) & (pixels < (top + high)[:, None])
+    gone = rows[:, :, None] & columns[:, None, :] & (chosen < share)[:, None, None]
+    masks = batch.masks.masked_fill(gone[:, None, None], 0.0)
+    return Batch(batch.frames, masks, batch.rotation, batch.translation)
 
 
 def augment(

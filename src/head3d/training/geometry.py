@@ -17,7 +17,18 @@ from head3d.geometry import Pose, euler_from_pose
 from head3d.geometry.head_model import generic_depth
 from head3d.losses import depth_smoothness, head_share, l1, symmetry
 from head3d.models.head3d import HeadGeometry, no_statistics
-from head3d.training.batches import Batch, Clips, augment, clip_pose, jitter_colors, mirror, similarity
+from head3d.training.batches import (
+    Batch,
+    Clips,
+    augment,
+    clip_pose,
+    jitter_colors,
+    mirror,
+    occlude,
+    similarity,
+    swirl,
+    turn,
+)
 from head3d.training.build import build_geometry, fresh, place_geometry
 from head3d.training.loop import Schedule, State, step_generator
 from head3d.training.session import Session, choose, load_clips
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
 
 ANGLE_UNIT_DEG = 10.0  # an error of 10 degrees, of a centimetre sideways or of 5 cm towards the camera cost alike
 PLACE_UNIT_M = (0.01, 0.01, 0.05)
+TURNED = 0.7  # share of the warm start's frames that are turned out of the image plane
 DEPTH_EVERY = 3  # the smooth head's depth is learnt from every third frame of the warm start: it is the easier part
 
 
@@ -41,25 +53,35 @@ def pose_distance(pose: Pose, wanted: Pose, known: Tensor) -> tuple[Tensor, Tens
     )
 
 
-def warm_batch(clips: Clips, seed: int, step: int, frames: int) -> Batch:
-    """Single frames with wide augmentation that moves their poses too."""
+def warm_batch(clips: Clips, settings: "GeometryParams", frames: int, seed: int, step: int) -> Batch:
+    """Single frames with wide augmentation: what moves the head moves its pose too, what only hides it does not."""
     draw = step_generator(seed, step)
     which = torch.randint(len(clips), (frames,), generator=draw).tolist()
     batch = clips.load(which, [[int(torch.randint(len(clips.frames[c]), (1,), generator=draw))] for c in which])
     batch = mirror(batch, torch.rand(frames, generator=draw) < 0.5)
-    size = clips.size
-    spread = torch.rand(4, frames, generator=draw) * 2 - 1
+    spread = torch.rand(7, frames, generator=draw) * 2 - 1
+    if settings.warm_turn_deg > 0:
+        yaw, pitch = spread[4:6] * settings.warm_turn_deg * (torch.rand(frames, generator=draw) < TURNED)
+        batch = turn(batch, yaw, pitch, clips.k, clips.distance_m)
+    if settings.warm_swirl_deg > 0:
+        batch = swirl(batch, spread[6] * settings.warm_swirl_deg, clips.k, clips.distance_m)
     batch = similarity(
-        batch, spread[0] * 30, torch.exp(spread[1] * 0.25), spread[2:].T * 0.15 * size, clips.k, clips.distance_m
+        batch, spread[0] * 30, torch.exp(spread[1] * 0.25), spread[2:4].T * 0.15 * clips.size, clips.k, clips.distance_m
     )
+    batch = occlude(batch, settings.warm_occlusion, draw)
     return Batch(jitter_colors(batch.frames, 0.4, draw), batch.masks, batch.rotation, batch.translation)
+
+
+def pose_losses(geometry: HeadGeometry, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Errors of F_P's angles and translations against PnP poses."""
+    return pose_distance(geometry.pose(batch.heads.flatten(0, 1)), *clip_pose(batch))
 
 
 def warm_losses(geometry: HeadGeometry, batch: Batch) -> dict[str, Tensor]:
     """Errors against PnP poses and against the generic head's depth."""
+    angle, place = pose_losses(geometry, batch)
     wanted, known = clip_pose(batch)
     heads, masks = batch.heads.flatten(0, 1), batch.masks.flatten(0, 1)
-    angle, place = pose_distance(geometry.pose(heads), wanted, known)
     some = slice(None, None, DEPTH_EVERY)
     with torch.no_grad():
         shape = generic_depth(wanted[some], geometry.k(heads), heads.shape[-1], geometry.distance_m)
@@ -70,8 +92,18 @@ def warm_losses(geometry: HeadGeometry, batch: Batch) -> dict[str, Tensor]:
     return {"loss": angle + place + depth, "angle": angle, "place": place, "depth": depth}
 
 
-def geometry_losses(geometry: HeadGeometry, batch: Batch, n: int, settings: "GeometryParams") -> dict[str, Tensor]:
-    """Eq. 4 on a batch of ``n`` reference frames a clip, followed by its driving frames."""
+def geometry_losses(
+    geometry: HeadGeometry, batch: Batch, n: int, settings: "GeometryParams", held: Batch | None = None
+) -> dict[str, Tensor]:
+    """Eq. 4 on a batch of ``n`` reference frames a clip, followed by its driving frames.
+
+    Args:
+        geometry: F_D and F_P.
+        batch: the frames.
+        n: references of each clip.
+        settings: section ``geometry``.
+        held: frames of the warm start, whose poses F_P is held to.
+    """
     clips, frames = batch.frames.shape[:2]
     heads, masks = batch.heads, batch.masks
     pose = geometry.pose(heads.flatten(0, 1))
@@ -92,9 +124,8 @@ def geometry_losses(geometry: HeadGeometry, batch: Batch, n: int, settings: "Geo
     losses["loss"] = (
         losses["photometric"] + settings.symmetry * losses["symmetry"] + settings.smoothness * losses["smoothness"]
     )
-    if settings.pose_hold > 0:
-        wanted, known = clip_pose(batch)
-        losses["hold"] = sum(pose_distance(pose, wanted, known), start=pose.translation.new_zeros(()))
+    if held is not None:
+        losses["hold"] = sum(pose_losses(geometry, held), start=pose.translation.new_zeros(()))
         losses["loss"] = losses["loss"] + settings.pose_hold * losses["hold"]
     return losses
 
@@ -170,15 +201,16 @@ def run(params: "Params") -> None:
         tracked.tag("pretrained", start)
         place_geometry(geometry, compute)
 
+        def single_frames(count: int, seed: int, step: int) -> Batch:
+            return warm_batch(clips, settings, count, seed, step).to(compute.device)
+
         if settings.warm_start != "none" and settings.warm_steps > 0:
             geometry.train()
             warm = State({"geometry": geometry}, optimizer_of(geometry, settings.warm_lr, settings.warm_lr))
             session.train(
                 warm,
                 Schedule(settings.warm_steps, cosine=True, warmup=min(50, settings.warm_steps // 4)),
-                lambda step: warm_losses(
-                    geometry, warm_batch(clips, seed + 1, step, settings.warm_batch).to(compute.device)
-                ),
+                lambda step: warm_losses(geometry, single_frames(settings.warm_batch, seed + 1, step)),
                 part="warm",
                 clip_norm=5.0,
             )
@@ -192,10 +224,12 @@ def run(params: "Params") -> None:
             n = params.model.references
             batch = clips.load(*clips.at(seed, step, settings.batch_size, n + settings.drivings))
             batch = augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m)
-            return geometry_losses(geometry, batch.to(compute.device), n, settings)
+            # Held on the warm start's wide augmentation, not on these frames: else F_P unlearns what it taught.
+            held = single_frames(settings.hold_batch, seed + 3, step) if settings.pose_hold > 0 else None
+            return geometry_losses(geometry, batch.to(compute.device), n, settings, held)
 
         cosine = settings.lr_decay == "cosine"
         drop = None if cosine else settings.lr_drop_epoch * per_epoch
-        schedule = Schedule(settings.epochs * per_epoch, drop_step=drop, cosine=cosine)
+        schedule = Schedule(settings.epochs * per_epoch, drop_step=drop, cosine=cosine, warmup=settings.warmup_steps)
         session.train(state, schedule, losses, clip_norm=1.0)
         session.finish(geometry, state, {"warm_start": settings.warm_start, "pretrained": start, "clips": len(clips)})
