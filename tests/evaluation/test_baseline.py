@@ -17,7 +17,7 @@ def test_rows_of_every_draw(name: str, store: ClipStore, tiny: Params, models: P
     params = tiny.model_copy(update={"evaluate": tiny.evaluate.model_copy(update={"draws": 2})})
     rows = baseline.evaluate(params, "mini-seen", name, store, models)
     assert [(r["method"], r["draw"], r["n_frames"]) for r in rows] == [(name, 0, 4), (name, 1, 4)]
-    assert [r["lpips_vgg"] == "" for r in rows] == [False, True]
+    assert ["lpips_vgg" in r for r in rows] == [True, False]  # it is slow: the first draw only
     assert set(rows[0]) == set(protocol.COLUMNS)
 
 

@@ -91,9 +91,9 @@ def baselines_sentence(params: Params) -> str:
     if set(theirs.values()) == {ours}:
         budget = (
             f"Budget: stage 3 of Head3D and every baseline learn from {ours[0]} driving frames a training clip, "
-            f"{ours[1]} a step: as many optimiser steps, frames, clips and the same augmentation for all. That is what "
-            "is like for like: all of them learn the transfer there. Head3D's stages 1 and 2 come before and have no "
-            "counterpart in the others, which learn motion from nothing in the same steps."
+            f"{ours[1]} a step, which is {100 * ours[0] / ours[1]:g} optimiser steps a hundred clips, with the same "
+            "augmentation. That is like for like, as all of them learn the transfer there. Head3D's stages 1 and 2 "
+            "come before and have no counterpart in the others, which learn motion from nothing in the same steps."
         )
     else:
         each = ", ".join(f"{plain(name, 0)} {frames} ({batch})" for name, (frames, batch) in theirs.items())
