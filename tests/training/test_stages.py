@@ -73,8 +73,11 @@ def shrink_baselines(section: dict) -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with parameters and data."""
+    """A directory with parameters, data, and untrained networks for stages that are tested without those before them."""
+    import torch
     from ruamel.yaml import YAML
+
+    from head3d.training.build import build_canonical, build_geometry, save_weights
 
     place = tmp_path_factory.mktemp("stages")
     values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
@@ -95,6 +98,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (place / "params.yaml").open("w") as file:
         YAML().dump(values, file)
     make_data(place / "data")
+    params = load_params(place / "params.yaml")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_weights(build_geometry(params), place / "models/geometry.safetensors", {})
+        save_weights(build_canonical(params), place / "models/canonical.safetensors", {})
     return place
 
 
@@ -110,7 +118,9 @@ def start(place: Path, stage: str) -> subprocess.Popen:
         f"from head3d.params import load_params; from {STAGES[stage][0]} import run; "
         f"import torch; torch.set_num_threads(1); run(load_params(){argument})"
     )
-    return subprocess.Popen([sys.executable, "-c", code], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # A crash in native code shows where Python stood.
+    command = [sys.executable, "-X", "faulthandler", "-c", code]
+    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def finish(place: Path, stage: str) -> None:
