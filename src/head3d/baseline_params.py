@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from head3d.param_types import Count, ListOfMilestones, ListOfShares, NonNegative, Positive, Section, Whole, Width
+from head3d.param_types import (
+    Count,
+    Fraction,
+    ListOfMilestones,
+    ListOfShares,
+    NonNegative,
+    Positive,
+    Section,
+    Whole,
+    Width,
+)
 
 
 class BaselineTrainingParams(Section):
@@ -96,6 +106,8 @@ class MraaWeights(Section):
     perceptual: NonNegative
     equivariance_shift: NonNegative
     equivariance_affine: NonNegative
+    avd_shift: NonNegative
+    avd_affine: NonNegative
 
 
 class FaceV2VWeights(AdversarialWeights):
@@ -117,8 +129,15 @@ class FommParams(BaselineSchedule):
 
 
 class MraaParams(BaselineSchedule):
-    """``baseline.mraa``."""
+    """``baseline.mraa``; ``avd_*`` is the training of its AVD network."""
 
+    avd_epochs: Count
+    avd_repeats: Count
+    avd_milestones: ListOfMilestones
+    avd_batch_size: Annotated[int, Field(ge=2)]  # it is normalised over
+    avd_draws: Whole
+    avd_lr: Positive
+    avd_random_scale: Fraction
     network: MraaNetParams
     weights: MraaWeights
 
