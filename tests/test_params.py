@@ -170,6 +170,10 @@ def test_the_paper_scale_has_the_papers_numbers() -> None:
     assert (fomm.milestones, mraa.milestones, dagan.milestones, facev2v.milestones) == ((60, 90), (60, 90), (), (180,))
     assert (fomm.batch_size, mraa.batch_size, dagan.batch_size, facev2v.batch_size) == (40, 14, 96, 32)
     assert {fomm.lr, mraa.lr, dagan.lr, facev2v.lr} == {2e-4}
+    # Its AVD network's train_avd: 30 epochs of 2000 passes, batches of 256, no frames kept.
+    assert (mraa.avd_epochs, mraa.avd_repeats, mraa.avd_batch_size, mraa.avd_draws) == (30, 2000, 256, 0)
+    assert (mraa.avd_milestones, mraa.avd_lr, mraa.avd_random_scale) == ((20, 25), 1e-3, 0.25)
+    assert (mraa.weights.avd_shift, mraa.weights.avd_affine) == (1, 1)
     assert (params.baseline.training.repeats, params.baseline.training.lr_decay) == (75, "step")
     assert {params.geometry.batch_size, params.canonical.batch_size, params.fusion.batch_size} == {5}
 
