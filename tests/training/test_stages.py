@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from head3d.baselines import NAMES
 from head3d.data.store import COLUMNS, ClipRecord, write_records
 from head3d.params import Params, load_params
 
@@ -23,10 +24,7 @@ STAGES = {
     "geometry": ("head3d.training.geometry", "models/geometry.safetensors"),
     "canonical": ("head3d.training.canonical", "models/canonical.safetensors"),
     "fusion": ("head3d.training.fusion", "models/fusion-full.safetensors"),
-    **{
-        f"baseline-{name}": ("head3d.training.baseline", f"models/baseline-{name}.safetensors")
-        for name in ("fomm", "mraa", "dagan", "facev2v")
-    },
+    **{f"baseline-{name}": ("head3d.training.baseline", f"models/baseline-{name}.safetensors") for name in NAMES},
 }
 
 
@@ -64,7 +62,7 @@ def shrink_baselines(section: dict) -> None:
 
     smoke = YAML(typ="safe").load((ROOT / "workflow/scales/smoke.yaml").read_text())["baseline"]
     section["training"] |= smoke["training"]
-    for name in ("fomm", "mraa", "dagan", "facev2v"):
+    for name in NAMES:
         section[name]["network"] |= smoke[name]["network"]
         section[name] |= {"epochs": 12, "batch_size": CLIPS}
         if "discriminator_width" in section[name]:

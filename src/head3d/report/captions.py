@@ -105,11 +105,13 @@ def baselines_sentence(params: Params) -> str:
         (section.training.perceptual != "vgg19", f"perceptual loss on {section.training.perceptual.upper()}"),
         (section.training.lr_decay != "step", f"{section.training.lr_decay} learning-rate decay"),
         (any(getattr(section, name).lr != 2e-4 for name in params.baselines), "other epochs and learning rates"),
-        (any(getattr(section, name).network.width < 64 for name in params.baselines), "narrower networks"),
-        ("dagan" in params.baselines, "DaGAN's depth networks taught by F_D, its own weights being out of reach"),
-        ("facev2v" in params.baselines, "FaceV2V's head poses taught by F_P instead of HopeNet"),
+        (
+            any(getattr(getattr(section, name).network, "width", 64) < 64 for name in params.baselines),
+            "narrower networks",
+        ),
     ]
     found = [text for on, text in changed if on]
+    found += [f"{plain(name, 0)}'s {text}" for name in params.baselines for text in getattr(section, name).replaced]
     text = "Baselines move one reference frame, the first of Head3D's in the same draw, with absolute motion. "
     return f"{text}{budget}" + (f" Deviations of the baselines: {'; '.join(found)}." if found else "")
 

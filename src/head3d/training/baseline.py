@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 BETAS = (0.5, 0.999)  # of every Adam, as in all official code
 BEFORE, AFTER = 5, 10  # added to the seed, so that a method's parts see other batches than the method
 GEOMETRY = Path("models/geometry.safetensors")
-# Networks of points, and of the depth that points are seen in, train in float32: their frames are inverted.
-EXACT = ("kp_detector", "region_predictor", "bg_predictor", "avd_network", "depth_encoder", "depth_decoder")
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def place(method: Method, compute: Compute) -> Method:
     if compute.dtype == torch.bfloat16:
         exact = torch.autocast(compute.device.type, enabled=False)
         for name, network in method.networks().items():
-            network.forward = (exact if name in EXACT else compute.autocast())(network.forward)
+            network.forward = (exact if name in method.exact else compute.autocast())(network.forward)
         # The parts of a generator that are called by themselves run under this one.
         method.forward_pair = compute.autocast()(method.forward_pair)  # type: ignore[method-assign]
     return method
