@@ -93,7 +93,7 @@ def baselines_sentence(params: Params) -> str:
             f"Budget: stage 3 of Head3D and every baseline learn from {ours[0]} driving frames a training clip, "
             f"{ours[1]} a step, which is {100 * ours[0] / ours[1]:g} optimiser steps a hundred clips, with the same "
             "augmentation. That is like for like, as all of them learn the transfer there. Head3D's stages 1 and 2 "
-            "come before and have no counterpart in the others, which learn motion from nothing in the same steps."
+            "come before and have no counterpart in the others, whose networks of motion start untrained."
         )
     else:
         each = ", ".join(f"{plain(name, 0)} {frames} ({batch})" for name, (frames, batch) in theirs.items())
@@ -112,7 +112,8 @@ def baselines_sentence(params: Params) -> str:
     ]
     found = [text for on, text in changed if on]
     found += [f"{plain(name, 0)}'s {text}" for name in params.baselines for text in getattr(section, name).replaced]
-    text = "Baselines move one reference frame, the first of Head3D's in the same draw, with absolute motion. "
+    text = "Baselines move one reference frame, the first of Head3D's in the same draw, with absolute motion"
+    text += "; Head3D moves the nearest of its own. " if params.animate.reference == "nearest" else ". "
     return f"{text}{budget}" + (f" Deviations of the baselines: {'; '.join(found)}." if found else "")
 
 
