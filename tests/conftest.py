@@ -45,6 +45,7 @@ def tiny() -> Params:
             "precision": "float32",
             "test_sets": ("mini-seen", "mini-unseen"),
             "variants": ("full", "no_head"),
+            "baselines": ("fomm", "mraa", "dagan", "facev2v"),  # whatever the committed parameters list
             "data": found.data.model_copy(update={"image_size": 64, "clip_length": 8}),
             "evaluate": found.evaluate.model_copy(update={"batch_size": 4}),
             "parse": found.parse.model_copy(update={"batch_size": 4}),

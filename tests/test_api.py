@@ -75,7 +75,9 @@ def test_relative_motion_in_parts_is_that_of_the_whole(model: Head3D) -> None:
     whole = model.animate(subject, driving, masks, motion="relative")
     first = model.pose(driving[:1], masks[:1])
     part = model.animate(subject, driving[4:], masks[4:], motion="relative", first=first)
-    assert torch.allclose(whole.frames[4:], part.frames, atol=1e-4)
+    # Poses of four frames are rounded otherwise than those of eight, and sampling noise magnifies it.
+    assert torch.allclose(whole.pose.translation[4:], part.pose.translation, atol=1e-6)
+    assert torch.allclose(whole.frames[4:], part.frames, atol=1e-3)
 
 
 def test_view_renders_the_pose_that_was_asked_for(model: Head3D) -> None:

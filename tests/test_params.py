@@ -139,6 +139,21 @@ def test_the_committed_parameters_are_the_demo_scale(values: dict[str, Any]) -> 
     assert values == read_yaml(ROOT / "workflow/scales/demo.yaml"), "run `head3d scale --save demo`"
 
 
+def test_the_demo_gives_every_baseline_the_budget_of_stage_3() -> None:
+    """Driving frames a clip and a step, and optimiser steps for the demo's hundred clips, as the trainings count."""
+    params = check_params(scales.values("demo", ROOT))
+    fusion, clips = params.fusion, 100
+    steps = fusion.epochs * -(-clips // fusion.batch_size)
+    for name in params.baselines:
+        section = getattr(params.baseline, name)
+        passes = section.epochs * params.baseline.training.repeats
+        assert passes == fusion.epochs * fusion.drivings, name
+        assert section.batch_size == fusion.batch_size * fusion.drivings, name
+        assert passes * -(-clips // section.batch_size) == steps, name
+        assert section.lr == fusion.lr, name
+    assert len(params.baselines) == 4
+
+
 def test_the_paper_scale_has_the_papers_numbers() -> None:
     """Against the table of numbers that the paper fixes, and each `paper:` comment of params.yaml."""
     params = check_params(scales.values("paper", ROOT))
@@ -155,6 +170,10 @@ def test_the_paper_scale_has_the_papers_numbers() -> None:
     assert (fomm.milestones, mraa.milestones, dagan.milestones, facev2v.milestones) == ((60, 90), (60, 90), (), (180,))
     assert (fomm.batch_size, mraa.batch_size, dagan.batch_size, facev2v.batch_size) == (40, 14, 96, 32)
     assert {fomm.lr, mraa.lr, dagan.lr, facev2v.lr} == {2e-4}
+    # Its AVD network's train_avd: 30 epochs of 2000 passes, batches of 256, no frames kept.
+    assert (mraa.avd_epochs, mraa.avd_repeats, mraa.avd_batch_size, mraa.avd_draws) == (30, 2000, 256, 0)
+    assert (mraa.avd_milestones, mraa.avd_lr, mraa.avd_random_scale) == ((20, 25), 1e-3, 0.25)
+    assert (mraa.weights.avd_shift, mraa.weights.avd_affine) == (1, 1)
     assert (params.baseline.training.repeats, params.baseline.training.lr_decay) == (75, "step")
     assert {params.geometry.batch_size, params.canonical.batch_size, params.fusion.batch_size} == {5}
 
@@ -206,6 +225,25 @@ def test_a_scale_and_back_changes_no_character(tmp_path: Path) -> None:
         assert path.read_text().count("#") == before.count("#"), "a comment was lost"
         scales.use("demo", tmp_path)
         assert path.read_text() == before
+
+
+@pytest.mark.parametrize("written", ["[]", "[mraa]", "\n  - mraa\n  - dagan"])
+def test_lists_may_be_empty_and_stay_in_one_line(tmp_path: Path, written: str) -> None:
+    """An empty list of params.yaml that a scale fills, and a full one that it empties, however it was written."""
+    import shutil
+
+    shutil.copytree(ROOT / "workflow" / "scales", tmp_path / "workflow" / "scales")
+    path, demo = tmp_path / "params.yaml", tmp_path / "workflow/scales/demo.yaml"
+    committed = (ROOT / "params.yaml").read_text()
+    line = "baselines: [fomm, mraa, dagan, facev2v]\n"
+    assert committed.count(line) == 1
+    path.write_text(committed.replace(line, f"baselines: {written}\n"))
+    scales.use("demo", tmp_path)
+    assert path.read_text() == committed
+    demo.write_text(demo.read_text().replace(line, "baselines: []\n"))
+    for _ in range(2):  # to the empty list, and from it to itself
+        scales.use("demo", tmp_path)
+        assert path.read_text() == committed.replace(line, "baselines: []\n")
 
 
 def test_saving_a_scale(tmp_path: Path) -> None:

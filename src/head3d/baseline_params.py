@@ -1,12 +1,22 @@
-"""The section ``baseline`` of ``params.yaml``; its numbers are explained there."""
+"""The section ``baseline`` of ``params.yaml``: a part that all methods share, and one for each method's folder.
+
+A method's own parameters are the class ``Settings`` in its folder's ``settings.py``; a folder that is there is known.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, create_model
 
-from head3d.param_types import Count, ListOfMilestones, ListOfShares, NonNegative, Positive, Section, Whole, Width
+from head3d.param_types import Count, ListOfShares, Section, check_distinct
+
+if TYPE_CHECKING:
+    from head3d.baselines.settings import BaselineSchedule
+
+NAMES = tuple(sorted(path.parent.name for path in Path(__file__).parent.glob("baselines/*/settings.py")))
 
 
 class BaselineTrainingParams(Section):
@@ -18,134 +28,33 @@ class BaselineTrainingParams(Section):
     perceptual_scales: ListOfShares
 
 
-class BaselineSchedule(Section):
-    """What every baseline's section begins with."""
-
-    epochs: Count
-    milestones: ListOfMilestones
-    batch_size: Count
-    lr: Positive
+def settings_class(name: str) -> type[BaselineSchedule]:
+    """Parameters of a method: class ``Settings`` in its folder."""
+    return import_module(f"head3d.baselines.{name}.settings").Settings
 
 
-class HourglassNetParams(Section):
-    """Networks that all four baselines have; names are those of the constructors in ``head3d.baselines``."""
-
-    detector_width: Width
-    detector_most: Width
-    detector_levels: Count
-    width: Width
-    most: Width
-    residuals: Whole
-    motion_width: Width
-    motion_most: Width
-    motion_levels: Count
+def _check_known(value: str) -> str:
+    if value not in NAMES:
+        raise ValueError(f"one of {', '.join(NAMES)}")
+    return value
 
 
-class FommNetParams(HourglassNetParams):
-    """``baseline.fomm.network``."""
+Baseline = Annotated[str, AfterValidator(_check_known)]
+ListOfBaselines = Annotated[tuple[Baseline, ...], Field(strict=False), AfterValidator(check_distinct)]
 
-    keypoints: Count
+if TYPE_CHECKING:
 
+    class BaselineParams(Section):
+        """``baseline``: networks and training of the methods that Head3D is compared with, one section each."""
 
-class MraaNetParams(HourglassNetParams):
-    """``baseline.mraa.network``."""
+        training: BaselineTrainingParams
 
-    regions: Count
-    background_width: Width
-    background_most: Width
-    background_levels: Count
+        def __getattr__(self, name: str) -> Any: ...
 
-
-class DaganNetParams(HourglassNetParams):
-    """``baseline.dagan.network``."""
-
-    keypoints: Count
-    depth_layers: Literal[18, 50]
-
-
-class FaceV2VNetParams(HourglassNetParams):
-    """``baseline.facev2v.network``."""
-
-    keypoints: Count
-    depth: Annotated[int, Field(ge=2)]
-    detector_lifted: Width
-    head_width: Width
-    head_most: Width
-    volume: Width
-
-
-class AdversarialWeights(Section):
-    """Weights of the adversarial losses."""
-
-    generator_gan: NonNegative
-    feature_matching: NonNegative
-    discriminator_gan: NonNegative
-
-
-class FirstOrderWeights(AdversarialWeights):
-    """``baseline.fomm.weights`` and ``baseline.dagan.weights``."""
-
-    perceptual: NonNegative
-    equivariance_value: NonNegative
-    equivariance_jacobian: NonNegative
-
-
-class MraaWeights(Section):
-    """``baseline.mraa.weights``."""
-
-    perceptual: NonNegative
-    equivariance_shift: NonNegative
-    equivariance_affine: NonNegative
-
-
-class FaceV2VWeights(AdversarialWeights):
-    """``baseline.facev2v.weights``."""
-
-    perceptual: NonNegative
-    equivariance_value: NonNegative
-    keypoint: NonNegative
-    headpose: NonNegative
-    expression: NonNegative
-
-
-class FommParams(BaselineSchedule):
-    """``baseline.fomm``."""
-
-    discriminator_width: Width
-    network: FommNetParams
-    weights: FirstOrderWeights
-
-
-class MraaParams(BaselineSchedule):
-    """``baseline.mraa``."""
-
-    network: MraaNetParams
-    weights: MraaWeights
-
-
-class DaganParams(BaselineSchedule):
-    """``baseline.dagan``."""
-
-    discriminator_width: Width
-    depth_steps: Count
-    depth_lr: Positive
-    network: DaganNetParams
-    weights: FirstOrderWeights
-
-
-class FaceV2VParams(BaselineSchedule):
-    """``baseline.facev2v``."""
-
-    discriminator_width: Width
-    network: FaceV2VNetParams
-    weights: FaceV2VWeights
-
-
-class BaselineParams(Section):
-    """``baseline``: networks and training of the methods that Head3D is compared with."""
-
-    training: BaselineTrainingParams
-    fomm: FommParams
-    mraa: MraaParams
-    dagan: DaganParams
-    facev2v: FaceV2VParams
+else:
+    BaselineParams = create_model(
+        "BaselineParams",
+        __base__=Section,
+        training=BaselineTrainingParams,
+        **{name: settings_class(name) for name in NAMES},
+    )

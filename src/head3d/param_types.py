@@ -14,7 +14,8 @@ def _check_device(value: str) -> str:
     return value
 
 
-def _check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse a list with an entry that comes twice."""
     if len(set(values)) != len(values):
         raise ValueError("a list without repeated entries")
     return values
@@ -36,17 +37,15 @@ Width = Annotated[int, Field(ge=4)]  # channels
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 # YAML gives lists; frozen parameters hold tuples. Only this outer conversion is lax, the entries stay strict.
-ListOfNames = Annotated[tuple[Name, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
-ListOfCounts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
-ListOfWholes = Annotated[tuple[Whole, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
-ListOfShares = Annotated[tuple[Share, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
+ListOfNames = Annotated[tuple[Name, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
+ListOfCounts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
+ListOfWholes = Annotated[tuple[Whole, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
+ListOfShares = Annotated[tuple[Share, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
 Source = Literal["mini", "folder"]
-ListOfSources = Annotated[tuple[Source, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
+ListOfSources = Annotated[tuple[Source, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
 Variant = Literal["full", "mean_canonical", "no_head", "no_skip"]
-Baseline = Literal["fomm", "mraa", "dagan", "facev2v"]
-ListOfVariants = Annotated[tuple[Variant, ...], Field(strict=False, min_length=1), AfterValidator(_check_distinct)]
-ListOfBaselines = Annotated[tuple[Baseline, ...], Field(strict=False), AfterValidator(_check_distinct)]
-ListOfMilestones = Annotated[tuple[Count, ...], Field(strict=False), AfterValidator(_check_distinct)]
+ListOfVariants = Annotated[tuple[Variant, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
+ListOfMilestones = Annotated[tuple[Count, ...], Field(strict=False), AfterValidator(check_distinct)]
 
 
 class Section(BaseModel):

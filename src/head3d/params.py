@@ -14,13 +14,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from head3d.baseline_params import BaselineParams
+from head3d.baseline_params import BaselineParams, ListOfBaselines
 from head3d.errors import UserError
 from head3d.param_types import (
     Count,
     Device,
     Fraction,
-    ListOfBaselines,
     ListOfCounts,
     ListOfNames,
     ListOfShares,
@@ -312,7 +311,8 @@ def _check_together(params: Params, path: str | Path) -> None:
     for name in params.baselines:
         network = getattr(params.baseline, name).network
         for key in ("detector_levels", "motion_levels"):
-            side = 4 * 2 ** getattr(network, key)  # they see a quarter of the resolution, and halve that
+            # These see a quarter of the resolution, and halve that; a method without such networks has no such key.
+            side = 4 * 2 ** getattr(network, key, 0)
             if params.data.image_size % side:
                 refuse(
                     f"baseline.{name}.network.{key}",

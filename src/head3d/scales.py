@@ -101,11 +101,35 @@ def _assign(document: MutableMapping[str, Any], new: Mapping[str, Any]) -> int:
             changed += _assign(old, value)
         elif old != value or isinstance(old, bool) != isinstance(value, bool):
             if isinstance(old, list) and isinstance(value, list):
-                old[:] = value  # the list keeps its style and its comment
+                _assign_list(document, key, value)
             else:
                 document[key] = value
             changed += 1
     return changed
+
+
+def _assign_list(document: Any, key: str, value: list[Any]) -> None:
+    """Set the entries of a list, written in one line as every list of params.yaml.
+
+    ruamel.yaml remembers that style of no list that is empty, and keeps what stands below a list of one entry a line
+    with its last entry: both would be lost.
+    """
+    from ruamel.yaml.comments import CommentedSeq
+    from ruamel.yaml.tokens import CommentToken
+
+    old = document[key]
+    if old.fa.flow_style():
+        old[:] = value  # comments of such a list are the document's
+        return
+    document[key] = CommentedSeq(value)
+    document[key].fa.set_flow_style()
+    last = old.ca.items.get(len(old) - 1, [None])[0]
+    _, end, below = last.value.partition("\n") if last else ("", "", "")
+    own = document.ca.items.setdefault(key, [None] * 4)
+    if own[2] is None:
+        own[2] = CommentToken(end + below, last.start_mark, None) if end and below else None
+    else:  # a comment beside the key, and then what stands below
+        own[2] = CommentToken(own[2].value + below, own[2].start_mark, None)
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:

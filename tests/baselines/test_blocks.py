@@ -12,7 +12,17 @@ from fill import fill
 from torch import Tensor, nn
 
 from head3d.baselines import keypoints as kp
-from head3d.baselines.blocks import AntiAliasDownsample, ConvNorm, Decoder, Down, Encoder, Hourglass, Residual, Up
+from head3d.baselines.blocks import (
+    AntiAliasDownsample,
+    ConvNorm,
+    Decoder,
+    Down,
+    Encoder,
+    Hourglass,
+    Residual,
+    Up,
+    convolution,
+)
 from head3d.baselines.discriminator import TABLE, Discriminator
 from head3d.baselines.official import to_official
 
@@ -215,3 +225,19 @@ def test_discriminator_answers_patch_by_patch() -> None:
     assert [tuple(f.shape[1:]) for f in features] == [(8, 62, 62), (16, 29, 29), (32, 13, 13), (64, 10, 10)]
     assert answers.shape == (2, 1, 10, 10)
     assert sum(p.numel() for p in Discriminator(spectral=False, keypoints=15).parameters()) == 2_774_209
+
+
+@pytest.mark.parametrize(
+    ("kernel", "size"), [(3, (2, 4, 4)), (7, (5, 16, 16)), (7, (8, 2, 2)), (7, (7, 16, 16)), (3, (4, 2, 2))]
+)
+def test_volumes_shorter_than_the_kernel_learn_right_in_bfloat16(kernel: int, size: tuple[int, ...]) -> None:
+    """Gradients under autocast against float64's: a library's kernel gives wrong ones of the weights for the first."""
+    conv = convolution(20, 5, kernel, kernel // 2, dims=3)
+    x = torch.randn(3, 20, *size, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = conv(x)
+    towards = torch.randn(y.shape)
+    got = torch.autograd.grad(y.float(), (x, conv.weight), towards)
+    wanted = torch.autograd.grad(conv.double()(x.double()), (x, conv.weight), towards.double())
+    for one, other in zip(got, wanted, strict=True):
+        assert float((one - other).norm()) < 0.01 * float(other.norm())

@@ -11,8 +11,19 @@ from torch import Tensor
 from head3d.baselines import build
 from head3d.baselines.method import Method
 from head3d.baselines.mraa.method import Mraa
-from head3d.baselines.mraa.regions import Regions, align_axes, between, gram, principal_axes, relative_regions
+from head3d.baselines.mraa.regions import (
+    Regions,
+    align_axes,
+    between,
+    gram,
+    principal_axes,
+    relative_regions,
+    stretched,
+)
+from head3d.baselines.mraa.training import Training
+from head3d.baselines.objective import Pairs
 from head3d.errors import UserError
+from head3d.params import Params
 
 SMALL = {
     "regions": 5,
@@ -193,3 +204,77 @@ def test_it_can_be_trained() -> None:
     answer["prediction"].mean().backward()
     without = [name for name, p in method.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert all(name.startswith("avd_network.") for name in without)
+
+
+# --- training of the AVD network --------------------------------------------------------------------------------------
+
+
+def test_regions_are_stretched_frame_by_frame() -> None:
+    plain = regions(6, 400)
+    got = stretched(plain, 0.25, torch.Generator().manual_seed(0))
+    factors = got.shift / plain.shift  # (B, K, 2): along x, along y
+    assert torch.allclose(factors, factors[:, :1].expand_as(factors), rtol=1e-3)  # one stretch for all of a frame
+    x, y = factors[:, 0].unbind(-1)
+    for one in (x, y):
+        assert 0.75 <= float(one.min()) < 0.77 and 1.23 < float(one.max()) <= 1.2501
+    assert abs(float(torch.corrcoef(torch.stack((x, y)))[0, 1])) < 0.15
+    for frame in (0, 1):
+        stretch = torch.diag(factors[frame, 0])
+        for k in range(5):
+            assert torch.allclose(got.affine[frame, k], stretch @ plain.affine[frame, k], atol=1e-5)
+            assert torch.allclose(got.covar[frame, k], stretch @ plain.covar[frame, k] @ stretch.T, atol=1e-5)
+
+
+def avd_training(params: Params, **settings: object) -> Training:
+    chosen = params.baseline.mraa.model_copy(update=settings)
+    return Training(small(64, 4).eval(), chosen, lambda predicted, truth: (predicted - truth).abs().mean())
+
+
+def pairs(number: int) -> Pairs:
+    images = torch.rand(2, 6, 3, 64, 64, generator=torch.Generator().manual_seed(number))
+    return Pairs(*images, *torch.ones(2, 6, 1, 64, 64))
+
+
+def test_the_avd_network_is_taught_to_give_back_unstretched_regions(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = avd_training(tiny, avd_random_scale=0.2)
+    shown, answer = [], regions(7, 6)
+    monkeypatch.setattr(training.method.avd_network, "forward", lambda *given: shown.append(given) or answer)
+    got = training.avd_losses(3, lambda number: pairs(3), torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        source, driving = (training.method.region_predictor(x) for x in (pairs(3).source, pairs(3).driving))
+    ((identity, pose),) = shown
+    assert torch.equal(identity.affine, source.affine) and torch.equal(identity.shift, source.shift)
+    assert torch.equal(pose.affine, stretched(driving, 0.2, torch.Generator().manual_seed(1)).affine)
+    shift, affine = (driving.shift - answer.shift).abs().mean(), (driving.affine - answer.affine).abs().mean()
+    assert float(got["loss"]) == pytest.approx(float(shift + affine))
+    assert got.keys() == {"loss", "avd_shift", "avd_affine"}
+
+
+@pytest.mark.parametrize(("draws", "asked"), [(2, [0, 1]), (0, [0, 1, 2, 3, 4])])
+def test_regions_of_repeated_frames_are_kept(tiny: Params, draws: int, asked: list[int]) -> None:
+    training, numbers = avd_training(tiny, avd_draws=draws), []
+    for step in range(5):
+        training.regions_of(step, lambda number: numbers.append(number) or pairs(number))
+    assert numbers == asked
+
+
+def test_the_avd_network_alone_learns_after_the_rest(tiny: Params) -> None:
+    training = avd_training(tiny, avd_epochs=30, avd_repeats=2000, avd_batch_size=256, avd_milestones=(20, 25))
+    part = training.after(clips=100)
+    assert (part.steps, part.drops) == (30 * 782, (20 * 782, 25 * 782))
+    before = {name: value.clone() for name, value in training.method.state_dict().items()}
+    part.network.requires_grad_(True).train()
+    optimizer = torch.optim.Adam(part.network.parameters(), lr=part.lr)
+    values = []
+    for step in range(60):
+        loss = part.losses(step % 2, pairs, torch.Generator().manual_seed(step))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(float(loss.detach()))
+    assert sum(values[-5:]) < 0.3 * sum(values[:5])
+    moved = {name for name, value in training.method.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and {name.partition(".")[0] for name in moved} == {"avd_network"}
+    assert all(p.grad is None for name, p in training.method.named_parameters() if not name.startswith("avd_network"))

@@ -17,23 +17,28 @@ def test_rows_of_every_draw(name: str, store: ClipStore, tiny: Params, models: P
     params = tiny.model_copy(update={"evaluate": tiny.evaluate.model_copy(update={"draws": 2})})
     rows = baseline.evaluate(params, "mini-seen", name, store, models)
     assert [(r["method"], r["draw"], r["n_frames"]) for r in rows] == [(name, 0, 4), (name, 1, 4)]
-    assert [r["lpips_vgg"] == "" for r in rows] == [False, True]
+    assert ["lpips_vgg" in r for r in rows] == [True, False]  # it is slow: the first draw only
     assert set(rows[0]) == set(protocol.COLUMNS)
 
 
+# In bfloat16 the processor's kernels round otherwise for a batch of one: far below what eight bits a channel hold.
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.5 / 255)])
 @pytest.mark.parametrize("name", NAMES)
-def test_driving_does_not_depend_on_the_batch(name: str, tiny: Params, models: Path) -> None:
+def test_driving_does_not_depend_on_the_batch(
+    name: str, precision: str, tolerance: float, tiny: Params, models: Path
+) -> None:
     draw = torch.Generator().manual_seed(0)
     frames, driving = torch.rand(3, 3, 64, 64, generator=draw), torch.rand(5, 3, 64, 64, generator=draw)
     masks = torch.ones(5, 1, 64, 64)
     for motion in ("absolute", "relative"):
         made = []
-        for size in (2, 5):
+        for size in (1, 5):
             evaluate = tiny.evaluate.model_copy(update={"batch_size": size})
-            method = baseline.load(tiny.model_copy(update={"evaluate": evaluate}), name, models)
+            params = tiny.model_copy(update={"evaluate": evaluate, "precision": precision})
+            method = baseline.load(params, name, models)
             made.append(method.drive(method.prepare(frames, masks[:3], seed=1), driving, masks, motion))
         assert made[0].shape == (5, 3, 64, 64)
-        assert torch.allclose(made[0], made[1], atol=1e-4)
+        assert torch.allclose(made[0], made[1], rtol=0, atol=tolerance)
 
 
 def test_the_reference_is_the_one_that_the_seed_chooses(tiny: Params, models: Path) -> None:

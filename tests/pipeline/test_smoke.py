@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from head3d.baselines import NAMES as BASELINES
+
 from .scratch import ROOT, Scratch, below
 
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(1800)]
@@ -40,8 +42,10 @@ def test_smoke(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     with sqlite3.connect(copy / "mlflow.db") as database:
         runs = dict(database.execute("select name, status from runs").fetchall())
     assert set(runs.values()) == {"FINISHED"}
-    trained = {"train_geometry", "train_canonical", "train_fusion-full", "train_baseline-fomm"}
-    assert {"crop-shard-0", "parse-shard-1", "evaluate-mini-seen-fomm"} | trained <= set(runs)
+    trained = {"train_geometry", "train_canonical", "train_fusion-full", *(f"train_baseline-{n}" for n in BASELINES)}
+    evaluated = {f"evaluate-mini-seen-{name}" for name in BASELINES}
+    assert {"crop-shard-0", "parse-shard-1"} | trained | evaluated <= set(runs)
+    assert (copy / "reports/figures/figure3.png").is_file()
 
     # After either engine, the other has nothing to do; a changed parameter runs the right stages in both.
     assert scratch.stale_dvc() == scratch.stale_snakemake() == set()

@@ -178,16 +178,30 @@ def test_errors_are_black_where_nothing_differs() -> None:
 
 
 def test_every_method_stands_in_figure_3(tiny: Params, models: Path, data: Path) -> None:
+    """Each method's frame is the one that it makes behind the interface of the evaluation, from the frame shown."""
     from head3d.api import Head3D
     from head3d.evaluation import baseline
+    from head3d.evaluation.protocol import Reenactor, reference_of
+    from head3d.evaluation.transfer import Head3DMethod
+    from head3d.images import mask_tensor, to_frames, to_tensor
 
     model = Head3D.load(models, params=tiny)
     shown, _ = people.examples(model, ClipStore(data), tiny)
-    trained = {name: baseline.load(tiny, name, models) for name in tiny.baselines}
-    sheet = compare.comparison_sheet(model, trained, shown[:1], tiny)
+    methods: dict[str, Reenactor] = {name: baseline.load(tiny, name, models) for name in tiny.baselines}
+    methods["head3d"] = Head3DMethod(model, tiny.model.references)
+    sheet = compare.comparison_sheet(methods, shown[:1], tiny)
     assert sheet.heads[2:] == ["FOMM", "MRAA", "DaGAN", "FaceV2V", "Head3D (N = 2)"]
     frames, errors = sheet.rows
     assert len(frames.tiles) == len(errors.tiles) == 7
     assert errors.tiles[0] is errors.tiles[1] is None
-    assert frames.tiles[0] is not None
-    assert np.array_equal(frames.tiles[0], (shown[0].subject.reference[0].permute(1, 2, 0) * 255).round().numpy())
+    example = shown[0]
+    reference, truth, *made = (tile for tile in frames.tiles if tile is not None)
+    assert np.array_equal(reference, example.frames[reference_of(example.half, tiny.seed)])
+    index = compare.most_different(example.frames, example.half, reference)
+    assert np.array_equal(truth, example.frames[index])
+    images, masks = to_tensor(example.frames), mask_tensor(example.masks)
+    for method, frame, error in zip(methods.values(), made, errors.tiles[2:], strict=True):
+        state = method.prepare(images[: example.half], masks[: example.half], tiny.seed)
+        wanted = to_frames(method.drive(state, images[example.half :], masks[example.half :]))[index - example.half]
+        assert np.array_equal(frame, wanted)
+        assert error is not None and np.array_equal(error, compare.error_picture(wanted, truth))

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
+from head3d.baselines import NAMES
 from head3d.data.store import COLUMNS, ClipRecord, write_records
 from head3d.params import Params, load_params
 
@@ -22,10 +24,7 @@ STAGES = {
     "geometry": ("head3d.training.geometry", "models/geometry.safetensors"),
     "canonical": ("head3d.training.canonical", "models/canonical.safetensors"),
     "fusion": ("head3d.training.fusion", "models/fusion-full.safetensors"),
-    **{
-        f"baseline-{name}": ("head3d.training.baseline", f"models/baseline-{name}.safetensors")
-        for name in ("fomm", "mraa", "dagan", "facev2v")
-    },
+    **{f"baseline-{name}": ("head3d.training.baseline", f"models/baseline-{name}.safetensors") for name in NAMES},
 }
 
 
@@ -63,18 +62,22 @@ def shrink_baselines(section: dict) -> None:
 
     smoke = YAML(typ="safe").load((ROOT / "workflow/scales/smoke.yaml").read_text())["baseline"]
     section["training"] |= smoke["training"]
-    for name in ("fomm", "mraa", "dagan", "facev2v"):
+    for name in NAMES:
         section[name]["network"] |= smoke[name]["network"]
         section[name] |= {"epochs": 12, "batch_size": CLIPS}
         if "discriminator_width" in section[name]:
             section[name]["discriminator_width"] = 4
     section["dagan"]["depth_steps"] = 4
+    # A hundred steps: enough of them that it is killed among them.
+    section["mraa"] |= {"avd_epochs": 5, "avd_milestones": [3], "avd_repeats": 80, "avd_batch_size": 16, "avd_draws": 3}
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with parameters and data."""
+    """A directory with parameters, data, and untrained networks for a stage that is tested without those before it."""
     from ruamel.yaml import YAML
+
+    from head3d.training.build import build_canonical, build_geometry, save_weights
 
     place = tmp_path_factory.mktemp("stages")
     values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
@@ -95,6 +98,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (place / "params.yaml").open("w") as file:
         YAML().dump(values, file)
     make_data(place / "data")
+    params = load_params(place / "params.yaml")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_weights(build_geometry(params), place / "models/geometry.safetensors", {})
+        save_weights(build_canonical(params), place / "models/canonical.safetensors", {})
     return place
 
 
@@ -110,7 +118,9 @@ def start(place: Path, stage: str) -> subprocess.Popen:
         f"from head3d.params import load_params; from {STAGES[stage][0]} import run; "
         f"import torch; torch.set_num_threads(1); run(load_params(){argument})"
     )
-    return subprocess.Popen([sys.executable, "-c", code], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # A crash in native code shows where Python stood.
+    command = [sys.executable, "-X", "faulthandler", "-c", code]
+    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def finish(place: Path, stage: str) -> None:
@@ -139,7 +149,8 @@ def test_a_killed_stage_ends_in_the_weights_of_one_that_was_never_killed(workpla
     for kill in range(2):
         process = start(workplace, stage)
         first = {"geometry": "warm.pt", "baseline-dagan": "depth.pt"}.get(stage, "state.pt")
-        waiting_for = run / (first if kill == 0 else "state.pt")
+        second = {"baseline-mraa": "avd.pt"}.get(stage, "state.pt")
+        waiting_for = run / (first if kill == 0 else second)
         deadline = time.monotonic() + 120
         while not waiting_for.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -151,6 +162,20 @@ def test_a_killed_stage_ends_in_the_weights_of_one_that_was_never_killed(workpla
     assert whole.keys() == again.keys()
     assert all(np.array_equal(whole[k], again[k]) for k in whole)
     assert (workplace / f"metrics/curves/{name}.csv").read_text() == curve
+
+
+def test_the_avd_network_of_mraa_learns_last_and_alone(workplace: Path) -> None:
+    finish(workplace, "baseline-mraa")
+    (run,) = (workplace / "runs/train_baseline-mraa").iterdir()
+    main, avd = (torch.load(run / f"{part}.pt", weights_only=True) for part in ("state", "avd"))
+    done = weights(workplace / STAGES["baseline-mraa"][1])
+    changed = {name for name, value in main["modules"]["method"].items() if not np.array_equal(done[name], value)}
+    assert {name.partition(".")[0] for name in changed} == {"avd_network"}
+    assert all(np.array_equal(done[f"avd_network.{k}"], v) for k, v in avd["modules"]["network"].items())
+    losses = [value for _, name, value in avd["history"] if name == "loss"]
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    summary = json.loads((workplace / "metrics/train_baseline-mraa.json").read_text())
+    assert (summary["avd_steps"], summary["avd_loss"]) == (100, round(losses[-1], 6))
 
 
 def test_a_changed_parameter_never_continues_an_old_state(workplace: Path) -> None:

@@ -1,6 +1,10 @@
-"""The methods that Head3D is compared with, written from their papers and exact to their official code."""
+"""The methods that Head3D is compared with, written from their papers and exact to their official code.
+
+A method is a folder here: ``settings.py``, ``method.py`` and ``training.py`` (CONTRIBUTING.md says what they hold).
+"""
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from head3d.errors import UserError
@@ -8,26 +12,24 @@ from head3d.errors import UserError
 if TYPE_CHECKING:
     from head3d.baselines.method import Method
 
-NAMES = ("fomm", "mraa", "dagan", "facev2v")
-# name -> module:class; imported when built
-CLASSES = {
-    "fomm": "head3d.baselines.fomm.method:Fomm",
-    "mraa": "head3d.baselines.mraa.method:Mraa",
-    "dagan": "head3d.baselines.dagan.method:Dagan",
-    "facev2v": "head3d.baselines.facev2v.method:FaceV2V",
-}
+NAMES = tuple(sorted(path.parent.name for path in Path(__file__).parent.glob("*/settings.py")))
 
 
 def find(name: str) -> "type[Method]":
-    """Class of a method.
+    """Class of a method: the subclass of ``Method`` in its folder's ``method.py`` that has its name.
 
     Raises:
         UserError: there is no such method.
     """
+    from head3d.baselines.method import Method
+
     if name not in NAMES:
         raise UserError(f"no baseline is called {name!r}", allowed=", ".join(NAMES))
-    module, _, cls = CLASSES[name].partition(":")
-    return getattr(importlib.import_module(module), cls)
+    module = importlib.import_module(f"head3d.baselines.{name}.method")
+    for cls in vars(module).values():
+        if isinstance(cls, type) and issubclass(cls, Method) and getattr(cls, "name", None) == name:
+            return cls
+    raise TypeError(f"{module.__name__} has no Method whose name is {name!r}")
 
 
 def build(name: str, image_size: int = 128, **settings: Any) -> "Method":

@@ -11,7 +11,24 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+
+class VolumeConv(nn.Conv3d):
+    """Convolution over volumes, in float32 on processors where the kernel is longer than a side of the volume.
+
+    There oneDNN's bfloat16 gradient of the weights (its ``jit_avx512_core_bf16_convolution_bwd_weights``, release 3.12
+    in torch 2.14) is wrong, and is read and written outside of its memory: a process with such a layer dies of
+    corrupted memory sooner or later. Such volumes are small, so float32 costs next to nothing.
+    """
+
+    def forward(self, input: Float[Tensor, "b c1 d h w"]) -> Float[Tensor, "b c2 d2 h2 w2"]:
+        short = any(side < kernel for side, kernel in zip(input.shape[2:], self.kernel_size, strict=True))
+        if short and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(input.float())
+        return super().forward(input)
+
+
+CONVOLUTIONS = {2: nn.Conv2d, 3: VolumeConv}
 NORMALISATIONS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 

@@ -21,9 +21,6 @@ from head3d.baselines.method import Method
 
 M = TypeVar("M", bound=Method)
 
-# Networks of points, and of the depth that points are seen in: inverses and axes of their local frames magnify what
-# bfloat16 rounds, without a bound where a frame is nearly singular.
-EXACT = ("kp_detector", "region_predictor", "bg_predictor", "avd_network", "depth_encoder", "depth_decoder")
 # Names of a convolution and the normalisation that follows it: in blocks, in pre-activation blocks (their norm1 comes
 # first of all and stays), in torchvision's ResNets and on the way past their blocks.
 FOLDED = (("conv", "norm"), ("conv1", "norm2"), ("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
@@ -48,7 +45,7 @@ def for_inference(method: M, dtype: torch.dtype = torch.bfloat16) -> M:
         for name, network in result.networks().items():
             for module in network.modules():
                 if isinstance(module, nn.Conv2d | nn.Conv3d):
-                    settle(module, torch.float32 if name in EXACT else dtype)
+                    settle(module, torch.float32 if name in result.exact else dtype)
     return result
 
 

@@ -28,6 +28,9 @@ class Method(nn.Module, ABC):
         name: as in ``head3d.baselines.NAMES``.
         table: names of its tensors in official checkpoints (see :mod:`head3d.baselines.official`).
         optional: networks that official checkpoints may lack.
+        exact: networks that always compute in float32: those of points, and of the depth that points are seen in.
+            Inverses and axes of their local frames magnify what bfloat16 rounds, without a bound where a frame is
+            nearly singular.
         motions: what :meth:`drive` accepts.
         public_align_corners: align_corners that the published weights were trained with.
     """
@@ -35,6 +38,7 @@ class Method(nn.Module, ABC):
     name: ClassVar[str]
     table: ClassVar[official.Table] = official.BLOCKS
     optional: ClassVar[tuple[str, ...]] = ()
+    exact: ClassVar[tuple[str, ...]] = ()
     motions: ClassVar[tuple[str, ...]] = ("absolute", "relative")
     public_align_corners: ClassVar[bool] = False
 

@@ -39,23 +39,36 @@ class Pairs:
     driving_mask: Tensor
 
 
+PairsAt = Callable[[int], Pairs]  # pairs of frames by number, another batch for each, the same one every time
+
+
 @dataclass(frozen=True)
-class WarmUp:
-    """A training that comes before the method's own.
+class Part:
+    """A training of its own of some of a method's networks, before or after the method's.
 
     Attributes:
-        name: of the part, for its curves.
-        network: what learns.
+        name: of the part, for its saved state and its curves.
+        network: what learns; nothing else does.
         steps: optimiser steps.
-        lr: learning rate.
-        losses: of a batch.
+        lr: learning rate at the start.
+        batch_size: pairs in a batch.
+        losses: of a step, by name, ``loss`` is what is minimised; is given the step's number, the batches, and a
+            generator for everything random.
+        drops: steps from which on the learning rate is a tenth of what it was; None lets it fall along a half cosine.
     """
 
     name: str
     network: nn.Module
     steps: int
     lr: float
-    losses: Callable[[Pairs], Losses]
+    batch_size: int
+    losses: Callable[[int, PairsAt, torch.Generator], Losses]
+    drops: tuple[int, ...] | None = None
+
+
+def steps_per_epoch(clips: int, repeats: int, batch_size: int) -> int:
+    """Optimiser steps in which a training sees each clip ``repeats`` times, the last batch filled up."""
+    return -(-clips * repeats // batch_size)
 
 
 class Objective(ABC, Generic[M]):
@@ -89,8 +102,20 @@ class Objective(ABC, Generic[M]):
     def set_up(self) -> None:
         """What a method needs beside its own networks: a discriminator, notes, parts that stay as they are."""
 
-    def warm_up(self) -> WarmUp | None:
-        """A training that comes first, if there is one."""
+    def before(self, clips: int) -> Part | None:
+        """A training that comes first, if there is one; what it taught stays as it is from then on.
+
+        Args:
+            clips: number of training clips.
+        """
+        return None
+
+    def after(self, clips: int) -> Part | None:
+        """A training that comes last, if there is one; everything that it does not teach stays as it is.
+
+        Args:
+            clips: number of training clips.
+        """
         return None
 
     def networks(self) -> dict[str, nn.Module]:

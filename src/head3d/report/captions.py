@@ -93,9 +93,9 @@ def baselines_sentence(params: Params) -> str:
     if set(theirs.values()) == {ours}:
         budget = (
             f"Budget: stage 3 of Head3D and every baseline learn from {ours[0]} driving frames a training clip, "
-            f"{ours[1]} a step: as many optimiser steps, frames, clips and the same augmentation for all. That is what "
-            "is like for like: all of them learn the transfer there. Head3D's stages 1 and 2 come before and have no "
-            "counterpart in the others, which learn motion from nothing in the same steps."
+            f"{ours[1]} a step, which is {100 * ours[0] / ours[1]:g} optimiser steps a hundred clips, with the same "
+            "augmentation. That is like for like, as all of them learn the transfer there. Head3D's stages 1 and 2 "
+            "come before and have no counterpart in the others, whose networks of motion start untrained."
         )
     else:
         each = ", ".join(f"{plain(name, 0)} {frames} ({batch})" for name, (frames, batch) in theirs.items())
@@ -107,12 +107,15 @@ def baselines_sentence(params: Params) -> str:
         (section.training.perceptual != "vgg19", f"perceptual loss on {section.training.perceptual.upper()}"),
         (section.training.lr_decay != "step", f"{section.training.lr_decay} learning-rate decay"),
         (any(getattr(section, name).lr != 2e-4 for name in params.baselines), "other epochs and learning rates"),
-        (any(getattr(section, name).network.width < 64 for name in params.baselines), "narrower networks"),
-        ("dagan" in params.baselines, "DaGAN's depth networks taught by F_D, its own weights being out of reach"),
-        ("facev2v" in params.baselines, "FaceV2V's head poses taught by F_P instead of HopeNet"),
+        (
+            any(getattr(getattr(section, name).network, "width", 64) < 64 for name in params.baselines),
+            "narrower networks",
+        ),
     ]
     found = [text for on, text in changed if on]
-    text = "Baselines move one reference frame, the first of Head3D's in the same draw, with absolute motion. "
+    found += [f"{plain(name, 0)}'s {text}" for name in params.baselines for text in getattr(section, name).replaced]
+    text = "Baselines move one reference frame, the first of Head3D's in the same draw, with absolute motion"
+    text += "; Head3D moves the nearest of its own. " if params.animate.reference == "nearest" else ". "
     return f"{text}{budget}" + (f" Deviations of the baselines: {'; '.join(found)}." if found else "")
 
 

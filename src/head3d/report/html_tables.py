@@ -63,7 +63,7 @@ def transfer(path: Path, params: Params) -> str:
     counts = {str(name): int(group["n_clips"].max()) for name, group in table.groupby("dataset", sort=False)}
     caption = f"Lower is better. Brackets: 95 % bootstrap interval over clips. {captions.clips_sentence(counts)} "
     said = captions.scale_sentence(params)
-    compared = {names.plain(name, params.model.references) for name in names.BASELINES}
+    compared = {names.plain(name, params.model.references) for name in params.baselines}
     if compared & set(table["method"]):
         said += f" {captions.baselines_sentence(params)}"
     return _table(heads, rows, caption + captions.with_smoke(params, said))

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from head3d.baseline_params import NAMES, settings_class
 
 FLOORS = ("copy", "copy_last", "paste")
-BASELINES = ("fomm", "mraa", "dagan", "facev2v")
 ABLATIONS = ("head3d_mean_canonical", "head3d_no_head", "head3d_no_skip")
 
 _PLAIN = {
     "copy": "copy (random reference)",
     "copy_last": "copy-last",
     "paste": "rendered head pasted",
-    "fomm": "FOMM",
-    "mraa": "MRAA",
-    "dagan": "DaGAN",
-    "facev2v": "FaceV2V",
+    **{name: settings_class(name).title for name in NAMES},
     "head3d_mean_canonical": "Head3D w/ x̄^c",
     "head3d_no_head": "Head3D w/o x̂_dri",
     "head3d_no_skip": "Head3D w/o image skip",
@@ -49,9 +48,9 @@ def tex(method: str, default: int) -> str:
     return _TEX.get(method, escape_tex(_PLAIN.get(method, method)))
 
 
-def table1_methods(present: list[str]) -> list[str]:
-    """Methods of Table 1 among ``present``: floors, baselines, Head3D, in this order."""
-    return [method for method in (*FLOORS, *BASELINES, "head3d") if method in present]
+def table1_methods(present: list[str], baselines: Sequence[str]) -> list[str]:
+    """Methods of Table 1 among ``present``: floors, baselines in the order of params.yaml, Head3D."""
+    return [method for method in (*FLOORS, *baselines, "head3d") if method in present]
 
 
 def table3_methods(present: list[str]) -> list[str]:

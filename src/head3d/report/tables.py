@@ -114,14 +114,15 @@ def build_table(params: Params, clips: pd.DataFrame, which: str) -> tuple[pd.Dat
     """
     import pandas as pd
 
-    select = names.table1_methods if which == "table1" else names.table3_methods
     printed = paper.TABLE1 if which == "table1" else paper.TABLE3
     n_default = params.model.references
     lines, keys = [], []
     for dataset in _ordered(clips["dataset"], params.test_sets):
         of_set = clips[clips["dataset"] == dataset]
         theirs = printed.get(paper.paper_dataset(dataset), {})
-        for method in select(sorted(of_set["method"].unique())):
+        present = sorted(of_set["method"].unique())
+        first = which == "table1"
+        for method in names.table1_methods(present, params.baselines) if first else names.table3_methods(present):
             mine = of_set[of_set["method"] == method].sort_values("clip_id")
             line: dict[str, object] = {"dataset": dataset, "method": names.plain(method, n_default)}
             for metric in PAIRED_METRICS:
@@ -143,7 +144,7 @@ def write_tables(params: Params, clips: pd.DataFrame, folder: Path) -> None:
         table, keys = build_table(params, clips, which)
         counts = {name: int(group["n_clips"].max()) for name, group in table.groupby("dataset", sort=False)}
         named = {str(name): count for name, count in counts.items()}
-        caption = captions.table_caption(params, named, baselines=bool(set(keys) & set(names.BASELINES)))
+        caption = captions.table_caption(params, named, baselines=bool(set(keys) & set(params.baselines)))
         tex_names = {names.plain(key, n_default): names.tex(key, n_default) for key in keys}
         formats.write_text(folder / f"{which}.csv", formats.to_csv(table))
         formats.write_text(folder / f"{which}.md", formats.to_markdown(table, title, caption))
@@ -164,7 +165,7 @@ def paired_table(params: Params, clips: pd.DataFrame) -> pd.DataFrame:
         if "head3d" not in present:
             continue
         mine = of_set[of_set["method"] == "head3d"].set_index("clip_id")
-        for against in [*names.table1_methods(present), *names.table3_methods(present)]:
+        for against in [*names.table1_methods(present, params.baselines), *names.table3_methods(present)]:
             if against == "head3d":
                 continue
             other = of_set[of_set["method"] == against].set_index("clip_id")

@@ -12,7 +12,7 @@ from head3d import tracking
 from head3d.baselines import build
 from head3d.baselines.losses import PyramidLoss
 from head3d.baselines.method import Method
-from head3d.baselines.objective import Objective, Pairs
+from head3d.baselines.objective import Objective, Pairs, Part, steps_per_epoch
 from head3d.compute import Compute
 from head3d.data.store import ClipStore
 from head3d.losses import PerceptualLoss
@@ -25,9 +25,9 @@ from head3d.training.session import Session, choose, load_clips
 if TYPE_CHECKING:
     from head3d.params import Params
 
+BETAS = (0.5, 0.999)  # of every Adam, as in all official code
+BEFORE, AFTER = 5, 10  # added to the seed, so that a method's parts see other batches than the method
 GEOMETRY = Path("models/geometry.safetensors")
-# Networks of points, and of the depth that points are seen in, train in float32: their frames are inverted.
-EXACT = ("kp_detector", "region_predictor", "bg_predictor", "avd_network", "depth_encoder", "depth_decoder")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def place(method: Method, compute: Compute) -> Method:
     if compute.dtype == torch.bfloat16:
         exact = torch.autocast(compute.device.type, enabled=False)
         for name, network in method.networks().items():
-            network.forward = (exact if name in EXACT else compute.autocast())(network.forward)
+            network.forward = (exact if name in method.exact else compute.autocast())(network.forward)
         # The parts of a generator that are called by themselves run under this one.
         method.forward_pair = compute.autocast()(method.forward_pair)  # type: ignore[method-assign]
     return method
@@ -103,22 +103,37 @@ def teacher(params: "Params", compute: Compute) -> HeadGeometry:
     return freeze(place_geometry(load_weights(build_geometry(params), GEOMETRY), compute))
 
 
-def warm_up(objective: Objective, session: Session, clips: Clips, params: "Params", compute: Compute) -> None:
-    """The training that comes before a method's own, if it has one; what it trained is frozen afterwards."""
-    before = objective.warm_up()
-    if before is None:
-        return
-    before.network.requires_grad_(True).train()
-    state = State({"network": before.network}, torch.optim.Adam(before.network.parameters(), lr=before.lr))
-    size, seed = objective.settings.batch_size, params.seed
+def train_part(
+    part: Part, shift: int, session: Session, clips: Clips, params: "Params", compute: Compute
+) -> dict[str, float]:
+    """Train what comes before or after a method's own training; it stays as it is afterwards.
+
+    Args:
+        part: what learns, and how.
+        shift: ``BEFORE`` or ``AFTER``.
+        session: of the method.
+        clips: of training.
+        params: all parameters.
+        compute: where it runs.
+
+    Returns:
+        Its steps and its last losses, for the summary.
+    """
+    part.network.requires_grad_(True).train()
+    state = State({"network": part.network}, torch.optim.Adam(part.network.parameters(), lr=part.lr, betas=BETAS))
+    shifted = params.model_copy(update={"seed": params.seed + shift})
+
+    def pairs_at(number: int) -> Pairs:
+        return pairs_of(clips, shifted, part.batch_size, number, compute.device)
 
     def losses(step: int) -> dict[str, Tensor]:
-        # Other draws than those of the training itself.
-        shifted = params.model_copy(update={"seed": seed + 5})
-        return before.losses(pairs_of(clips, shifted, size, step, compute.device))
+        return part.losses(step, pairs_at, step_generator(shifted.seed + 4, step))
 
-    session.train(state, Schedule(before.steps, cosine=True), losses, part=before.name)
-    freeze(before.network)
+    schedule = Milestones(part.steps, cosine=part.drops is None, at=part.drops or ())
+    session.train(state, schedule, losses, part=part.name)
+    freeze(part.network)
+    last = {f"{part.name}_{name}": round(value, 6) for _, name, value in state.history if name == "loss"}
+    return {f"{part.name}_steps": state.step, **last}
 
 
 def run(params: "Params", method: str) -> None:
@@ -143,13 +158,13 @@ def run(params: "Params", method: str) -> None:
             tracked.tag(key, note)
         if objective.discriminator is not None:
             compute.place(objective.discriminator)
-        warm_up(objective, session, clips, params, compute)
+        parts: dict[str, float] = {}
+        if before := objective.before(len(clips)):
+            parts |= train_part(before, BEFORE, session, clips, params, compute)
 
         trained.train()
-        state = State(
-            objective.networks(), torch.optim.Adam(objective.parameters(), lr=settings.lr, betas=(0.5, 0.999))
-        )
-        per_epoch = -(-len(clips) * shared.repeats // settings.batch_size)
+        state = State(objective.networks(), torch.optim.Adam(objective.parameters(), lr=settings.lr, betas=BETAS))
+        per_epoch = steps_per_epoch(len(clips), shared.repeats, settings.batch_size)
         cosine = shared.lr_decay == "cosine"
         drops = () if cosine else tuple(epoch * per_epoch for epoch in settings.milestones)
         schedule = Milestones(settings.epochs * per_epoch, cosine=cosine, at=drops)
@@ -159,7 +174,11 @@ def run(params: "Params", method: str) -> None:
             return objective.losses(pairs, step_generator(seed + 4, step))
 
         session.train(state, schedule, losses)
-        about = {"clips": len(clips), "method": method, "pairs_per_step": settings.batch_size, **objective.notes}
+        freeze(trained)
+        if after := objective.after(len(clips)):
+            parts |= train_part(after, AFTER, session, clips, params, compute)
+        about = {"clips": len(clips), "method": method, "pairs_per_step": settings.batch_size}
+        about |= {**objective.notes, **parts}
         session.finish(trained, state, about)
 
 

@@ -96,6 +96,7 @@ class Dagan(Method):
     """
 
     name = "dagan"
+    exact = ("kp_detector", "depth_encoder", "depth_decoder")
     table = TABLE
     optional: ClassVar[tuple[str, ...]] = ("depth_encoder", "depth_decoder")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from head3d.baselines.dagan.method import Dagan
 from head3d.baselines.discriminator import Discriminator
 from head3d.baselines.losses import equivariance_local, equivariance_value
-from head3d.baselines.objective import Losses, Objective, Pairs, WarmUp, adversarial, weighted_sum
+from head3d.baselines.objective import Losses, Objective, Pairs, PairsAt, Part, adversarial, weighted_sum
 from head3d.models.head3d import HeadGeometry
 
 FAR = 0.05  # disparity of the background
@@ -39,13 +39,15 @@ class Training(Objective[Dagan]):
             f"Head3D's F_D on the training clips first ({self.settings.depth_steps} steps), then frozen"
         )
 
-    def warm_up(self) -> WarmUp:
-        network = nn.ModuleList((self.method.depth_encoder, self.method.depth_decoder))
-        return WarmUp("depth", network, self.settings.depth_steps, self.settings.depth_lr, self.depth_losses)
+    def before(self, clips: int) -> Part:
+        network, settings = nn.ModuleList((self.method.depth_encoder, self.method.depth_decoder)), self.settings
+        steps, lr = settings.depth_steps, settings.depth_lr
+        return Part("depth", network, steps, lr, settings.batch_size, self.depth_losses)
 
-    def depth_losses(self, pairs: Pairs) -> Losses:
+    def depth_losses(self, step: int, pairs_at: PairsAt, draw: torch.Generator) -> Losses:
         """L1 between the depth networks' disparity and the teacher's, on both frames of each pair."""
         assert self.geometry is not None
+        pairs = pairs_at(step)
         images = torch.cat((pairs.source, pairs.driving))
         wanted = disparity_of(self.geometry, images, torch.cat((pairs.source_mask, pairs.driving_mask)))
         (said,) = self.method.depth_decoder(self.method.depth_encoder(images))

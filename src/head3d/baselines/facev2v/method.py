@@ -114,6 +114,7 @@ class FaceV2V(Method):
     """
 
     name = "facev2v"
+    exact = ("kp_detector",)
     table = TABLE
 
     def __init__(

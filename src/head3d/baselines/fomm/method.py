@@ -65,6 +65,7 @@ class Fomm(Method):
     """
 
     name = "fomm"
+    exact = ("kp_detector",)
     public_align_corners = True
 
     def __init__(

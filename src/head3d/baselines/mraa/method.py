@@ -78,6 +78,7 @@ class Mraa(Method):
     """
 
     name = "mraa"
+    exact = ("region_predictor", "bg_predictor", "avd_network")
     table = (*Method.table, ("pixelwise_flow_predictor", "motion"))
     optional = ("avd_network",)  # trained after the others: checkpoints of the first training have none
     motions = ("absolute", "relative", "avd")

@@ -197,3 +197,13 @@ def relative_regions(source: Regions, driving: Regions, first: Regions) -> Regio
     scale = movement_scale(source.shift[0], first.shift[0])
     shift = (driving.shift - first.shift) * scale + source.shift
     return Regions(shift, driving.covar, relative_jacobian(source.affine, driving.affine, first.affine))
+
+
+def stretched(regions: Regions, reach: float, draw: torch.Generator) -> Regions:
+    """Regions (B, K) stretched along x and along y by random factors in 1 +- ``reach``, two for each frame.
+
+    As the official ``random_scale`` of the AVD network's training.
+    """
+    factors = (1 - reach + 2 * reach * torch.rand(len(regions.shift), 1, 2, generator=draw)).to(regions.shift)
+    affine = factors[..., None] * regions.affine
+    return Regions(factors * regions.shift, gram(affine), affine)

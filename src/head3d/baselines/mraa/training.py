@@ -1,19 +1,22 @@
-"""Losses of MRAA: perceptual, equivariance of the regions' centres and of their axes; its ``vox256``."""
+"""Losses of MRAA: perceptual, equivariance of the regions' centres and of their axes; its ``vox256``.
+
+Then those of its AVD network, which is taught last of all by what the others have become (its ``train_avd``).
+"""
 
 import torch
 
 from head3d.baselines.losses import equivariance_local, equivariance_value
 from head3d.baselines.mraa.method import Mraa
-from head3d.baselines.objective import Losses, Objective, Pairs, weighted_sum
+from head3d.baselines.mraa.regions import Regions, stretched
+from head3d.baselines.objective import Losses, Objective, Pairs, PairsAt, Part, steps_per_epoch, weighted_sum
 
 
 class Training(Objective[Mraa]):
-    """MRAA's training (Sec. 3.5 of its paper), without the later one of its AVD network."""
+    """MRAA's training (Sec. 3.5 of its paper)."""
 
     def set_up(self) -> None:
-        # Only the motion `avd` (across people) uses it; self-reconstruction is absolute.
-        self.method.avd_network.requires_grad_(False)
-        self.notes["left_out"] = "training of the AVD network: the motion avd is not available from these weights"
+        self.method.avd_network.requires_grad_(False)  # until the others are done
+        self.kept: dict[int, tuple[Regions, Regions]] = {}
 
     def losses(self, pairs: Pairs, draw: torch.Generator) -> Losses:
         answer = self.method.forward_pair(pairs.source, pairs.driving)
@@ -27,3 +30,46 @@ class Training(Objective[Mraa]):
             ),
         }
         return weighted_sum(terms, self.settings.weights.model_dump())
+
+    def after(self, clips: int) -> Part:
+        settings = self.settings
+        per_epoch = steps_per_epoch(clips, settings.avd_repeats, settings.avd_batch_size)
+        return Part(
+            "avd",
+            self.method.avd_network,
+            settings.avd_epochs * per_epoch,
+            settings.avd_lr,
+            settings.avd_batch_size,
+            self.avd_losses,
+            tuple(epoch * per_epoch for epoch in settings.avd_milestones),
+        )
+
+    def avd_losses(self, step: int, pairs_at: PairsAt, draw: torch.Generator) -> Losses:
+        """Of the head in the source frame and the driving frame's regions, stretched, the unstretched ones (Sec. 3.6).
+
+        The two frames are of one person, so the true answer is known; stretching the regions makes another shape of
+        them, which the network must not take from the pose.
+        """
+        source, driving = self.regions_of(step, pairs_at)
+        said = self.method.avd_network(source, stretched(driving, self.settings.avd_random_scale, draw))
+        terms = {
+            "avd_shift": (driving.shift - said.shift).abs().mean(),
+            "avd_affine": (driving.affine - said.affine).abs().mean(),
+        }
+        return weighted_sum(terms, self.settings.weights.model_dump())
+
+    @torch.no_grad()
+    def regions_of(self, step: int, pairs_at: PairsAt) -> tuple[Regions, Regions]:
+        """Regions of a step's source and driving frames.
+
+        With ``avd_draws`` = K above zero step k uses the frames of step k mod K again, whose regions are kept: finding
+        them costs more than the step itself.
+        """
+        number = step % self.settings.avd_draws if self.settings.avd_draws else step
+        if number in self.kept:
+            return self.kept[number]
+        pairs = pairs_at(number)
+        found = self.method.region_predictor(pairs.source), self.method.region_predictor(pairs.driving)
+        if self.settings.avd_draws:
+            self.kept[number] = found
+        return found

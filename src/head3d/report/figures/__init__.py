@@ -90,10 +90,13 @@ def draw_heads(params: Params, model: Head3D, shown: list[Example], folder: Path
 def draw_comparison(params: Params, model: Head3D, models: Path, shown: list[Example], folder: Path) -> None:
     """Figure 3: Head3D beside the baselines."""
     from head3d.evaluation import baseline
+    from head3d.evaluation.protocol import Reenactor
+    from head3d.evaluation.transfer import Head3DMethod
     from head3d.report.figures import compare
 
-    trained = {name: baseline.load(params, name, models) for name in params.baselines}
-    compare.comparison_sheet(model, trained, shown, params).save(folder / "figure3")
+    methods: dict[str, Reenactor] = {name: baseline.load(params, name, models) for name in params.baselines}
+    methods["head3d"] = Head3DMethod(model, params.model.references)
+    compare.comparison_sheet(methods, shown, params).save(folder / "figure3")
 
 
 def draw_videos(params: Params, model: Head3D, shown: list[Example], folder: Path) -> None:

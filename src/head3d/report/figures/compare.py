@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from head3d.evaluation.protocol import reference_of
 from head3d.images import mask_tensor, to_frames, to_tensor
 from head3d.report import names
-from head3d.report.figures import people
 from head3d.report.figures.pictures import colored
 from head3d.report.figures.sheet import Row, Sheet
 
 if TYPE_CHECKING:
-    from head3d.api import Head3D
     from head3d.evaluation.protocol import Reenactor
     from head3d.params import Params
     from head3d.report.figures.people import Example
@@ -23,18 +22,16 @@ ERROR_COLORS = "inferno"  # black is right
 HIGHEST = 0.25  # difference that has the last colour
 
 
-def comparison_sheet(model: Head3D, baselines: Mapping[str, Reenactor], shown: list[Example], params: Params) -> Sheet:
+def comparison_sheet(methods: Mapping[str, Reenactor], shown: list[Example], params: Params) -> Sheet:
     """Subject, driving frame and every method's frame; below each frame its difference from the driving frame."""
-    titles = [names.plain(name, params.model.references) for name in (*baselines, "head3d")]
+    titles = [names.plain(name, params.model.references) for name in methods]
     label = "mean absolute difference from the driving frame, RGB in [0, 1]"
     sheet = Sheet(["subject", "driving\n(truth)", *titles], colorbar=(ERROR_COLORS, 0.0, HIGHEST, label))
     for example in shown:
-        reference = to_frames(example.subject.reference)[0]
+        reference = example.frames[reference_of(example.half, params.seed)]
         index = most_different(example.frames, example.half, reference)
         truth = example.frames[index]
-        made = [_by(method, example, index, params.seed) for method in baselines.values()]
-        own = people.transfer(model, example, example, np.array([index]), "absolute")
-        made.append(to_frames(own.frames)[0])
+        made = [_by(method, example, index, params.seed) for method in methods.values()]
         sheet.rows.append(Row([reference, truth, *made], example.label, new_group=True))
         sheet.rows.append(Row([None, None, *(error_picture(frame, truth) for frame in made)]))
     return sheet
@@ -59,8 +56,8 @@ def error_picture(frame: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _by(method: Reenactor, example: Example, index: int, seed: int) -> np.ndarray:
-    """A baseline's frame, from the reference frame that Head3D has too."""
+    """A method's frame, made as those that Table 1 measures: the first half prepares, the whole second half drives."""
     half = example.half
-    state = method.prepare(to_tensor(example.frames[:half]), mask_tensor(example.masks[:half]), seed)
-    driving, masks = example.frames[index : index + 1], example.masks[index : index + 1]
-    return to_frames(method.drive(state, to_tensor(driving), mask_tensor(masks)))[0]
+    images, masks = to_tensor(example.frames), mask_tensor(example.masks)
+    state = method.prepare(images[:half], masks[:half], seed)
+    return to_frames(method.drive(state, images[half:], masks[half:])[[index - half]])[0]

@@ -64,8 +64,8 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
         Words(
             "figure3",
             "Figure 3. Self-reconstruction by every method",
-            "Subject: the one reference frame that all methods are given (Head3D has more, "
-            f"{params.model.references} in all). Driving: the frame of the clip's second half that differs most from "
+            "Subject: the reference frame that all methods are given; Head3D is given more, "
+            f"{params.model.references} in all. Driving: the frame of the clip's second half that differs most from "
             "it, so also the truth. Below each output its difference from the truth: black is right, bright is wrong.",
             f"For each of {who}: a reference frame, a driving frame, outputs of all methods, heat maps of errors.",
         ),

@@ -1,0 +1,40 @@
+"""Parameters of FaceV2V, explained in ``params.yaml``."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from head3d.baselines.settings import AdversarialWeights, BaselineSchedule, HourglassNetParams
+from head3d.param_types import Count, NonNegative, Width
+
+
+class FaceV2VNetParams(HourglassNetParams):
+    """``baseline.facev2v.network``."""
+
+    keypoints: Count
+    depth: Annotated[int, Field(ge=2)]
+    detector_lifted: Width
+    head_width: Width
+    head_most: Width
+    volume: Width
+
+
+class FaceV2VWeights(AdversarialWeights):
+    """``baseline.facev2v.weights``."""
+
+    perceptual: NonNegative
+    equivariance_value: NonNegative
+    keypoint: NonNegative
+    headpose: NonNegative
+    expression: NonNegative
+
+
+class Settings(BaselineSchedule):
+    """``baseline.facev2v``."""
+
+    title: ClassVar = "FaceV2V"
+    replaced: ClassVar = ("head poses taught by F_P instead of HopeNet",)
+
+    discriminator_width: Width
+    network: FaceV2VNetParams
+    weights: FaceV2VWeights

@@ -1,0 +1,43 @@
+"""Parameters of MRAA, explained in ``params.yaml``."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from head3d.baselines.settings import BaselineSchedule, HourglassNetParams
+from head3d.param_types import Count, Fraction, ListOfMilestones, NonNegative, Positive, Section, Whole, Width
+
+
+class MraaNetParams(HourglassNetParams):
+    """``baseline.mraa.network``."""
+
+    regions: Count
+    background_width: Width
+    background_most: Width
+    background_levels: Count
+
+
+class MraaWeights(Section):
+    """``baseline.mraa.weights``."""
+
+    perceptual: NonNegative
+    equivariance_shift: NonNegative
+    equivariance_affine: NonNegative
+    avd_shift: NonNegative
+    avd_affine: NonNegative
+
+
+class Settings(BaselineSchedule):
+    """``baseline.mraa``; ``avd_*`` is the training of its AVD network."""
+
+    title: ClassVar = "MRAA"
+
+    avd_epochs: Count
+    avd_repeats: Count
+    avd_milestones: ListOfMilestones
+    avd_batch_size: Annotated[int, Field(ge=2)]  # it is normalised over
+    avd_draws: Whole
+    avd_lr: Positive
+    avd_random_scale: Fraction
+    network: MraaNetParams
+    weights: MraaWeights

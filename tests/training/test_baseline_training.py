@@ -1,0 +1,47 @@
+"""Training of a baseline: its learning rates, and what its saved state depends on."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from head3d.params import Params
+from head3d.training import baseline
+from head3d.training.baseline import Milestones, settings_of
+from head3d.training.loop import run_digest
+
+
+def test_the_learning_rate_falls_to_a_tenth_at_every_milestone() -> None:
+    schedule = Milestones(100, at=(60, 90))
+    rates = [schedule(step) for step in (0, 59, 60, 89, 90, 99)]
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    cosine = Milestones(100, cosine=True)
+    assert [cosine(step) for step in (0, 50, 100)] == pytest.approx([1, 0.5, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("mraa", "avd_lr", 0.5),
+        ("mraa", "avd_epochs", 7),
+        ("mraa", "avd_random_scale", 0.5),
+        ("dagan", "depth_steps", 9),
+    ],
+)
+def test_parameters_of_a_methods_parts_start_it_afresh(tiny: Params, name: str, key: str, value: object) -> None:
+    store = SimpleNamespace(digest="same")
+
+    def digest(params: Params) -> str:
+        return run_digest(settings_of(params, name, store, torch.float32, geometry=False), ())  # type: ignore[arg-type]
+
+    changed = getattr(tiny.baseline, name).model_copy(update={key: value})
+    other = tiny.model_copy(update={"baseline": tiny.baseline.model_copy(update={name: changed})})
+    assert digest(tiny) == digest(tiny.model_copy()) != digest(other)
+
+
+def test_a_part_sees_other_batches_than_its_method() -> None:
+    """Seeds that batches, augmentation and other draws are made of (seed, seed + 2, seed + 4) never meet."""
+    seeds = {shift: {shift, shift + 2, shift + 4} for shift in (0, baseline.BEFORE, baseline.AFTER)}
+    assert len(set().union(*seeds.values())) == 9
