@@ -90,7 +90,7 @@ def head3d_pairs() -> list[Pair]:
         each = head.repeat(count)
         rendered = geometry.render(each, at)
         flow = rigid_flow(geometry, each, rendered, poses[slice(0, 1)], background)
-        fusion(rendered.image, frames[:count], frames[:count], flow)
+        fusion(rendered.image, frames[:count], frames[:count], flow, rendered.mask)
 
     kept = canonical()
 

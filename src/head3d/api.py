@@ -275,7 +275,7 @@ class Head3D:
             rigid = None
             if background is not None:
                 rigid = rigid_flow(self.geometry, each, rendered, subject.reference_pose, background)
-            fused = self.fusion(rendered.image, reference, shown, rigid)
+            fused = self.fusion(rendered.image, reference, shown, rigid, rendered.mask)
             parts.append(Transfer(fused.frame, rendered.image, rendered.mask, fused.deformed, fused.attention, here))
         return Transfer(
             frames=torch.cat([p.frames for p in parts]),

@@ -111,6 +111,7 @@ class FusionNetParams(Section):
     flow_scale: Share
     image_skip: bool
     rigid_flow: bool
+    masked_attention: bool
 
 
 class ModelParams(Section):

@@ -96,6 +96,19 @@ def test_attention_sums_to_one(settings: dict[str, bool]) -> None:
         assert fused.attention[:, 0].max() == 0
 
 
+def test_masked_attention_is_on_the_head_alone() -> None:
+    net, mask = small_fusion(image_skip=True, masked_attention=True), torch.zeros(1, 1, 128, 128)
+    mask[..., :64] = 1
+    fused = net(frames(1), frames(1, seed=1), frames(1, seed=2), None, mask)
+    assert torch.allclose(fused.attention.sum(dim=1), torch.ones(1, 32, 32), atol=1e-6)
+    assert fused.attention[:, 0, :, 17:].max() < 0.01
+    assert fused.attention[:, 0, :, :15].min() > 0.2
+    # Without a mask, attention is as it would be if the head filled the frame.
+    everywhere = net(frames(1), frames(1, seed=1), frames(1, seed=2), None, torch.ones_like(mask))
+    plain = net(frames(1), frames(1, seed=1), frames(1, seed=2))
+    assert torch.allclose(everywhere.frame, plain.frame, atol=1e-5)
+
+
 def test_flows_start_small() -> None:
     fused = small_fusion()(frames(1), frames(1, seed=1), frames(1, seed=2))
     assert fused.head_flow.abs().max() < 0.5

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from head3d.geometry.warp import resize_flow, warp
 from head3d.models.blocks import Hourglass, ImageDecoder, ImageEncoder, ResidualBlock, shrink
 
+UNSEEN = 1e-3  # what a mask counts as where there is no head: attention to it is a thousandth of what it would be
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -66,6 +68,7 @@ class FusionNet(nn.Module):
         image_skip: also warp the images with the same flows and blend them into the output, the attention sharpened at
             full resolution; without it the output is the decoder's alone, as the paper prints it.
         rigid_flow: f_{s_ref <- s_dri} starts from the rigid motion of the head, Phi predicts the rest.
+        masked_attention: the rendered head is attended to where it is and not where it is black.
         use_head: False leaves the rendered head out (``w/o x_hat_dri`` of Table 3).
     """
 
@@ -78,10 +81,12 @@ class FusionNet(nn.Module):
         flow_scale: float = 0.25,
         image_skip: bool = False,
         rigid_flow: bool = False,
+        masked_attention: bool = False,
         use_head: bool = True,
     ) -> None:
         super().__init__()
         self.image_skip, self.use_head = image_skip, use_head
+        self.masked_attention = masked_attention and use_head
         self.wants_rigid = rigid_flow and use_head
         self.encoder = ImageEncoder(width, 0)
         self.predictor = FlowPredictor(9, flow_width, flow_max, flow_scale)
@@ -92,7 +97,7 @@ class FusionNet(nn.Module):
             assert isinstance(last, nn.Conv2d) and last.bias is not None
             with torch.no_grad():  # start by trusting the warped images
                 last.weight[3:] *= 0.1
-                last.bias[3:] = torch.tensor((0.0, 0.0, -2.0))
+                last.bias[3:] = torch.tensor((0.0, 0.0, -3.0))
 
     def flows(
         self,
@@ -121,6 +126,7 @@ class FusionNet(nn.Module):
         reference: Float[Tensor, "b 3 h w"],
         driving: Float[Tensor, "b 3 h w"],
         rigid: Float[Tensor, "b 2 h w"] | None = None,
+        mask: Float[Tensor, "b 1 h w"] | None = None,
     ) -> Fused:
         """Fuse.
 
@@ -130,8 +136,16 @@ class FusionNet(nn.Module):
             driving: s_dri in [0, 1]; only Phi sees it.
             rigid: backward flow, pixels, by which the head's rigid motion carries the reference to the driving pose;
                 Phi then predicts what is left to move. None: Phi predicts the whole flow, as the paper prints it.
+            mask: where the rendered head is, in [0, 1], for masked attention. None: everywhere.
         """
         head_flow, reference_flow, logits = self.flows(head, reference, driving, rigid)
+        size = head.shape[-2:]
+        fine = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+        if self.masked_attention and mask is not None:
+            seen = warp(mask, head_flow).clamp(min=UNSEEN).log()
+            absent = torch.cat((seen, torch.zeros_like(seen).expand(-1, 2, -1, -1)), dim=1)
+            fine = fine + absent
+            logits = logits + shrink(absent, logits.shape[-1] / size[-1])
         attention = logits.softmax(dim=1)
 
         batch = len(head)
@@ -152,8 +166,7 @@ class FusionNet(nn.Module):
         deformed = warp(reference, reference_flow, mode="bicubic").clamp(0, 1)
         frame = torch.sigmoid(out[:, :3])
         if self.image_skip:
-            fine = F.interpolate(logits, size=head.shape[-2:], mode="bilinear", align_corners=True) + out[:, 3:]
-            share = fine.softmax(dim=1)
+            share = (fine + out[:, 3:]).softmax(dim=1)
             frame = (
                 share[:, :1] * warp(head, head_flow, mode="bicubic").clamp(0, 1)
                 + share[:, 1:2] * deformed

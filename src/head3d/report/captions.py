@@ -35,6 +35,7 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
         (2, model.canonical.residual, "canonical head as a residual on the mean canonical head"),
         (3, model.fusion.image_skip, "image skip in fusion, images sampled bicubically"),
         (3, model.fusion.rigid_flow, "the reference's flow starts from the head's rigid motion"),
+        (3, model.fusion.masked_attention, "no attention to the rendered head where it is black"),
         (3, model.fusion.flow_scale > 0.25, f"Φ works at {model.fusion.flow_scale:g} of the resolution, not 0.25"),
         (3, params.animate.reference == "nearest", "s_ref is the reference nearest in pose to the driving video"),
         (1, params.parse.rim > 0, "a rim of background taken off the head masks"),

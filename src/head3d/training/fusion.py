@@ -54,6 +54,25 @@ class Subjects:
     used: list[list[int]]
 
 
+@dataclass(frozen=True)
+class Views:
+    """What the fusion networks see of B driving frames.
+
+    Attributes:
+        head: x_hat_dri (B, 3, H, W).
+        mask: of the rendered head (B, 1, H, W).
+        reference: s_ref (B, 3, H, W).
+        driving: s_dri (B, 3, H, W), the ground truth.
+        rigid: flow of the head's rigid motion (B, 2, H, W), or None.
+    """
+
+    head: Tensor
+    mask: Tensor
+    reference: Tensor
+    driving: Tensor
+    rigid: Tensor | None
+
+
 @dataclass
 class Source:
     """Batches of stage 3: rendered heads, reference and driving frames.
@@ -98,8 +117,8 @@ class Source:
         return made
 
     @torch.no_grad()
-    def batch(self, step: int, rigid: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """x_hat_dri, s_ref and s_dri, (B * D, 3, H, W) each, and the rigid flow of s_ref or None."""
+    def batch(self, step: int, rigid: bool) -> "Views":
+        """What the fusion networks see in a step, with the rigid flow of s_ref if asked for."""
         settings = self.params.fusion
         epoch, index = divmod(step, self.clips.steps_per_epoch(settings.batch_size))
         cycle = epoch % settings.reference_draws if settings.reference_draws > 0 else epoch
@@ -116,34 +135,25 @@ class Source:
         flow = None
         if rigid:
             flow = rigid_flow(self.geometry, each, rendered, subjects.pose[copies], subjects.background[copies])
-        return rendered.image, subjects.reference[copies], driving.frames.flatten(0, 1), flow
+        return Views(rendered.image, rendered.mask, subjects.reference[copies], driving.frames.flatten(0, 1), flow)
 
 
 def fusion_losses(
-    network: FusionNet,
-    perceptual: PerceptualLoss,
-    head: Tensor,
-    reference: Tensor,
-    driving: Tensor,
-    rigid: Tensor | None,
-    settings: "FusionParams",
-    draw: torch.Generator,
+    network: FusionNet, perceptual: PerceptualLoss, views: Views, settings: "FusionParams", draw: torch.Generator
 ) -> dict[str, Tensor]:
     """Eq. 8: perceptual loss and equivariance of the reference flow, with an L1 term where params.yaml asks for it.
 
     Args:
         network: E_F, Phi and Omega_F.
         perceptual: pretrained VGG loss.
-        head: x_hat_dri (B, 3, H, W).
-        reference: s_ref.
-        driving: s_dri, the ground truth.
-        rigid: flow of the head's rigid motion, or None.
+        views: of this step.
         settings: section ``fusion``.
         draw: randomness of this step.
     """
+    head, reference, driving, rigid = views.head, views.reference, views.driving, views.rigid
     # Phi sees the driving frame in other colours than the truth: it can take motion from it, not appearance.
     shown = jitter_colors(driving[:, None], settings.driving_jitter, draw)[:, 0]
-    fused = network(head, reference, shown, rigid)
+    fused = network(head, reference, shown, rigid, views.mask)
     losses = {"perceptual": perceptual(fused.frame, driving)}
     losses["loss"] = settings.perceptual_weight * losses["perceptual"]
     if settings.pixel_weight > 0:
@@ -203,8 +213,8 @@ def run(params: "Params", variant: str = "full") -> None:
         source = Source(clips, geometry, heads_from, params, compute.device)
 
         def losses(step: int) -> dict[str, Tensor]:
-            batch = source.batch(step, network.wants_rigid)
-            return fusion_losses(network, perceptual, *batch, settings, step_generator(seed + 4, step))
+            views = source.batch(step, network.wants_rigid)
+            return fusion_losses(network, perceptual, views, settings, step_generator(seed + 4, step))
 
         per_epoch = clips.steps_per_epoch(settings.batch_size)
         schedule = Schedule(
