@@ -24,8 +24,9 @@ HIGHEST = 0.25  # difference that has the last colour
 
 def comparison_sheet(methods: Mapping[str, Reenactor], shown: list[Example], params: Params) -> Sheet:
     """Subject, driving frame and every method's frame; below each frame its difference from the driving frame."""
-    titles = [names.plain(name, params.model.references) for name in methods]
-    label = "mean absolute difference from the driving frame, RGB in [0, 1]"
+    # A column is narrow: what is in brackets goes on a line of its own.
+    titles = [names.plain(name, params.model.references).replace(" (", "\n(") for name in methods]
+    label = "mean absolute difference, RGB in [0, 1]"
     sheet = Sheet(["subject", "driving\n(truth)", *titles], colorbar=(ERROR_COLORS, 0.0, HIGHEST, label))
     for example in shown:
         reference = example.frames[reference_of(example.half, params.seed)]
