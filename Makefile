@@ -27,7 +27,7 @@ setup: .venv/.installed ## make .venv from requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-demo: setup ## the whole pipeline at the scale of params.yaml (demo: under 40 minutes on two cores)
+demo: setup ## the whole pipeline at the scale of params.yaml (demo: under an hour on two cores)
 	dvc repro
 	head3d sync
 	@echo "report: $(CURDIR)/reports/index.html"
