@@ -190,7 +190,7 @@ def test_every_method_stands_in_figure_3(tiny: Params, models: Path, data: Path)
     methods: dict[str, Reenactor] = {name: baseline.load(tiny, name, models) for name in tiny.baselines}
     methods["head3d"] = Head3DMethod(model, tiny.model.references)
     sheet = compare.comparison_sheet(methods, shown[:1], tiny)
-    assert sheet.heads[2:] == ["FOMM", "MRAA", "DaGAN", "FaceV2V", "Head3D (N = 2)"]
+    assert sheet.heads[2:] == ["FOMM", "MRAA", "DaGAN", "FaceV2V", "Head3D\n(N = 2)"]
     frames, errors = sheet.rows
     assert len(frames.tiles) == len(errors.tiles) == 7
     assert errors.tiles[0] is errors.tiles[1] is None
