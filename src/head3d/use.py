@@ -207,6 +207,7 @@ def _animated(
     model: Head3D, person: Subject, frames: np.ndarray, motion: Motion, batch: int, bar
 ) -> Iterator[np.ndarray]:
     """Output frames, uint8 (H, W, 3), one by one; driving frames are seen ``batch`` at a time."""
+    from head3d.api import Start
     from head3d.images import to_frames, to_tensor
 
     first = None
@@ -214,8 +215,8 @@ def _animated(
         driving = to_tensor(frames[start : start + batch])
         masks = model.masks(driving)
         if first is None:
-            first = model.pose(driving[:1], masks[:1])
-            person = model.choose_reference(person, first, motion)
+            first = Start(driving[:1], model.pose(driving[:1], masks[:1]))
+            person = model.choose_reference(person, first.pose, motion)
         made = model.animate(person, driving, masks, motion=motion, first=first)
         yield from to_frames(made.frames)
         bar.update(len(driving))
