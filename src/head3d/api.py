@@ -26,6 +26,7 @@ from head3d.params import Params, load_params
 from head3d.training.build import build_canonical, build_fusion, build_geometry, load_weights, place_geometry
 
 Motion = Literal["absolute", "relative"]
+FACE_MOTION = 0.03  # of the image's side: how far at most, about, a face across people moves besides its pose
 
 
 @dataclass(frozen=True)
@@ -274,18 +275,31 @@ class Head3D:
         ]
         return torch.cat([p.image for p in parts]), torch.cat([p.mask for p in parts])
 
-    def _still(self, start: Start, canonical: Canonical, rendered: Rendered, shown: Tensor) -> Tensor:
-        """The driver's first frame carried to the driving poses as a stiff head; around the head the driving frame.
+    def _of_driver(
+        self, start: Start, canonical: Canonical, rendered: Rendered, shown: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """What Phi is shown of another person's driving frames, and what it matches that with.
 
         Another person's face must not be matched with the subject's: that would carry its shape over. What has moved
-        besides the pose is told from the driver alone, and what moves behind the driver is left out.
+        besides the pose is told from the driver alone, whose first frame is carried to the driving poses as a stiff
+        head. What moves behind the driver is left out, and so are motions that no face makes: hair that hangs, errors
+        of the pose.
+
+        Returns:
+            The first frame with no more than the face's own motion, and the first frame itself, around the head the
+            driving frames; or the driving frames and None, where Phi matches nothing.
         """
+        if self.fusion is None or self.fusion.matcher is None:
+            return shown, None
         nothing = torch.zeros_like(start.frame[:, :2])
         flow = rigid_flow(self.geometry, canonical, rendered, start.pose, nothing)
         carried = warp(start.frame.expand(len(shown), -1, -1, -1), flow)
         window = 2 * (shown.shape[-1] // 32) + 1
         near = box_blur(F.max_pool2d(rendered.mask, window, stride=1, padding=window // 2), window)
-        return near * carried + (1 - near) * shown
+        still = near * carried + (1 - near) * shown
+        found, most = self.fusion.matcher.flow(still, shown), FACE_MOTION * shown.shape[-1]
+        limited = found * most / (found.square().sum(dim=1, keepdim=True) + most**2).sqrt()
+        return warp(still, limited), still
 
     def _fuse(self, subject: Subject, pose: Pose, driving: Tensor | None, begins: Start | None = None) -> Transfer:
         """Render and fuse in batches; the result does not depend on the batch size.
@@ -313,7 +327,7 @@ class Head3D:
                 rigid = rigid_flow(self.geometry, each, rendered, subject.reference_pose, background)
             still = shown if driving is None else None
             if begins is not None:
-                still = self._still(begins, each, rendered, shown)
+                shown, still = self._of_driver(begins, each, rendered, shown)
             fused = self.fusion(rendered.image, reference, shown, rigid, rendered.mask, still)
             parts.append(Transfer(fused.frame, rendered.image, rendered.mask, fused.deformed, fused.attention, here))
         return Transfer(
