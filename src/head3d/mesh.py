@@ -94,7 +94,7 @@ def grid_mesh(points: np.ndarray, mask: np.ndarray, image: np.ndarray) -> Mesh:
     positions = (points.reshape(-1, 3)[used] * np.array([1, -1, -1])).astype(np.float32)
     row, column = np.divmod(used, width)
     uv = np.stack([(column + 0.5) / width, (row + 0.5) / height], axis=-1).astype(np.float32)
-    texture = _spread(image, mask > OPAQUE)
+    texture = _spread(image, inside & (mask > OPAQUE))
     return Mesh(positions, _normals(positions, faces), uv, faces, texture, texture.reshape(-1, 3)[used])
 
 
