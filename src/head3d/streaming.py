@@ -195,7 +195,8 @@ class Paste:
 def _ramp(length: int, low: bool, high: bool, feather: float) -> np.ndarray:
     """Weights (length,) in [0, 1], rising smoothly from the ends that are seams."""
     place = np.arange(length) + 0.5
-    to_seam = np.minimum(place if low else np.inf, length - place if high else np.inf)
+    far = np.full(length, np.inf)
+    to_seam = np.minimum(place if low else far, length - place if high else far)
     part = np.clip(to_seam / max(feather, 1.0), 0, 1)
     return (part * part * (3 - 2 * part)).astype(np.float32)
 
