@@ -96,7 +96,7 @@ def run(params: "Params") -> None:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
         chosen = {name: getattr(params, name).model_dump() for name in ("matching", "augment")}
         chosen |= {"wanted": params.model.fusion.matching, "seed": seed, "data": store.digest}
-        chosen |= {"dtype": str(compute.dtype)}
+        chosen |= {"dtype": str(compute.dtype), "driving_jitter": params.fusion.driving_jitter}
         session = Session("train_matching", params, chosen, tracked)
         clips = load_clips(store, "train", params)
         matcher = compute.place(fresh(seed, Matcher))
