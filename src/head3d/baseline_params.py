@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, create_model
 
-from head3d.param_types import Count, ListOfShares, Section, check_distinct
+from head3d.param_types import Count, ListOfShares, NonNegative, Section, check_distinct
 
 if TYPE_CHECKING:
     from head3d.baselines.settings import BaselineSchedule
@@ -26,6 +26,7 @@ class BaselineTrainingParams(Section):
     lr_decay: Literal["cosine", "step"]
     perceptual: Literal["vgg16", "vgg19"]
     perceptual_scales: ListOfShares
+    pixel_weight: NonNegative
 
 
 def settings_class(name: str) -> type[BaselineSchedule]:

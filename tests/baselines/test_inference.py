@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from head3d.baselines import build
 from head3d.baselines.blocks import Residual, Up
-from head3d.baselines.inference import PhasedUp, fold_norms, for_inference, settle
+from head3d.baselines.inference import PhasedUp, RowwiseConv, fold_norms, for_inference, has_few_outputs, settle
 
 FOMM = {
     "keypoints": 3, "detector_width": 8, "detector_most": 32, "detector_levels": 4, "width": 8, "most": 32,
@@ -75,6 +75,17 @@ def test_phases_are_the_convolution_of_repeated_pixels(dims: int, size: tuple[in
     assert isinstance(up.norm, nn.Identity)
     torch.testing.assert_close(up(x), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(PhasedUp(up)(x), expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_rows_of_a_kernel_are_the_convolution() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(24, 3, 7, padding=3)
+    assert has_few_outputs(conv) and not has_few_outputs(nn.Conv2d(24, 4, 7, padding=3))
+    assert not has_few_outputs(nn.Conv2d(24, 3, 1)) and not has_few_outputs(nn.Conv2d(8, 3, 7, padding=3))
+    for size in ((9, 12), (2, 5)):
+        x = torch.randn(2, 24, *size)
+        torch.testing.assert_close(RowwiseConv(conv)(x), conv(x), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()

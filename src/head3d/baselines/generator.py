@@ -62,12 +62,13 @@ class Generator(nn.Module):
 
     def visible(self, features: Float[Tensor, "b c h w"], motion: Motion) -> Float[Tensor, "b c h w"]:
         """Moved features where the source shows them, zero elsewhere."""
-        return self.warp(features, motion) * resize_occlusion(motion.occlusion, features)
+        moved = self.warp(features, motion)
+        return moved * resize_occlusion(motion.occlusion, features).to(moved.dtype)
 
     def blend(self, features: Tensor, out: Tensor, motion: Motion) -> Tensor:
         """Moved features where the source shows them, ``out`` elsewhere."""
-        occlusion = resize_occlusion(motion.occlusion, features)
-        return self.warp(features, motion) * occlusion + out * (1 - occlusion)
+        occlusion = resize_occlusion(motion.occlusion, features).to(out.dtype)
+        return out.lerp(self.warp(features, motion).to(out.dtype), occlusion)
 
     def paint(
         self, out: Float[Tensor, "b c h2 w2"], source: Float[Tensor, "b 3 h w"], features: list[Tensor], motion: Motion

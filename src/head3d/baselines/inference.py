@@ -4,6 +4,7 @@
 - A convolution of repeated pixels sees each pixel several times. Where it is worth it, the copies' weights are summed
   beforehand: four small kernels on the low resolution, one for each place of a pixel within its 2x2 copies, instead of
   one on the high resolution; 2.25 times fewer products.
+- A convolution with a few outputs leaves wide processors idle; its kernel's rows become outputs.
 - Convolutions hold their weights in the type and memory layout that they compute in, which autocast would make anew
   from float32 at every call.
 """
@@ -25,6 +26,7 @@ M = TypeVar("M", bound=Method)
 # first of all and stays), in torchvision's ResNets and on the way past their blocks.
 FOLDED = (("conv", "norm"), ("conv1", "norm2"), ("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
 WORTH = 512 * 128  # input times output channels; above that, levels are so small that reading weights is the cost
+FEW = 21  # outputs times rows of a kernel, below which a convolution's outputs leave most of a processor idle
 
 
 def for_inference(method: M, dtype: torch.dtype = torch.bfloat16) -> M:
@@ -40,7 +42,12 @@ def for_inference(method: M, dtype: torch.dtype = torch.bfloat16) -> M:
             fold_norms(module)
         for module in list(result.modules()):
             for name, child in module.named_children():
-                if isinstance(child, Up) and child.conv.in_channels * child.conv.out_channels <= WORTH:
+                if (
+                    isinstance(child, nn.Conv2d)
+                    and child.out_channels * child.kernel_size[0] <= FEW < child.in_channels
+                ):
+                    setattr(module, name, RowwiseConv(child))
+                elif isinstance(child, Up) and child.conv.in_channels * child.conv.out_channels <= WORTH:
                     setattr(module, name, PhasedUp(child))
         for name, network in result.networks().items():
             for module in network.modules():
@@ -66,6 +73,30 @@ def settle(conv: nn.Conv2d | nn.Conv3d, dtype: torch.dtype) -> None:
     layout = torch.channels_last if isinstance(conv, nn.Conv2d) else torch.channels_last_3d
     conv.to(dtype).to(memory_format=layout)
     conv.register_forward_pre_hook(lambda module, inputs: (inputs[0].to(module.weight.dtype),))
+
+
+def has_few_outputs(conv: nn.Conv2d) -> bool:
+    """Whether :class:`RowwiseConv` pays."""
+    return conv.kernel_size[0] > 1 and conv.out_channels * conv.kernel_size[0] <= FEW < conv.in_channels
+
+
+class RowwiseConv(nn.Module):
+    """A convolution with so few outputs that each row of its kernel becomes outputs of its own, summed afterwards."""
+
+    def __init__(self, old: nn.Conv2d) -> None:
+        super().__init__()
+        outputs, inputs, rows, columns = old.weight.shape
+        self.rows = rows
+        self.conv = nn.Conv2d(inputs, rows * outputs, (1, columns), padding=(0, columns // 2), bias=False)
+        weight = old.weight.permute(2, 0, 1, 3).reshape(self.conv.weight.shape)
+        self.conv.weight = nn.Parameter(weight, requires_grad=False)
+        assert old.bias is not None
+        self.bias = nn.Parameter(old.bias[:, None, None], requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height = x.shape[-2]
+        parts = F.pad(self.conv(x), (0, 0, self.rows // 2, self.rows // 2)).chunk(self.rows, dim=1)
+        return sum((part[..., i : i + height, :] for i, part in enumerate(parts)), start=self.bias)
 
 
 class PhasedUp(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from head3d.baselines.discriminator import Discriminator
 from head3d.baselines.losses import Adversarial, deform, feature_matching, fooling, telling_apart
 from head3d.baselines.method import Method
-from head3d.losses import ThinPlateSpline
+from head3d.losses import ThinPlateSpline, l1
 from head3d.models.head3d import HeadGeometry
 
 M = TypeVar("M", bound=Method)
@@ -79,6 +79,7 @@ class Objective(ABC, Generic[M]):
         settings: its section of params.yaml.
         perceptual: perceptual loss of (predicted, truth), RGB in [0, 1].
         geometry: F_D and F_P of stage 1, frozen, for methods that have a teacher; None where none is at hand.
+        pixel_weight: of an L1 term beside the perceptual loss, which no official training has.
 
     Attributes:
         discriminator: learns too, or None.
@@ -93,8 +94,10 @@ class Objective(ABC, Generic[M]):
         settings: Any,
         perceptual: Callable[[Tensor, Tensor], Tensor],
         geometry: HeadGeometry | None = None,
+        pixel_weight: float = 0.0,
     ) -> None:
         self.method, self.settings, self.perceptual, self.geometry = method, settings, perceptual, geometry
+        self.weights: dict[str, float] = settings.weights.model_dump() | {"pixel": pixel_weight}
         self.discriminator: Discriminator | None = None
         self.notes: dict[str, str] = {}
         self.set_up()
@@ -135,6 +138,11 @@ class Objective(ABC, Generic[M]):
             pairs: the source frame moved as the driving frame should be the driving frame.
             draw: randomness of the step.
         """
+
+    def likeness(self, predicted: Float[Tensor, "b 3 h w"], truth: Float[Tensor, "b 3 h w"]) -> Losses:
+        """How far a predicted frame is from the truth: ``perceptual``, and ``pixel`` where that has a weight."""
+        terms = {"perceptual": self.perceptual(predicted, truth)}
+        return terms | {"pixel": l1(predicted, truth)} if self.weights["pixel"] > 0 else terms
 
     def deformed(self, images: Float[Tensor, "b 3 h w"], draw: torch.Generator) -> tuple[Tensor, ThinPlateSpline]:
         """Images under random deformations, and these."""

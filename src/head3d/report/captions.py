@@ -92,14 +92,16 @@ def baselines_sentence(params: Params) -> str:
         name: (getattr(section, name).epochs * section.training.repeats, getattr(section, name).batch_size)
         for name in params.baselines
     }
-    if set(theirs.values()) == {ours}:
+    matched = params.model.fusion.matching
+    least, step = min(theirs.values(), default=ours)
+    if set(theirs.values()) == {(least, step)} and step == ours[1] and least >= ours[0]:
+        more = "as many" if least == ours[0] else f"{least / ours[0]:g} times as many"
         budget = (
-            f"Budget: stage 3 of Head3D and every baseline learn from {ours[0]} driving frames a training clip, "
-            f"{ours[1]} a step, which is {100 * ours[0] / ours[1]:g} optimiser steps a hundred clips, with the same "
-            "augmentation. That is like for like, as all of them learn the transfer there. Head3D's stages 1 and 2 "
-            "come before and have no counterpart in the others, whose networks of motion start untrained."
-            + f" So do {params.matching.steps} steps of its matcher on made-up motions."
-            * params.model.fusion.matching
+            f"Budget: every baseline learns from {least} driving frames a training clip, {step} a step, which is "
+            f"{100 * least / step:g} optimiser steps a hundred clips, with the augmentation and the learning rate of "
+            f"stage 3 of Head3D. Stage 3 learns from {ours[0]}: the baselines have {more} for the same transfer, as "
+            "Head3D's stages 1 and 2 come before and have no counterpart in them, whose networks of motion start "
+            "untrained." + f" So do {params.matching.steps} steps of its matcher on made-up motions." * matched
         )
     else:
         each = ", ".join(f"{plain(name, 0)} {frames} ({batch})" for name, (frames, batch) in theirs.items())
@@ -109,6 +111,7 @@ def baselines_sentence(params: Params) -> str:
         )
     changed = [
         (section.training.perceptual != "vgg19", f"perceptual loss on {section.training.perceptual.upper()}"),
+        (section.training.pixel_weight > 0, f"L1 term (weight {section.training.pixel_weight:g})"),
         (section.training.lr_decay != "step", f"{section.training.lr_decay} learning-rate decay"),
         (any(getattr(section, name).lr != 2e-4 for name in params.baselines), "other epochs and learning rates"),
         (

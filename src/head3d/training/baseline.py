@@ -153,7 +153,7 @@ def run(params: "Params", method: str) -> None:
         perceptual = perceptual_loss(params, compute)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
-            objective = kind(trained, settings, perceptual, geometry)
+            objective = kind(trained, settings, perceptual, geometry, shared.pixel_weight)
         for key, note in objective.notes.items():
             tracked.tag(key, note)
         if objective.discriminator is not None:

@@ -60,7 +60,7 @@ class Training(Objective[Dagan]):
         moved = self.method.detect(images, self.method.disparity(images))
         assert moved.jacobian is not None
         terms = {
-            "perceptual": self.perceptual(predicted, pairs.driving),
+            **self.likeness(predicted, pairs.driving),
             "equivariance_value": equivariance_value(value, moved.value, spline),
             "equivariance_jacobian": equivariance_local(
                 answer["kp_driving_jacobian"], moved.jacobian, moved.value, spline
@@ -68,4 +68,4 @@ class Training(Objective[Dagan]):
         }
         assert self.discriminator is not None
         terms |= adversarial(self.discriminator, predicted, pairs.driving, "least_squares", value)
-        return weighted_sum(terms, self.settings.weights.model_dump())
+        return weighted_sum(terms, self.weights)

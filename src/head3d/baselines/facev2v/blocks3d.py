@@ -5,7 +5,6 @@ Coordinates are in [-1, 1], where -1 and 1 are the centres of the outermost cell
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -75,14 +74,6 @@ def shifted(
     rows = volume[:, None].transpose(-1, -2)  # (b, 1, c, d, w, h)
     moved = (y @ (x @ rows).transpose(-1, -2)).flatten(-2)  # (b, k, c, d, h * w)
     return (z @ moved).unflatten(-1, (height, width))
-
-
-@full_precision
-def sample_volume(
-    volume: Float[Tensor, "b c d h w"], grid: Float[Tensor, "b d2 h2 w2 3"], align_corners: bool
-) -> Float[Tensor, "b c d2 h2 w2"]:
-    """Volume at the positions of a motion, zero outside."""
-    return F.grid_sample(volume, grid, "bilinear", "zeros", align_corners=align_corners)
 
 
 class MotionHourglass(Hourglass):

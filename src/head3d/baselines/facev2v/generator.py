@@ -10,10 +10,9 @@ from head3d.baselines.facev2v.blocks3d import (
     MotionHourglass,
     coordinate_volume,
     gaussian_volumes,
-    sample_volume,
     shifted,
 )
-from head3d.baselines.keypoints import full_precision
+from head3d.baselines.keypoints import full_precision, sample
 
 
 class VolumeMotion(nn.Module):
@@ -156,7 +155,8 @@ class Generator(nn.Module):
             deformation: (B, D, H / 4, W / 4, 3), position in the source, in [-1, 1].
         """
         deformation, occlusion, mask = self.motion(compressed, source, driving)
-        moved = sample_volume(volume.expand(len(driving), -1, -1, -1, -1), deformation, self.motion.align_corners)
+        moved = sample(volume.expand(len(driving), -1, -1, -1, -1), deformation, self.motion.align_corners)
+        moved = moved.to(volume.dtype)
         x = self.mix(self.flatten(moved.flatten(1, 2)))
         x = x * occlusion.to(x.dtype)
         for block in self.flat:

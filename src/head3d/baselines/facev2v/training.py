@@ -44,11 +44,11 @@ class Training(Objective[FaceV2V]):
         said = torch.stack([expected_degrees(answer[f"driving_{angle}_logits"]) for angle in ("yaw", "pitch", "roll")])
         expression = answer["driving_exp"].unflatten(1, (-1, 3))
         terms = {
-            "perceptual": self.perceptual(predicted, pairs.driving),
+            **self.likeness(predicted, pairs.driving),
             "equivariance_value": equivariance_value(points[..., :2], moved[..., :2], spline),
             "keypoint": keypoint_prior(points),
             "headpose": pose_error(said, taught_degrees(self.geometry, pairs.driving, pairs.driving_mask)),
             "expression": expression_size(expression),
         }
         terms |= adversarial(self.discriminator, predicted, pairs.driving, "hinge")
-        return weighted_sum(terms, self.settings.weights.model_dump())
+        return weighted_sum(terms, self.weights)

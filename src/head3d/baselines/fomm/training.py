@@ -26,7 +26,7 @@ class Training(Objective[Fomm]):
         images, spline = self.deformed(pairs.driving, draw)
         moved = self.method.kp_detector(images)
         terms = {
-            "perceptual": self.perceptual(predicted, pairs.driving),
+            **self.likeness(predicted, pairs.driving),
             "equivariance_value": equivariance_value(value, moved.value, spline),
             "equivariance_jacobian": equivariance_local(
                 answer["kp_driving_jacobian"], moved.jacobian, moved.value, spline
@@ -34,4 +34,4 @@ class Training(Objective[Fomm]):
         }
         if self.discriminator is not None:
             terms |= adversarial(self.discriminator, predicted, pairs.driving, "least_squares", value)
-        return weighted_sum(terms, self.settings.weights.model_dump())
+        return weighted_sum(terms, self.weights)

@@ -23,13 +23,13 @@ class Training(Objective[Mraa]):
         images, spline = self.deformed(pairs.driving, draw)
         moved = self.method.region_predictor(images)
         terms = {
-            "perceptual": self.perceptual(answer["prediction"], pairs.driving),
+            **self.likeness(answer["prediction"], pairs.driving),
             "equivariance_shift": equivariance_value(answer["driving_shift"], moved.shift, spline),
             "equivariance_affine": equivariance_local(
                 answer["driving_affine"], moved.affine, moved.shift, spline, free_sign=True
             ),
         }
-        return weighted_sum(terms, self.settings.weights.model_dump())
+        return weighted_sum(terms, self.weights)
 
     def after(self, clips: int) -> Part:
         settings = self.settings
@@ -56,7 +56,7 @@ class Training(Objective[Mraa]):
             "avd_shift": (driving.shift - said.shift).abs().mean(),
             "avd_affine": (driving.affine - said.affine).abs().mean(),
         }
-        return weighted_sum(terms, self.settings.weights.model_dump())
+        return weighted_sum(terms, self.weights)
 
     @torch.no_grad()
     def regions_of(self, step: int, pairs_at: PairsAt) -> tuple[Regions, Regions]:
