@@ -122,7 +122,7 @@ def test_references_are_those_of_the_whole_video(tiny: Params, models: Path, sub
     from head3d.images import to_tensor
 
     model = Head3D.load(models, params=tiny)
-    _, ours, indices = use._subject(model, tiny, subject, use.Options(references=3, seed=4))
+    _, ours, indices = use.meet(model, subject, use.Options(references=3, seed=4))
     theirs = model.subject(to_tensor(read(subject)), references=3, seed=4)
     as_set = {tuple(frame.flatten()[:50].tolist()) for frame in theirs.references}
     assert {tuple(frame.flatten()[:50].tolist()) for frame in ours.references} == as_set
