@@ -133,6 +133,8 @@ def transfer(
 
     params, (filmed, subject, indices) = model.params, person
     moving = survey(driving, params, face=driving_face, name="driving", watch=watch)
+    if watch is not None:
+        watch("animate", 0, moving.n_frames)
     how: Motion = params.animate.motion if motion is None else cast("Motion", motion)
     drive = Drive(model, subject, moving, how, _batch(params))
     size, place = model.image_size, None
@@ -141,12 +143,12 @@ def transfer(
     still = place.frame if place else filmed.crops_at([indices[drive.subject.chosen]], size)[0] if compare else None
 
     def pictures(bar: tqdm) -> Iterator[np.ndarray]:
-        for seen, made in drive:
+        for count, (seen, made) in enumerate(drive, start=1):
             result = place(made) if place else made
             yield result if not compare or still is None else side_by_side(still, seen, result)
             bar.update()
             if watch is not None:
-                watch("animate", int(bar.n) or 1, moving.n_frames)
+                watch("animate", count, moving.n_frames)
 
     with _progress(moving.n_frames, "animate") as bar:
         _write(target, pictures(bar), moving.fps, audio_from=driving)
@@ -342,6 +344,8 @@ def meet(model: Head3D, video: str | Path, options: Options, watch: Watch | None
     filmed = survey(video, params, face=options.face, name="subject", watch=watch)
     count = options.references or params.model.references
     seed = params.seed if options.seed is None else options.seed
+    if watch is not None:
+        watch("subject: making the head", 0, 0)
     return Person(filmed, *make_subject(model, filmed, count, cast("Choice", options.choose), seed))
 
 
