@@ -31,6 +31,7 @@ class Job:
         result: file that the work writes, if any.
         name: under which the result is saved by a browser.
         videos: ids of the videos that it needs.
+        beside: id of the video that the result is looked at beside, if any.
         id: unguessable.
         state: waiting, running; then done, failed or cancelled.
         step: what is being done, ``done`` frames of ``total``; 0 of 0 where that is not known.
@@ -43,6 +44,7 @@ class Job:
     result: Path | None = None
     name: str = ""
     videos: tuple[str, ...] = ()
+    beside: str | None = None
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     state: State = "waiting"
     step: str = ""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import signal
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -37,6 +39,7 @@ PAGE = Path(__file__).parent / "page"
 MOST_BYTES = 4096  # of a request's body, but for videos
 THUMBNAIL = 480  # pixels of its longer side
 NO_STORE = {"Cache-Control": "no-store"}
+TOLD = ("id", "state", "step", "done", "total", "error", "note", "head", "name", "beside")  # of a job
 KINDS = ("head", "animate", "view")
 
 
@@ -98,8 +101,8 @@ def application(studio: Studio, host: str = "127.0.0.1") -> ASGIApp:
         return job
 
     def told(job: Job) -> Response:
-        known = {name: getattr(job, name) for name in ("id", "state", "step", "done", "total", "error", "note", "head")}
-        known |= {"ahead": studio.jobs.ahead(job), "name": job.name, "result": job.state == "done" and bool(job.result)}
+        known = {name: getattr(job, name) for name in TOLD}
+        known |= {"ahead": studio.jobs.ahead(job), "result": job.state == "done" and job.result is not None}
         return JSONResponse(known, headers=NO_STORE)
 
     def about_job(request: Request) -> Response:
@@ -191,8 +194,14 @@ def serve(model: Head3D, host: str, port: int, most_bytes: int) -> None:
             server_header=False,
             timeout_graceful_shutdown=3,
         )
-        with contextlib.suppress(KeyboardInterrupt):
+        # uvicorn raises the signal that stopped it once more, and SIGTERM by itself would leave the folder behind
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        try:
             uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            pass
+        finally:
+            signal.signal(signal.SIGTERM, before)
     print("stopped; nothing is kept")
 
 

@@ -115,7 +115,9 @@ class Studio:
             use.check_motion(wish.motion, wish.driving_face)
             driving = self._video("driving", wish.driving)
             name = f"{_stem(subject)}-as-{_stem(driving)}.mp4"
-            job = Job(lambda job: self._animate(job, wish, subject, driving), result, name, (subject.id, driving.id))
+            both = (subject.id, driving.id)
+            job = Job(lambda job: self._animate(job, wish, subject, driving), result, name, both)
+            job.beside = None if wish.compare else driving.id
         elif isinstance(wish, ViewWish):
             sweeps = use.check_sweeps(wish.yaw, wish.pitch, wish.roll, wish.frames)
             name = f"{_stem(subject)}-turned.mp4"

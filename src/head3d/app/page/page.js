@@ -13,6 +13,7 @@ const videos = {}; // role -> what the server said of its video
 const uploads = {}; // role -> the request that is under way
 let settings = null;
 let job = null; // id of the job that is watched
+let last = null; // id of the job whose result is shown
 let head = null; // id of the head that the sliders turn
 
 function say(element, text) {
@@ -47,7 +48,7 @@ async function call(path, body) {
 }
 
 function keep() {
-  const ids = { job, head };
+  const ids = { job, head, last };
   for (const role of ROLES) ids[role] = videos[role] && videos[role].id;
   sessionStorage.setItem(KEPT, JSON.stringify(ids));
 }
@@ -75,6 +76,7 @@ function place(role, known) {
     box.querySelector(".button span").textContent = "Choose another";
   } else {
     video.removeAttribute("src");
+    box.querySelector(".button span").textContent = "Choose a video";
   }
   keep();
   allow();
@@ -126,6 +128,14 @@ for (const role of ROLES) {
   input.addEventListener("change", () => {
     if (input.files.length) send(role, input.files[0]);
     input.value = ""; // so that the same file may be chosen again
+  });
+  const video = box.querySelector("video");
+  const toggle = () => (video.paused ? video.play().catch(() => {}) : video.pause());
+  video.addEventListener("click", toggle);
+  video.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    toggle();
   });
   box.addEventListener("dragover", () => box.classList.add("over"));
   box.addEventListener("dragleave", (event) => {
@@ -205,26 +215,26 @@ function show(known) {
   if (running) return;
   if (known.state === "failed") fault(known.error);
   if (known.state === "cancelled") fault("Cancelled.");
-  if (known.result) present(known);
+  if (known.result) {
+    present(known);
+    $("made").scrollIntoView({ block: "nearest" });
+  }
   job = null;
   keep();
   allow();
 }
 
-let last = null; // id of the job whose result is shown
-
 function present(known) {
   last = known.id;
   const result = $("result").querySelector("video");
   const driver = $("driver").querySelector("video");
-  const alone = !asked.driving || asked.compare;
-  $("driver").hidden = alone;
-  $("beside").classList.toggle("alone", alone);
-  if (alone) {
-    driver.removeAttribute("src");
+  $("driver").hidden = !known.beside;
+  $("beside").classList.toggle("alone", !known.beside);
+  if (known.beside) {
+    driver.poster = `videos/${known.beside}/thumbnail`;
+    driver.src = `videos/${known.beside}/file`;
   } else {
-    driver.poster = `videos/${asked.driving}/thumbnail`;
-    driver.src = `videos/${asked.driving}/file`;
+    driver.removeAttribute("src");
   }
   result.src = `jobs/${known.id}/result`;
   result.muted = true; // browsers let only silent videos start by themselves
@@ -233,22 +243,19 @@ function present(known) {
   $("save").download = known.name;
   $("made").hidden = false;
   result.play().catch(() => {});
-  $("made").scrollIntoView({ block: "nearest" });
 }
 
-let asked = {}; // the wish whose result is shown or coming
-
 function wishFor(kind) {
-  asked = { kind, ...choices() };
+  const wish = { kind, ...choices() };
   if (kind === "animate") {
-    Object.assign(asked, { driving: videos.driving.id, motion: $("motion").value, driving_face: number("driving_face") });
-    Object.assign(asked, { paste: $("paste").checked, compare: $("compare").checked });
+    Object.assign(wish, { driving: videos.driving.id, motion: $("motion").value, driving_face: number("driving_face") });
+    Object.assign(wish, { paste: $("paste").checked, compare: $("compare").checked });
   }
   if (kind === "view") {
     const sweep = { yaw: $("sweep_yaw").value, pitch: $("sweep_pitch").value, roll: $("sweep_roll").value };
-    Object.assign(asked, sweep, { frames: number("frames") ?? 60 });
+    Object.assign(wish, sweep, { frames: number("frames") ?? 60 });
   }
-  return asked;
+  return wish;
 }
 
 $("options").addEventListener("submit", (event) => {
@@ -386,11 +393,15 @@ async function begin() {
       draw();
     }
   }
+  if (kept.last) {
+    const found = await call(`jobs/${kept.last}`).catch(() => null);
+    if (found) present(await found.json());
+  }
   allow();
   if (kept.job) {
     job = kept.job;
     allow();
-    await follow().catch((error) => (error.status === 404 ? lose(new Error("")) : lose(error)));
+    await follow().catch((error) => (lose(error.status === 404 ? new Error("") : error)));
   }
 }
 
