@@ -28,9 +28,9 @@ class Gate:
         self.open, self.began = threading.Event(), threading.Event()
 
     def __call__(self, job: Job) -> None:
-        self.began.set()
         while not self.open.wait(0.005):
             job.watch("waiting at the gate", 1, 2)
+            self.began.set()
 
 
 def over(job: Job) -> bool:
