@@ -92,6 +92,12 @@ class Browser:
         found = self._send("POST", "/se/log", {"type": "browser"})
         return [entry["message"] for entry in found if entry["level"] in ("SEVERE", "WARNING")]
 
+    def narrow(self, width: int | None, height: int = 800) -> None:
+        """Show the page as on a phone of this width, pixels; None ends that."""
+        values = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": True}
+        command = "setDeviceMetricsOverride" if width else "clearDeviceMetricsOverride"
+        self._send("POST", "/goog/cdp/execute", {"cmd": f"Emulation.{command}", "params": values if width else {}})
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._send("GET", "/screenshot")))
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parent / "page"
 MOST_BYTES = 4096  # of a request's body, but for videos
+MOST_DRAINED = 50_000_000  # bytes of a refused video that are still read: a browser that is sending hears nothing
 THUMBNAIL = 480  # pixels of its longer side
 NO_STORE = {"Cache-Control": "no-store"}
 TOLD = ("id", "state", "step", "done", "total", "error", "note", "head", "name", "beside")  # of a job
@@ -69,7 +70,13 @@ def application(studio: Studio, host: str = "127.0.0.1") -> ASGIApp:
     async def take(request: Request) -> Response:
         stated = request.headers.get("content-length", "")
         size = int(stated) if stated.isascii() and stated.isdigit() else None
-        found = await studio.videos.take(request.query_params.get("name", ""), request.stream(), size)
+        chunks, left = request.stream(), MOST_DRAINED
+        try:
+            found = await studio.videos.take(request.query_params.get("name", ""), chunks, size)
+        except TooLarge:
+            while left > 0 and (chunk := await anext(chunks, b"")):
+                left -= len(chunk)
+            raise
         return JSONResponse(_told_video(found), headers=NO_STORE)
 
     def video_of(request: Request) -> Video:
@@ -129,6 +136,9 @@ def application(studio: Studio, host: str = "127.0.0.1") -> ASGIApp:
     def wrong(_: Request, error: Exception) -> Response:
         return PlainTextResponse(str(error), 413 if isinstance(error, TooLarge) else 422, headers=NO_STORE)
 
+    def gone(_: Request, error: Exception) -> Response:
+        return Response(status_code=400)  # the browser took its upload back; nobody reads this
+
     def failed(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return PlainTextResponse(error.detail, error.status_code, headers={**(error.headers or {}), **NO_STORE})
@@ -153,7 +163,7 @@ def application(studio: Studio, host: str = "127.0.0.1") -> ASGIApp:
         Route("/jobs/{job}/result", result),
         Route("/heads/{head}", picture),
     ]
-    handlers: Any = {UserError: wrong, HTTPException: failed}
+    handlers: Any = {UserError: wrong, HTTPException: failed, ClientDisconnect: gone}
     return Guard(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), host)
 
 

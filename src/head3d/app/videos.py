@@ -76,7 +76,9 @@ class Videos:
             found = Video(path.name, path, name, await run_in_threadpool(_probe, path, name))
             whole = True
         except OSError as error:
-            raise UserError(f"{name}: cannot be kept ({error.strerror or error})", fix="make room on the disk") from error
+            raise UserError(
+                f"{name}: cannot be kept ({error.strerror or error})", fix="make room on the disk"
+            ) from error
         finally:
             if not whole:
                 path.unlink(missing_ok=True)
