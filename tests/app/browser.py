@@ -88,9 +88,9 @@ class Browser:
         return self.run("return document.querySelector(arguments[0]).getClientRects().length > 0", selector)
 
     def problems(self) -> list[str]:
-        """Messages of the browser's console since the last call: errors of scripts, what the policy blocked."""
+        """Errors in the browser's console since the last call: of scripts, and what the policy blocked."""
         found = self._send("POST", "/se/log", {"type": "browser"})
-        return [entry["message"] for entry in found if entry["level"] in ("SEVERE", "WARNING")]
+        return [entry["message"] for entry in found if entry["level"] == "SEVERE"]
 
     def narrow(self, width: int | None, height: int = 800) -> None:
         """Show the page as on a phone of this width, pixels; None ends that."""

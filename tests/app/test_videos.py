@@ -29,9 +29,11 @@ def data(clips: Path) -> bytes:
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", "a\0b\n.mp4", "x" * 5000, "", "日本 語.mp4"])
 def test_a_users_name_is_no_path(tmp_path: Path, data: bytes, name: str) -> None:
-    found = take(Videos(tmp_path, 10**6), data, name)
-    assert [path for path in tmp_path.parent.rglob("*") if path.is_file()] == [found.path]
-    assert found.path.parent == tmp_path and found.path.name == found.id and found.path.read_bytes() == data
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    found = take(Videos(folder, 10**6), data, name)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [found.path]
+    assert found.path.parent == folder and found.path.name == found.id and found.path.read_bytes() == data
     assert found.name.isprintable() and 0 < len(found.name) <= videos.MOST_NAME
     assert (found.info.width, found.info.n_frames) == (64, 9)
 
@@ -48,7 +50,7 @@ def test_too_much_is_refused_and_leaves_nothing(tmp_path: Path, data: bytes) -> 
 
 def test_what_is_no_video_leaves_nothing(tmp_path: Path, data: bytes) -> None:
     for broken in (b"", b"text", data[:200]):
-        with pytest.raises(UserError, match="mine.mp4: ") as caught:
+        with pytest.raises(UserError, match=r"mine\.mp4: ") as caught:
             take(Videos(tmp_path, 10**6), broken, "mine.mp4")
         assert str(tmp_path) not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

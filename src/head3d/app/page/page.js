@@ -23,6 +23,7 @@ function say(element, text) {
 
 function fault(text) {
   say($("error"), text);
+  if (text) $("error").scrollIntoView({ block: "nearest" });
 }
 
 // What the server gives, or an error with its one line.
@@ -195,6 +196,7 @@ async function follow() {
 
 function show(known) {
   const running = known.state === "running" || known.state === "waiting";
+  const begins = running && $("job").hidden;
   $("job").hidden = !running;
   if (running) {
     const bar = $("bar");
@@ -206,6 +208,7 @@ function show(known) {
     }
     const count = known.total ? `: ${known.done} of ${known.total} frames` : "";
     $("step").textContent = known.state === "waiting" ? `waiting, ${known.ahead} before it` : known.step + count;
+    if (begins) $("job").scrollIntoView({ block: "nearest" });
   }
   if (known.head && known.head !== head) {
     head = known.head;
