@@ -123,8 +123,8 @@ def application(studio: Studio, host: str = "127.0.0.1") -> ASGIApp:
         job = job_of(request)
         if job.state != "done" or job.result is None:
             raise HTTPException(404, "This job has no result.")
-        saved = {"filename": job.name} if "save" in request.query_params else {}
-        return FileResponse(job.result, media_type="video/mp4", headers=NO_STORE, **saved)
+        name = job.name if "save" in request.query_params else None
+        return FileResponse(job.result, media_type="video/mp4", headers=NO_STORE, filename=name)
 
     def picture(request: Request) -> Response:
         head = studio.head(request.path_params["head"])
