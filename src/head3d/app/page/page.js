@@ -88,6 +88,7 @@ function send(role, file) {
   const told = box.querySelector(".told");
   const line = box.querySelector(".line");
   say(line, "");
+  fault("");
   if (uploads[role]) uploads[role].abort();
   if (settings && file.size > settings.most_bytes) {
     say(line, `${file.name}: larger than ${settings.most_bytes / 1e6} MB; cut it, or start \`head3d app\` with a larger --most-mb`);
