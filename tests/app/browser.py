@@ -80,6 +80,17 @@ class Browser:
         found = self._send("POST", "/element", {"using": "css selector", "value": selector})
         self._send("POST", f"/element/{found[ELEMENT]}/click", {})
 
+    def drag(self, selector: str, x: int, y: int) -> None:
+        """Press the mouse in the middle of an element, move it by so many pixels in two steps, and let go."""
+        origin = self._send("POST", "/element", {"using": "css selector", "value": selector})
+        steps = [
+            {"type": "pointerMove", "duration": 0, "x": 0, "y": 0, "origin": origin},
+            {"type": "pointerDown", "button": 0},
+            *({"type": "pointerMove", "duration": 20, "x": x // 2, "y": y // 2, "origin": "pointer"} for _ in range(2)),
+            {"type": "pointerUp", "button": 0},
+        ]
+        self._send("POST", "/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": steps}]})
+
     def text(self, selector: str) -> str:
         """Visible text of an element; empty where it is hidden."""
         return self.run("return document.querySelector(arguments[0]).innerText", selector).strip()

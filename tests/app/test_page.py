@@ -87,6 +87,12 @@ def test_animate_look_and_turn(page: Browser, clips: Path) -> None:
     page.click("#whole")
     wait_for(lambda: "whole=true" in page.run(PIXELS)[0])
     assert page.run(PIXELS)[1] != turned
+    page.click("#reset")
+    wait_for(lambda: "yaw=0&pitch=0&" in page.run(PIXELS)[0])
+    page.drag("#head", 60, -40)  # right and up, as the nose shall go
+    yaw, pitch = (int(page.text(f"output[for={name}]")[:-1]) for name in ("yaw", "pitch"))
+    assert 20 <= yaw <= 30 and 12 <= pitch <= 22
+    wait_for(lambda: f"yaw={yaw}&pitch={pitch}&" in page.run(PIXELS)[0])
     assert page.problems() == []  # no script failed and the policy blocked nothing
 
 

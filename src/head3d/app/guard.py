@@ -48,7 +48,8 @@ class Guard:
         headers = Headers(scope=scope)
         app = self._app
         if not is_ours(headers.get("host", ""), self._host):
-            app = PlainTextResponse("This server answers to its own address only.", 421)
+            line = "This server answers to numbers, as 127.0.0.1, and localhost; for a name start it with --host NAME."
+            app = PlainTextResponse(line, 421)
         elif scope["method"] not in ("GET", "HEAD") and not same_origin(headers):
             app = PlainTextResponse("Only the page of this server may ask for that.", 403)
         await app(scope, receive, with_headers)

@@ -192,10 +192,10 @@ def serve(model: Head3D, host: str, port: int, most_bytes: int) -> None:
                 f"--host {host} --port {port}: cannot listen there ({error.strerror or error})",
                 fix="choose another port with --port, or an address of this machine",
             ) from error
-        name = f"[{host}]" if ":" in host else host
+        name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
         print(f"Head3D: http://{name}:{listener.getsockname()[1]}/")
         if not _is_loopback(host):
-            print("Everybody who reaches this address can use the page; nothing is encrypted.")
+            print(f"Everybody who reaches this machine at {host} can use the page; nothing is encrypted.")
         print("Stop with Ctrl-C; videos and results are deleted then.", flush=True)
         config = uvicorn.Config(
             application(Studio(model, Path(folder), most_bytes), host),

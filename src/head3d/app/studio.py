@@ -140,7 +140,8 @@ class Studio:
 
         subject = head.person.subject
         turned = hand_pose(subject, look.yaw, look.pitch, look.roll)
-        pose = Pose(turned.rotation, turned.translation + turned.translation.new_tensor((look.x, look.y, look.z)))
+        moved = turned.translation + turned.translation.new_tensor((look.x, look.y, look.z))
+        pose = Pose(turned.rotation, moved).to(self.model.compute.device)
         with self._drawing:
             made = self.model.view(subject, pose).frames if look.whole else self.model.render(subject, pose)[0]
         out = io.BytesIO()
