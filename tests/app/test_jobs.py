@@ -43,6 +43,7 @@ def test_one_at_a_time_in_order(line: Jobs) -> None:
     others = [line.add(Job(lambda job, k=k: done.append(k))) for k in range(3)]
     assert gate.began.wait(5)
     assert [line.ahead(job) for job in (first, *others)] == [0, 1, 2, 3]
+    assert (first.step, first.done, first.total) == ("waiting at the gate", 1, 2)
     assert (first.state, others[0].state, done) == ("running", "waiting", [])
     gate.open.set()
     assert over(others[-1])
@@ -58,7 +59,6 @@ def test_cancelling_stops_the_running_one_and_skips_a_waiting_one(line: Jobs) ->
     assert waiting.state == "cancelled"
     line.cancel(running)
     assert over(running) and running.state == "cancelled"
-    assert (running.step, running.done, running.total) == ("waiting at the gate", 1, 2)
     assert over(last)
     assert done == [last]
     line.cancel(last)

@@ -260,7 +260,12 @@ def test_cancelled_in_the_middle_of_the_output(
     monkeypatch.setattr(Head3D, "animate", slow)
     job = animate(client, clips)
     wait_for(lambda: client.get(f"/jobs/{job['id']}").json["done"] > 0)
-    client.post(f"/jobs/{job['id']}/cancel", {})
+    told = client.post(f"/jobs/{job['id']}/cancel", {}).json
+    assert (told["state"], told["step"], told["total"]) == (
+        "running",
+        "stopping",
+        0,
+    )  # at once, though it takes a while
     go.set()
     assert client.finish(job["id"])["state"] == "cancelled"
     assert [path.name for path in studio.folder.iterdir() if path.suffix == ".mp4"] == []

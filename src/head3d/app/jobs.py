@@ -115,11 +115,13 @@ class Jobs:
             return {video for job in self._jobs.values() if not job.over for video in job.videos}
 
     def cancel(self, job: Job) -> None:
-        """Take a job out of the line, or stop it at its next frame; one that is over stays as it is."""
+        """Take a job out of the line, or stop it at its next frames; one that is over stays as it is."""
         with self._changed:
             job.stop.set()
             if job.state == "waiting":
                 job.state = "cancelled"
+            elif not job.over:
+                job.step, job.done, job.total = "stopping", 0, 0
 
     def close(self) -> None:
         """Cancel everything and wait for the thread."""
