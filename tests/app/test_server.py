@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from head3d import use
@@ -68,6 +69,27 @@ def test_the_result_stands_beside_its_driver(client: Client, clips: Path) -> Non
     assert driver.body == (clips / "driving.mp4").read_bytes()
     part = client.ask("GET", f"/jobs/{told['id']}/result", headers={"Range": "bytes=4-7"})
     assert (part.status, part.body) == (206, b"ftyp")  # browsers jump about in a video
+
+
+def test_held_frames_are_said(client: Client, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames 5 and 6 of the driving video show no face."""
+    real, pictures = footage.survey, read(clips / "driving.mp4")
+
+    def survey(path: Path, params: Params, **named: Any) -> footage.Footage:
+        found = real(path, params, **named)
+        found.seen[5:7] = named["name"] != "driving"
+        return found
+
+    def masks(self: Head3D, frames: torch.Tensor) -> torch.Tensor:
+        found = torch.zeros(len(frames), 1, 64, 64)
+        for row, frame in enumerate((frames * 255).round().permute(0, 2, 3, 1).numpy()):
+            found[row, :, 12:52, 16:48] = not any(np.array_equal(frame, pictures[index]) for index in (5, 6))
+        return found
+
+    monkeypatch.setattr(footage, "survey", survey)
+    monkeypatch.setattr(Head3D, "masks", masks)
+    told = client.finish(animate(client, clips)["id"])
+    assert (told["state"], told["note"]) == ("done", "face not found in 2 of 9 frames (0.2-0.3 s); held")
 
 
 def test_a_view_is_the_command(client: Client, clips: Path, models: Path, tiny: Params, tmp_path: Path) -> None:
