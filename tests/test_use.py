@@ -91,6 +91,14 @@ def test_animate(tiny: Params, models: Path, subject: Path, driving: Path, tmp_p
     assert [path.name for path in out.parent.iterdir()] == ["out.mp4"]
 
 
+def test_a_watcher_sees_every_frame(tiny: Params, models: Path, subject: Path, driving: Path, tmp_path: Path) -> None:
+    """Whether or not a terminal shows the bars."""
+    seen: list[tuple[str, int, int]] = []
+    out, given = tmp_path / "out.mp4", {"models": models, "params": tiny}
+    use.animate(subject, driving, out, watch=lambda *step: seen.append(step), **given)
+    assert [step for step in seen if step[0] == "animate"] == [("animate", k, FRAMES) for k in range(FRAMES + 1)]
+
+
 def test_batches_change_nothing(tiny: Params, models: Path, subject: Path, driving: Path, tmp_path: Path) -> None:
     """Relative motion counts from the first frame of the video, not of the batch."""
     use.animate(subject, driving, tmp_path / "a.mp4", models=models, motion="relative", params=tiny)
@@ -122,7 +130,7 @@ def test_references_are_those_of_the_whole_video(tiny: Params, models: Path, sub
     from head3d.images import to_tensor
 
     model = Head3D.load(models, params=tiny)
-    _, ours, indices = use._subject(model, tiny, subject, use.Options(references=3, seed=4))
+    _, ours, indices = use.meet(model, subject, use.Options(references=3, seed=4))
     theirs = model.subject(to_tensor(read(subject)), references=3, seed=4)
     as_set = {tuple(frame.flatten()[:50].tolist()) for frame in theirs.references}
     assert {tuple(frame.flatten()[:50].tolist()) for frame in ours.references} == as_set

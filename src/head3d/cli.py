@@ -147,6 +147,7 @@ def _import(args: argparse.Namespace) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from head3d import __version__
+    from head3d.app import commands as app_commands
     from head3d.baselines import NAMES
 
     parser = argparse.ArgumentParser(
@@ -215,6 +216,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="of grid_sample where the weights were trained (default: as the published ones were; true for fomm)",
     )
     take.set_defaults(run=_import)
+
+    app_commands.add(commands)
     return parser
 
 

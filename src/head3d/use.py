@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from head3d.errors import UserError
 
@@ -56,6 +56,20 @@ class Options:
     params: Params | None = None
 
 
+class Person(NamedTuple):
+    """A subject video that has been looked through.
+
+    Attributes:
+        footage: where its face is.
+        subject: with its canonical head.
+        indices: where in the video each of the references is.
+    """
+
+    footage: Footage
+    subject: Subject
+    indices: list[int]
+
+
 def animate(
     subject: str | Path,
     driving: str | Path,
@@ -85,37 +99,60 @@ def animate(
         UserError: one line on what is wrong with an input.
     """
     options = Options(**chosen)
-    if motion not in (None, "relative", "absolute"):
-        raise UserError(f"--motion is {motion!r}", allowed="relative or absolute")
-    _check_face("driving-face", driving_face)
+    check_motion(motion, driving_face)
     target = _check_files(out, (".mp4",), subject=subject, driving=driving)
-    params, model = _load(options)
-    filmed, person, indices = _subject(model, params, subject, options, watch)
+    model = load(options)
+    person = meet(model, subject, options, watch)
+    shown = {"paste": paste, "compare": compare}
+    line = transfer(model, person, driving, target, motion=motion, driving_face=driving_face, watch=watch, **shown)
+    if line:
+        print(line)
+    _report(target)
+    return target
+
+
+def transfer(
+    model: Head3D,
+    person: Person,
+    driving: str | Path,
+    target: Path,
+    *,
+    paste: bool = False,
+    compare: bool = False,
+    driving_face: int | None = None,
+    motion: str | None = None,
+    watch: Watch | None = None,
+) -> str | None:
+    """What :func:`animate` does once the person is known; arguments as there.
+
+    Returns:
+        What to say of frames in which no face was found; None if there were none.
+    """
     from head3d.data.footage import survey
     from head3d.streaming import Drive, Paste, side_by_side
 
+    params, (filmed, subject, indices) = model.params, person
     moving = survey(driving, params, face=driving_face, name="driving", watch=watch)
+    if watch is not None:
+        watch("animate", 0, moving.n_frames)
     how: Motion = params.animate.motion if motion is None else cast("Motion", motion)
-    drive = Drive(model, person, moving, how, _batch(params))
+    drive = Drive(model, subject, moving, how, _batch(params))
     size, place = model.image_size, None
     if paste:
         place = Paste(*filmed.whole(indices[drive.subject.chosen]), size)
     still = place.frame if place else filmed.crops_at([indices[drive.subject.chosen]], size)[0] if compare else None
 
     def pictures(bar: tqdm) -> Iterator[np.ndarray]:
-        for seen, made in drive:
+        for count, (seen, made) in enumerate(drive, start=1):
             result = place(made) if place else made
             yield result if not compare or still is None else side_by_side(still, seen, result)
             bar.update()
             if watch is not None:
-                watch("animate", int(bar.n) or 1, moving.n_frames)
+                watch("animate", count, moving.n_frames)
 
     with _progress(moving.n_frames, "animate") as bar:
         _write(target, pictures(bar), moving.fps, audio_from=driving)
-    if line := drive.lost_line():
-        print(line)
-    _report(target)
-    return target
+    return drive.lost_line()
 
 
 def view(
@@ -141,16 +178,30 @@ def view(
         UserError: one line on what is wrong with an input.
     """
     options = Options(**chosen)
-    sweeps = {name: parse_range(name, text) for name, text in (("yaw", yaw), ("pitch", pitch), ("roll", roll))}
-    if not 1 <= frames <= MOST_FRAMES:
-        raise UserError(f"--frames is {frames}", allowed=f"1 to {MOST_FRAMES}")
+    sweeps = check_sweeps(yaw, pitch, roll, frames)
     target = _check_files(out, (".mp4",), subject=subject)
-    params, model = _load(options)
-    _, person, _ = _subject(model, params, subject, options)
-    with _progress(frames, "view") as bar:
-        _write(target, _turned(model, person, sweeps, frames, _batch(params), bar), VIEW_FPS)
+    model = load(options)
+    turn(model, meet(model, subject, options), target, sweeps, frames)
     _report(target)
     return target
+
+
+def turn(
+    model: Head3D,
+    person: Person,
+    target: Path,
+    sweeps: dict[str, tuple[float, float]],
+    frames: int,
+    watch: Watch | None = None,
+) -> None:
+    """What :func:`view` does once the person is known.
+
+    Args:
+        sweeps: from :func:`check_sweeps`.
+        watch: called after every batch; may raise to stop.
+    """
+    with _progress(frames, "view") as bar:
+        _write(target, _turned(model, person.subject, sweeps, frames, bar, watch), VIEW_FPS)
 
 
 def export(subject: str | Path, out: str | Path, **chosen: Any) -> Path:
@@ -166,11 +217,10 @@ def export(subject: str | Path, out: str | Path, **chosen: Any) -> Path:
     """
     options = Options(**chosen)
     target = _check_files(out, (".glb", ".ply"), subject=subject)
-    params, model = _load(options)
-    _, person, _ = _subject(model, params, subject, options)
+    model = load(options)
     from head3d.mesh import head_mesh, save
 
-    mesh = head_mesh(person.head(), model.geometry)
+    mesh = head_mesh(meet(model, subject, options).subject.head(), model.geometry)
     save(mesh, target)
     print(f"{target}: {len(mesh.positions)} vertices, {len(mesh.faces)} triangles, metres")
     return target
@@ -191,6 +241,32 @@ def parse_range(name: str, text: str | float) -> tuple[float, float]:
     if max(abs(low), abs(high)) > limit:
         raise UserError(f"--{name} is {text!r}", allowed=allowed)
     return low, high
+
+
+def check_sweeps(
+    yaw: str | float, pitch: str | float, roll: str | float, frames: int
+) -> dict[str, tuple[float, float]]:
+    """First and last degrees of each angle of a sweep (:func:`parse_range`), and that its length is sane."""
+    sweeps = {name: parse_range(name, text) for name, text in (("yaw", yaw), ("pitch", pitch), ("roll", roll))}
+    if not 1 <= frames <= MOST_FRAMES:
+        raise UserError(f"--frames is {frames}", allowed=f"1 to {MOST_FRAMES}")
+    return sweeps
+
+
+def check_motion(motion: str | None, driving_face: int | None) -> None:
+    """The options of :func:`transfer` that a user can get wrong."""
+    if motion not in (None, "relative", "absolute"):
+        raise UserError(f"--motion is {motion!r}", allowed="relative or absolute")
+    _check_face("driving-face", driving_face)
+
+
+def check_choice(options: Options) -> None:
+    """The options that say how a head is made from a video."""
+    if options.references is not None and options.references < 1:
+        raise UserError(f"--references is {options.references}", allowed="1 or more")
+    if options.choose not in ("random", "diverse"):
+        raise UserError(f"--choose is {options.choose!r}", allowed="random or diverse")
+    _check_face("face", options.face)
 
 
 def _check_face(name: str, number: int | None) -> None:
@@ -225,16 +301,17 @@ def _check_files(out: str | Path, endings: tuple[str, ...], **videos: str | Path
     return target
 
 
-def _load(options: Options) -> tuple[Params, Head3D]:
+def load(options: Options) -> Head3D:
+    """The trained networks that the options name; its ``params`` are theirs, or those of params.yaml.
+
+    Raises:
+        UserError: a wrong option, or models that are not there.
+    """
     from head3d.params import load_params
 
-    references, models, variant, device = options.references, options.models, options.variant, options.device
+    models, variant, device = options.models, options.variant, options.device
     params = options.params or load_params()
-    if references is not None and references < 1:
-        raise UserError(f"--references is {references}", allowed="1 or more")
-    if options.choose not in ("random", "diverse"):
-        raise UserError(f"--choose is {options.choose!r}", allowed="random or diverse")
-    _check_face("face", options.face)
+    check_choice(options)
     if device is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UserError(f"--device is {device!r}", allowed="auto, cpu, cuda or cuda:N")
     needed = ["geometry", f"fusion-{variant}", *([] if variant == "mean_canonical" else ["canonical"])]
@@ -244,28 +321,41 @@ def _load(options: Options) -> tuple[Params, Head3D]:
         raise UserError(
             f"{models}: no {', '.join(f'{name}.safetensors' for name in missing)} there",
             allowed=f"variants {', '.join(known)}" if known else None,
-            fix="train the models with `dvc repro` first, or name their directory with --models",
+            fix="train the models with `make demo` or `dvc repro` first, or name their directory with --models",
         )
     from head3d.api import Head3D
 
-    return params, Head3D.load(models, params=params, variant=variant, device=device)
+    return Head3D.load(models, params=params, variant=variant, device=device)
 
 
-def _subject(
-    model: Head3D, params: Params, video: str | Path, options: Options, watch: Watch | None = None
-) -> tuple[Footage, Subject, list[int]]:
-    """The surveyed video, the subject with its canonical head, and where in the video its references are."""
+def meet(model: Head3D, video: str | Path, options: Options, watch: Watch | None = None) -> Person:
+    """Find the person in a subject video and make the canonical head.
+
+    Args:
+        model: from :func:`load`.
+        video: of the person.
+        options: how the references are chosen, and which face.
+        watch: called with what is being done, frames done and all frames, and may raise to stop.
+    """
     from head3d.data.footage import survey
     from head3d.streaming import Choice, make_subject
 
+    params = model.params
     filmed = survey(video, params, face=options.face, name="subject", watch=watch)
     count = options.references or params.model.references
     seed = params.seed if options.seed is None else options.seed
-    return filmed, *make_subject(model, filmed, count, cast("Choice", options.choose), seed)
+    if watch is not None:
+        watch("subject: making the head", 0, 0)
+    return Person(filmed, *make_subject(model, filmed, count, cast("Choice", options.choose), seed))
 
 
 def _turned(
-    model: Head3D, person: Subject, sweeps: dict[str, tuple[float, float]], count: int, batch: int, bar
+    model: Head3D,
+    subject: Subject,
+    sweeps: dict[str, tuple[float, float]],
+    count: int,
+    bar: tqdm,
+    watch: Watch | None,
 ) -> Iterator[np.ndarray]:
     """Output frames of a sweep, uint8 (H, W, 3), one by one."""
     import numpy as np
@@ -274,11 +364,14 @@ def _turned(
     from head3d.views import hand_pose
 
     angles = {name: np.linspace(low, high, count, dtype=np.float32) for name, (low, high) in sweeps.items()}
+    batch = _batch(model.params)
     for start in range(0, count, batch):
         here = {name: values[start : start + batch] for name, values in angles.items()}
-        made = model.view(person, hand_pose(person, here["yaw"], here["pitch"], here["roll"]))
+        made = model.view(subject, hand_pose(subject, here["yaw"], here["pitch"], here["roll"]))
         yield from to_frames(made.frames)
         bar.update(len(made.frames))
+        if watch is not None:
+            watch("view", start + len(made.frames), count)
 
 
 def _batch(params: Params) -> int:
