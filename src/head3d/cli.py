@@ -52,7 +52,7 @@ HELP = {
     "evaluate geometry": "pose and warp errors on a test set",
     "evaluate transfer": "self-reconstruction by Head3D or the floors on a test set",
     "evaluate baseline": "the same by a method that Head3D is compared with",
-    "tables": "Tables 1 and 3",
+    "tables": "Tables 1, 2 and 3",
     "figures": "the figures",
     "report": "reports/index.html",
 }
@@ -166,6 +166,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from head3d import __version__
     from head3d.baselines import NAMES
+    from head3d.study import commands as study_commands
 
     parser = argparse.ArgumentParser(
         prog="head3d",
@@ -224,6 +225,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="of grid_sample where the weights were trained (default: as the published ones were; true for fomm)",
     )
     take.set_defaults(run=_import)
+
+    study_commands.add(commands)
     return parser
 
 
