@@ -255,39 +255,6 @@ def write_video(
             unfinished.unlink(missing_ok=True)
 
 
-def copy_stripped(path: str | os.PathLike, out: str | os.PathLike) -> int:
-    """Copy the pictures of an H.264 video as they are, without sound and without a word on where they come from.
-
-    Titles, comments, the encoder's settings and times of making are left out, so that two copies tell no more than
-    their pictures do. The file appears when complete.
-
-    Returns:
-        The number of frames.
-    """
-    path, out = _existing(path), Path(out)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.mp4")
-    picture = _input(path).video
-    graph = picture.output(
-        str(unfinished),
-        vcodec="copy",
-        map_metadata=-1,
-        fflags="+bitexact",
-        bsf="filter_units=remove_types=6",  # the encoder's own message (SEI) in the stream
-        movflags="+faststart",
-    )
-    try:
-        try:
-            log = _run(graph, path)
-        except UserError as error:
-            if "h264" in str(error) or "filter_units" in str(error) or "odec" in str(error):
-                raise UserError(f"{path}: not in H.264", fix="write it again as H.264, which browsers play") from error
-            raise
-        os.replace(unfinished, out)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return int(re.findall(r"frame=\s*(\d+)", log)[-1])
-
-
 class _Watchdog:
     """Kills a process on which one ``with`` block waits for longer than ``_STALL_S`` seconds."""
 

@@ -11,7 +11,7 @@ from head3d.study import statistics, votes
 from head3d.study.plan import OURS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import pandas as pd
@@ -175,7 +175,7 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
     """Table 2 with fewer columns, intervals in one cell, and words where there are no votes."""
     import pandas as pd
 
-    def interval(row: dict[str, Any], kind: str) -> str:
+    def interval(row: Mapping[Any, Any], kind: str) -> str:
         low, high = row[f"{kind}_low"], row[f"{kind}_high"]
         return f"{low:.1f} to {high:.1f}" if low == low else "–"
 
@@ -202,7 +202,7 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=list(lines[0]) if lines else ["dataset", "criterion", "against"])
 
 
-def paper_cell(row: dict[Any, Any]) -> str:
+def paper_cell(row: Mapping[Any, Any]) -> str:
     """The paper's percentages as it prints them, with its data set."""
     win, lose = row["paper_win_percent"], row["paper_lose_percent"]
     return f"{win:.0f} / {lose:.0f} ({row['paper_dataset']})" if win == win else "–"

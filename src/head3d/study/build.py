@@ -218,28 +218,31 @@ def _copy_videos(
     from tqdm import tqdm
 
     from head3d.data import video
+    from head3d.study.strip import Copied, copy_stripped
 
     files: dict[Key, str] = {}
     digest = hashlib.sha256()
     broken_twins = set(checks)
     jobs = [(one, pair) for one in sets for pair in one.pairs]
     for one, pair in tqdm(jobs, desc="videos", unit="pair", disable=None):
-        lengths: dict[str, int] = {}
+        copied: dict[str, Copied] = {}
         for role in ("subject", "driving", *methods):
             name = f"{secrets.token_hex(12)}.mp4"
-            lengths[role] = video.copy_stripped(one.video(role, pair), out / name)
+            copied[role] = copy_stripped(one.video(role, pair), out / name)
             files[one.dataset, pair, role] = name
             digest.update(f"{one.dataset}/{pair}/{role}".encode() + (out / name).read_bytes())
         for role in methods:
-            if lengths[role] != lengths[OURS]:
+            if copied[role] != copied["driving"]:
                 raise UserError(
-                    f"{one.video(role, pair)}: {lengths[role]} frames where {OURS} has {lengths[OURS]}",
-                    fix="make both from the same driving video, so that they can play in step",
+                    f"{one.video(role, pair)}: {copied[role]} where the driving video has {copied['driving']}",
+                    fix="make it again from that driving video, so that they can play in step",
                 )
         if (one.dataset, pair) in broken_twins:
             name, source = f"{secrets.token_hex(12)}.mp4", one.video(TRUTH, pair)
-            frames, fps = list(video.read_frames(source)), video.probe(source).fps
-            video.write_video(out / name, broken(frames, seed), fps=fps)
+            spoilt = out / f".{name}"
+            video.write_video(spoilt, broken(list(video.read_frames(source)), seed), fps=copied[TRUTH].fps)
+            copy_stripped(spoilt, out / name)
+            spoilt.unlink()
             files[one.dataset, pair, BROKEN] = name
     return files, digest.hexdigest()[:12]
 

@@ -5,7 +5,6 @@ Nothing here holds the name of a method: a browser knows an item by its number a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,8 +63,9 @@ def read_answer(body: Any, items: Collection[int], criteria: Sequence[str], cons
         raise Refused(422, "no such question")
     if choice not in CHOICES:
         raise Refused(422, "a choice is left or right")
-    known = type(seconds) in (int, float) and math.isfinite(seconds) and 0 <= seconds <= LONGEST
-    return Answer(item, criterion, choice, round(float(seconds), 3) if known else None)
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= LONGEST:
+        return Answer(item, criterion, choice, None)
+    return Answer(item, criterion, choice, round(float(seconds), 3))
 
 
 def state(

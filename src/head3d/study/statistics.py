@@ -124,4 +124,4 @@ def _connected(beats: np.ndarray) -> np.ndarray:
     reach = beats | np.eye(m, dtype=bool)
     for _ in range(max(1, math.ceil(math.log2(max(m, 2))))):
         reach = (reach.astype(np.int64) @ reach.astype(np.int64)) > 0
-    return reach.all(axis=(1, 2))
+    return np.asarray(reach.all(axis=(1, 2)))
