@@ -6,6 +6,8 @@ const SLOTS = ["subject", "driving", "left", "right"];
 const IN_STEP = ["driving", "right"]; // these follow the left video
 const MOST_DRIFT = 0.06; // seconds: one or two frames
 const RETRY_MS = [500, 1000, 2000, 4000];
+const PATIENCE_MS = 5000;
+const PAUSED = "Paused. All your answers are kept; you may close this page, and your link brings you back here.";
 
 let now = null; // what the server said last
 let shown = null; // the item whose videos are on the page
@@ -47,8 +49,6 @@ async function call(path, body) {
   }
 }
 
-const PAUSED = "Paused. All your answers are kept; you may close this page, and your link brings you back here.";
-
 function setPaused(on) {
   paused = on;
   $("pause").textContent = on ? "Go on" : "Pause";
@@ -65,7 +65,11 @@ function allow() {
 
 function play() {
   if (paused || document.hidden) return;
-  for (const slot of SLOTS) $(slot).play().catch(() => {}); // a pause may come between
+  for (const slot of SLOTS) {
+    $(slot).play().catch((error) => {
+      if (error.name === "NotAllowedError") notice("Tap a video to play them."); // a phone that saves its battery
+    });
+  }
 }
 
 function restart() {
@@ -88,8 +92,8 @@ function keepInStep() {
 
 function loaded(video) {
   return new Promise((done, failed) => {
-    if (video.readyState >= 3) done();
     video.oncanplay = done;
+    setTimeout(() => video.readyState && done(), PATIENCE_MS); // some phones load no more before they play
     video.onerror = () => failed(new Error("video"));
   });
 }
@@ -168,6 +172,12 @@ $("choose-left").addEventListener("click", () => choose("left"));
 $("choose-right").addEventListener("click", () => choose("right"));
 $("pause").addEventListener("click", () => setPaused(!paused));
 $("left").addEventListener("ended", restart);
+for (const slot of SLOTS) {
+  $(slot).addEventListener("click", () => {
+    notice(paused ? PAUSED : "");
+    play();
+  });
+}
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) SLOTS.forEach((slot) => $(slot).pause());
   else if (open) play();
