@@ -19,7 +19,9 @@ import pytest
 
 from head3d.data.video import write_video
 from head3d.study.build import build
-from head3d.study.store import Study
+from head3d.study.store import DATABASE, Study, connect
+
+from . import browser
 
 METHODS = ("full", "fomm", "mraa", "dagan", "facev2v")
 ROLES = ("subject", "driving", *METHODS)
@@ -126,3 +128,30 @@ class Server:
     def path(self, rater: int) -> str:
         """Path of a rater's link, rater counted from 0; it ends with a slash."""
         return urlsplit(self.links[rater]).path
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[str]:
+    """Address of a chromedriver, where there is one."""
+    if not (browser.CHROMIUM and browser.DRIVER):
+        pytest.skip(browser.MISSING)
+    with browser.chromedriver() as address:
+        yield address
+
+
+def sides(study: Study) -> dict[tuple[int, int], tuple[str, str]]:
+    """Left and right role of every rater's every item."""
+    with connect(study.folder / DATABASE) as database:
+        rows = database.execute(
+            'SELECT rater, item, l.role, r.role FROM item JOIN video AS l ON l.video = "left" '
+            'JOIN video AS r ON r.video = "right"'
+        )
+        return {(rater, item): (left, right) for rater, item, left, right in rows}
+
+
+def given(study: Study) -> dict[tuple[int, int, str], str]:
+    """Choice of every answer that is kept, by rater, item and criterion."""
+    with connect(study.folder / DATABASE) as database:
+        rows = database.execute("SELECT rater, item, criterion, choice FROM answer").fetchall()
+    assert len({row[:3] for row in rows}) == len(rows)
+    return {(rater, item, criterion): choice for rater, item, criterion, choice in rows}

@@ -130,6 +130,7 @@ def serve(study: Study, host: str, port: int) -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen()  # from here on nobody is turned away: the links below are true when they are read
         except OSError as error:
             raise UserError(
                 f"--host {host} --port {port}: cannot listen there ({error.strerror or error})",
