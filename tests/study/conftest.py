@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,10 +57,16 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_videos(tmp_path_factory.mktemp("transfer") / "mini-seen")
 
 
+@pytest.fixture(scope="session")
+def built(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two raters that nobody has answered: six comparisons and two checks each."""
+    return build([videos], tmp_path_factory.mktemp("built") / "study", raters=2, per_rater=6, checks=2)
+
+
 @pytest.fixture
-def study(videos: Path, tmp_path: Path) -> Study:
-    """A study of two raters: six comparisons and two checks each."""
-    return Study(build([videos], tmp_path / "study", raters=2, per_rater=6, checks=2))
+def study(built: Path, tmp_path: Path) -> Study:
+    """A test's own copy of that study."""
+    return Study(shutil.copytree(built, tmp_path / "study"))
 
 
 @dataclass(frozen=True)
