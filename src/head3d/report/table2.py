@@ -41,6 +41,7 @@ COLUMNS = (
     "paper_win_percent",
     "paper_lose_percent",
 )
+CRITERIA = ("overall", "realism", "motion", "identity")  # the order in which they stand in the table
 STRENGTHS = ("dataset", "criterion", "method", "strength", "strength_low", "strength_high", "votes")
 TITLE = "Table 2. Cross-identity transfer: whose video people prefer."
 NO_VOTES = "No votes yet: no rater study has been held (docs/study.md says how)."
@@ -63,7 +64,8 @@ def write(params: Params, cast: pd.DataFrame, folder: Path) -> None:
         cast: what :func:`head3d.study.votes.read` returns; without lines the table says that there are no votes.
     """
     resamples, seed = params.evaluate.bootstrap, params.seed
-    table = build_table(cast, resamples, seed, params.test_sets, params.baselines)
+    rows = [(dataset, "overall", method) for dataset in params.test_sets for method in params.baselines]
+    table = build_table(cast, resamples, seed, rows)
     caption = captions.with_smoke(params, caption_of(cast))
     shown = for_people(table)
     formats.write_text(folder / "table2.csv", formats.to_csv(table))
@@ -75,11 +77,7 @@ def write(params: Params, cast: pd.DataFrame, folder: Path) -> None:
 
 
 def build_table(
-    cast: pd.DataFrame,
-    resamples: int,
-    seed: int,
-    test_sets: Sequence[str] = (),
-    baselines: Sequence[str] = (),
+    cast: pd.DataFrame, resamples: int, seed: int, rows: Sequence[tuple[str, str, str]] = ()
 ) -> pd.DataFrame:
     """Table 2 with exactly ``COLUMNS``, a row for each data set, criterion and method that Head3D is compared with.
 
@@ -87,25 +85,19 @@ def build_table(
         cast: all votes.
         resamples: of the bootstrap.
         seed: of the bootstrap.
-        test_sets: data sets that have rows even without votes.
-        baselines: methods that have rows in those even without votes.
+        rows: (data set, criterion, method) that have a row even without votes; their order is kept.
     """
     import pandas as pd
 
     compared, raters = votes.sort_out(cast)
     ours = compared[compared["first"] == OURS]
     failed = raters.set_index("rater")
-    wanted = [(dataset, "overall", method) for dataset in test_sets for method in baselines]
     found = sorted(set(ours[["dataset", "criterion", "second"]].itertuples(index=False, name=None)))
-    everything = sorted(set(cast["dataset"]))
+    datasets, _, methods = (list(dict.fromkeys(column)) for column in zip(*rows, strict=True)) if rows else ([], [], [])
     lines = []
     for dataset, criterion, method in sorted(
-        dict.fromkeys([*wanted, *found]),
-        key=lambda row: (
-            _place(row[0], [*test_sets, *everything]),
-            _place(row[1], _CRITERIA),
-            _place(row[2], baselines),
-        ),
+        dict.fromkeys([*rows, *found]),
+        key=lambda row: (_place(row[0], datasets), _place(row[1], CRITERIA), _place(row[2], methods)),
     ):
         of = ours[(ours["dataset"] == dataset) & (ours["criterion"] == criterion) & (ours["second"] == method)]
         line: dict[str, Any] = {"dataset": dataset, "criterion": criterion, "method": "Head3D", "against": name(method)}
@@ -206,9 +198,6 @@ def paper_cell(row: Mapping[Any, Any]) -> str:
     """The paper's percentages as it prints them, with its data set."""
     win, lose = row["paper_win_percent"], row["paper_lose_percent"]
     return f"{win:.0f} / {lose:.0f} ({row['paper_dataset']})" if win == win else "–"
-
-
-_CRITERIA = ("overall", "realism", "motion", "identity")
 
 
 def _place(key: str, order: Sequence[str]) -> tuple[int, str]:

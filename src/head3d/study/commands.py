@@ -97,7 +97,7 @@ def _results(args: argparse.Namespace) -> None:
             raise UserError(f"--{option} {path}: no csv file", fix=f"name it {Path(path).stem or option}.csv")
     studies = [Study(folder) for folder in dict.fromkeys(args.studies)]
     cast = votes.parse([study.votes_csv() for study in studies], ", ".join(args.studies))
-    table = table2.build_table(cast, RESAMPLES, SEED)
+    table = table2.build_table(cast, RESAMPLES, SEED, [row for study in studies for row in study.rows()])
     for study in studies:
         for rater, done, total in study.progress():
             print(f"{study.folder}: rater {rater.number}, {done} of {total} answered")

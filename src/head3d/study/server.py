@@ -131,9 +131,10 @@ def serve(study: Study, host: str, port: int) -> None:
         try:
             listener.bind((host, port))
             listener.listen()  # from here on nobody is turned away: the links below are true when they are read
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name of a machine at all
+            why = getattr(error, "strerror", None) or error
             raise UserError(
-                f"--host {host} --port {port}: cannot listen there ({error.strerror or error})",
+                f"--host {host} --port {port}: cannot listen there ({why})",
                 fix="choose another port with --port, or an address of this machine",
             ) from error
         base = f"http://{_reached_by(host)}:{listener.getsockname()[1]}"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from head3d.errors import UserError
+from head3d.study.plan import OURS
 from head3d.study.session import Answer
 
 DATABASE = "study.sqlite"
@@ -47,6 +48,11 @@ SELECT (SELECT value FROM study WHERE key = 'digest') AS study, rater, item, ite
     l.role AS "left", r.role AS "right", choice, seconds
 FROM answer JOIN item USING (rater, item) JOIN video AS l ON l.video = "left" JOIN video AS r ON r.video = "right"
 ORDER BY rater, item, criterion
+"""
+SHOWN = """
+SELECT DISTINCT item.dataset, CASE l.role WHEN :ours THEN r.role ELSE l.role END AS method
+FROM item JOIN video AS l ON l.video = "left" JOIN video AS r ON r.video = "right"
+WHERE :ours IN (l.role, r.role) ORDER BY item.dataset, method
 """
 
 
@@ -134,6 +140,12 @@ class Study:
             writer.writerow([column[0] for column in cursor.description])
             writer.writerows(cursor)
             return out.getvalue()
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """(data set, criterion, method) of everything that Head3D is compared with here, answered or not."""
+        with self._open() as database:
+            shown = database.execute(SHOWN, {"ours": OURS}).fetchall()
+        return [(dataset, criterion, method) for dataset, method in shown for criterion in self.criteria]
 
     def progress(self) -> list[tuple[Rater, int, int]]:
         """(rater, answers, questions) of every rater."""
