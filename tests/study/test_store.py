@@ -59,9 +59,13 @@ def test_no_answer_without_a_question(study: Study) -> None:
 
 
 def test_an_unfinished_transaction_leaves_nothing(study: Study) -> None:
-    with pytest.raises(RuntimeError), connect(study.folder / DATABASE) as database:
-        database.execute("UPDATE rater SET consented = 'now'")
-        raise RuntimeError
+    def broken_off() -> None:
+        with connect(study.folder / DATABASE) as database:
+            database.execute("UPDATE rater SET consented = 'now'")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken_off()
     assert not any(rater.consented for rater in study.raters())
 
 

@@ -138,13 +138,13 @@ def serve(study: Study, host: str, port: int) -> None:
                 fix="choose another port with --port, or an address of this machine",
             ) from error
         base = f"http://{_reached_by(host)}:{listener.getsockname()[1]}"
-        for rater, done, total in study.progress():
-            print(f"rater {rater.number:3d}  {done:4d} of {total}  {base}/r/{rater.token}/")
-        print("Each link is for one person and is their key. Stop with Ctrl-C; every answer is kept.", flush=True)
         config = uvicorn.Config(
             application(study), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
         )
         try:
+            for rater, done, total in study.progress():
+                print(f"rater {rater.number:3d}  {done:4d} of {total}  {base}/r/{rater.token}/")
+            print("Each link is for one person and is their key. Stop with Ctrl-C; every answer is kept.", flush=True)
             uvicorn.Server(config).run(sockets=[listener])
         except KeyboardInterrupt:
             print(f"stopped; the answers are in {study.folder}")

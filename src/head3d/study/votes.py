@@ -51,7 +51,8 @@ def parse(texts: Iterable[str], where: str | Path) -> pd.DataFrame:
         try:
             frame = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(TEXT, str), keep_default_na=False)
         except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise UserError(f"{where}: no votes file ({error})", allowed=f"columns {', '.join(COLUMNS)}") from error
+            said = " ".join(str(error).split())
+            raise UserError(f"{where}: no votes file ({said})", allowed=f"columns {', '.join(COLUMNS)}") from error
         missing = [name for name in COLUMNS if name not in frame.columns]
         if missing:
             raise UserError(f"{where}: no column {', '.join(missing)}", allowed=", ".join(COLUMNS))
