@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from head3d.data.video import write_video
@@ -162,3 +163,8 @@ def given(study: Study) -> dict[tuple[int, int, str], str]:
         rows = database.execute("SELECT rater, item, criterion, choice FROM answer").fetchall()
     assert len({row[:3] for row in rows}) == len(rows)
     return {(rater, item, criterion): choice for rater, item, criterion, choice in rows}
+
+
+def rows_of(path: Path) -> dict[str, dict[Any, Any]]:
+    """Rows of a table2.csv by the name of the method that Head3D is compared with."""
+    return {row["against"]: row for row in pd.read_csv(path).to_dict("records")}

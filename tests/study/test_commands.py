@@ -16,7 +16,7 @@ from head3d.study.plan import BROKEN, OURS, TRUTH
 from head3d.study.session import Answer
 from head3d.study.store import Study
 
-from .conftest import METHODS, sides
+from .conftest import METHODS, rows_of, sides
 
 
 def answer(study: Study, careless: int | None = None) -> Counter[tuple[str, bool]]:
@@ -38,16 +38,16 @@ def test_percentages_are_what_was_clicked(study: Study, tmp_path: Path, capsys: 
     clicked = answer(study)
     out, cast = tmp_path / "t" / "table2.csv", tmp_path / "votes.csv"
     assert cli.main(["study", "results", str(study.folder), "--out", str(out), "--votes", str(cast)]) == 0
-    table = pd.read_csv(out).set_index("against")
-    assert set(table.index) == {title(method) for method in METHODS[1:]}
+    rows = rows_of(out)
+    assert set(rows) == {title(method) for method in METHODS[1:]}
     for method in METHODS[1:]:
         won, lost = clicked[method, True], clicked[method, False]
-        row = table.loc[title(method)]
+        row = rows[title(method)]
         assert (row["votes"], row["wins"]) == (won + lost, won)
         assert row["win_percent"] == pytest.approx(100 * won / (won + lost), abs=1e-3)
         assert row["wilson_low"] < row["win_percent"] < row["wilson_high"] or won in (0, won + lost)
         assert (row["checks"], row["checks_failed"], row["raters_left_out"]) == (4, 0, 0)
-    fomm = table.loc["FOMM"]
+    fomm = rows["FOMM"]
     assert (fomm["paper_dataset"], fomm["paper_win_percent"], fomm["paper_lose_percent"]) == ("VoxCeleb", 72, 28)
     printed = capsys.readouterr().out
     assert f"{study.folder}: rater 2, 8 of 8 answered" in printed and "72 / 28 (VoxCeleb)" in printed

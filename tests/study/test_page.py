@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def opened(driver: str, server: Server, tmp_path: Path) -> Iterator[Opened]:
     """Opens the first rater's page."""
     with ExitStack() as stack:
 
-        def one(**kind: int) -> Browser:
+        def one(**kind: Any) -> Browser:
             browser = Browser(driver, tmp_path / "profile", **kind)
             stack.callback(browser.close)
             browser.open(server.links[0])

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from head3d import cli
@@ -19,7 +18,7 @@ from head3d.study.plan import BROKEN, OURS, TRUTH
 from head3d.study.store import Study
 
 from .browser import Browser
-from .conftest import METHODS, Server, given, make_videos, sides
+from .conftest import METHODS, Server, given, make_videos, rows_of, sides
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -171,17 +170,18 @@ def test_four_browsers_and_a_killed_server(driver: str, tmp_path: Path, capsys: 
     assert len(clicked) == total
 
     assert cli.main(["study", "results", str(study.folder), "--out", str(tmp_path / "table2.csv")]) == 0
-    table = pd.read_csv(tmp_path / "table2.csv").set_index("against")
+    rows = rows_of(tmp_path / "table2.csv")
     shown, wins = Counter[str](), Counter[str]()
+    plan = sides(study)
     for place, choice in clicked.items():
-        left, right = sides(study)[place]
+        left, right = plan[place]
         if BROKEN not in (left, right):
             other = right if left == OURS else left
             shown[other] += 1
             wins[other] += (left if choice == "left" else right) == OURS
     assert sum(shown.values()) == RATERS * COMPARISONS
     for method in METHODS[1:]:
-        row = table.loc[title(method)]
+        row = rows[title(method)]
         assert (row["votes"], row["wins"]) == (shown[method], wins[method])
         assert row["win_percent"] == pytest.approx(100 * wins[method] / shown[method], abs=1e-3)
         assert (row["raters"], row["checks"], row["checks_failed"]) == (RATERS, RATERS * CHECKS, 0)
@@ -191,4 +191,5 @@ def test_four_browsers_and_a_killed_server(driver: str, tmp_path: Path, capsys: 
             f"which {len(told)} had been confirmed; {dict(sum((rater.nuisances for rater in raters), Counter()))}; "
             f"{time.monotonic() - started:.0f} s"
         )
-        print(table[["votes", "wins", "win_percent"]].to_string())
+        for method, row in rows.items():
+            print(f"Head3D against {method}: {row['wins']} of {row['votes']}, {row['win_percent']:.1f} %")
