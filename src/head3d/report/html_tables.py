@@ -72,16 +72,8 @@ def transfer(path: Path, params: Params) -> str:
 def preferences(path: Path, params: Params) -> str:
     """Table 2: votes of the rater study, or that there are none, with the paper's percentages."""
     table = read(path)
-    heads = [
-        "Head3D against",
-        "Head3D / other (%)",
-        "95 %, Wilson",
-        "95 %, raters drawn",
-        "votes",
-        "raters",
-        "agreement",
-    ]
-    heads += ["alpha", "checks failed", "paper (%)"]
+    heads = ["against", "Head3D / other (%)", "paper (%)", "Wilson", "over raters", "votes", "raters", "agreement"]
+    heads += ["alpha", "checks failed"]
     rows = []
     for (dataset, criterion), group in table.groupby(["dataset", "criterion"], sort=False):
         there = group["paper_dataset"].dropna()
@@ -90,17 +82,18 @@ def preferences(path: Path, params: Params) -> str:
         for row in group.to_dict("records"):
             cells = [
                 _shares(row["win_percent"]) if row["votes"] else "no votes",
+                _shares(row["paper_win_percent"], 0),
                 *(_range(row[f"{kind}_low"], row[f"{kind}_high"]) for kind in ("wilson", "bootstrap")),
                 *(str(int(row[name])) for name in ("votes", "raters")),
                 *(escape(cell(float(row[name]), 2)) for name in ("agreement", "alpha")),
                 f"{int(row['checks_failed'])} of {int(row['checks'])}" if row["checks"] else "–",
-                _shares(row["paper_win_percent"], 0),
             ]
             rows.append(_row(method(str(row["against"])), cells))
     caption = (
-        "Share of votes for the video of Head3D and for the other method's, of the same subject and driving videos. "
-        "Wilson's interval takes votes for independent; the other one draws whole raters. Agreement: share of pairs of "
-        "votes on one comparison that agree; alpha: Krippendorff's. The paper's column is other data: no comparison."
+        "Share of votes for the video of Head3D and for the other method's, of the same subject and driving videos, with "
+        "two 95 % intervals: Wilson's takes votes for independent, the other one draws whole raters. Agreement: share of "
+        "pairs of votes on one comparison that agree; alpha: Krippendorff's. Checks: attention checks of the raters of a "
+        "data set. The paper's column is other data: no comparison."
     )
     if not table["votes"].sum():
         caption = f"No votes yet: no rater study has been held. {caption}"
