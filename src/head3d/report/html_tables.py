@@ -90,10 +90,10 @@ def preferences(path: Path, params: Params) -> str:
             ]
             rows.append(_row(method(str(row["against"])), cells))
     caption = (
-        "Share of votes for the video of Head3D and for the other method's, of the same subject and driving videos, with "
-        "two 95 % intervals: Wilson's takes votes for independent, the other one draws whole raters. Agreement: share of "
-        "pairs of votes on one comparison that agree; alpha: Krippendorff's. Checks: attention checks of the raters of a "
-        "data set. The paper's column is other data: no comparison."
+        "Share of votes for the video of Head3D and for the other method's, of the same subject and driving videos, "
+        "with two 95 % intervals: Wilson's takes votes for independent, the other one draws whole raters. Agreement: "
+        "share of pairs of votes on one comparison that agree; alpha: Krippendorff's. Checks: attention checks of the "
+        "raters of a data set. The paper's column is other data: no comparison."
     )
     if not table["votes"].sum():
         caption = f"No votes yet: no rater study has been held. {caption}"
