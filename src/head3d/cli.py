@@ -54,7 +54,7 @@ HELP = {
     "evaluate geometry": "pose and warp errors on a test set",
     "evaluate transfer": "self-reconstruction by Head3D or the floors on a test set",
     "evaluate baseline": "the same by a method that Head3D is compared with",
-    "tables": "Tables 1 and 3",
+    "tables": "Tables 1, 2 and 3",
     "figures": "the figures",
     "report": "reports/index.html",
 }
@@ -149,6 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
     from head3d import __version__
     from head3d.app import commands as app_commands
     from head3d.baselines import NAMES
+    from head3d.study import commands as study_commands
 
     parser = argparse.ArgumentParser(
         prog="head3d",
@@ -218,6 +219,7 @@ def build_parser() -> argparse.ArgumentParser:
     take.set_defaults(run=_import)
 
     app_commands.add(commands)
+    study_commands.add(commands)
     return parser
 
 

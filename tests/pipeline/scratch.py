@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 from stages import Stage, load_stages  # noqa: E402 - workflow/ is no package: Snakefile finds it the same way
 from sync import below  # noqa: E402
 
-COPIED = ("dvc.yaml", "params.yaml", "Snakefile", "profiles", "workflow", "src", ".dvc/config", ".dvcignore")
+COPIED = ("dvc.yaml", "params.yaml", "Snakefile", "profiles", "workflow", "src", "study", ".dvc/config", ".dvcignore")
 
 # Stands for `head3d`: makes the outs of a stage from its command, deps and parameters, and notes that it ran.
 STAND_IN = """#!{python} -IS

@@ -69,6 +69,37 @@ def transfer(path: Path, params: Params) -> str:
     return _table(heads, rows, caption + captions.with_smoke(params, said))
 
 
+def preferences(path: Path, params: Params) -> str:
+    """Table 2: votes of the rater study, or that there are none, with the paper's percentages."""
+    table = read(path)
+    heads = ["against", "Head3D / other (%)", "paper (%)", "Wilson", "over raters", "votes", "raters", "agreement"]
+    heads += ["alpha", "checks failed"]
+    rows = []
+    for (dataset, criterion), group in table.groupby(["dataset", "criterion"], sort=False):
+        there = group["paper_dataset"].dropna()
+        beside = f" (paper's column: {escape(str(there.iloc[0]))})" if len(there) else ""
+        rows.append(_group(f"{escape(str(dataset))}, {escape(str(criterion))}{beside}", len(heads)))
+        for row in group.to_dict("records"):
+            cells = [
+                _shares(row["win_percent"]) if row["votes"] else "no votes",
+                _shares(row["paper_win_percent"], 0),
+                *(_range(row[f"{kind}_low"], row[f"{kind}_high"]) for kind in ("wilson", "bootstrap")),
+                *(str(int(row[name])) for name in ("votes", "raters")),
+                *(escape(cell(float(row[name]), 2)) for name in ("agreement", "alpha")),
+                f"{int(row['checks_failed'])} of {int(row['checks'])}" if row["checks"] else "–",
+            ]
+            rows.append(_row(method(str(row["against"])), cells))
+    caption = (
+        "Share of votes for the video of Head3D and for the other method's, of the same subject and driving videos, "
+        "with two 95 % intervals: Wilson's takes votes for independent, the other one draws whole raters. Agreement: "
+        "share of pairs of votes on one comparison that agree; alpha: Krippendorff's. Checks: attention checks of the "
+        "raters of a data set. The paper's column is other data: no comparison."
+    )
+    if not table["votes"].sum():
+        caption = f"No votes yet: no rater study has been held. {caption}"
+    return _table(heads, rows, captions.with_smoke(params, caption))
+
+
 def paired(path: Path, params: Params) -> str:
     """Head3D minus every other method on the same clips."""
     table = read(path)
@@ -166,6 +197,14 @@ def _group(text: str, columns: int) -> str:
 def _row(first: str, cells: list[str], ours: bool = False) -> str:
     kind = ' class="ours"' if ours else ""
     return f'<tr{kind}><th scope="row">{first}</th>' + "".join(f'<td class="n">{one}</td>' for one in cells) + "</tr>"
+
+
+def _shares(percent: Any, digits: int = 1) -> str:
+    return f"{percent:.{digits}f} / {100 - percent:.{digits}f}" if percent == percent else "–"
+
+
+def _range(low: Any, high: Any) -> str:
+    return f"{low:.1f} to {high:.1f}" if low == low else "–"
 
 
 def _interval(mean: Any, low: Any, high: Any, digits: int, sign: str = "") -> str:

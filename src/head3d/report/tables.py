@@ -1,4 +1,4 @@
-"""Tables 1 and 3, paired comparisons, geometry, and ``reports/metrics.json``, from ``metrics/``."""
+"""Tables 1, 2 and 3, paired comparisons, geometry, and ``reports/metrics.json``, from ``metrics/`` and votes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
-from head3d.report import captions, formats, names, paper, stats
+from head3d.report import captions, formats, names, paper, stats, table2
+from head3d.study import votes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ def run(params: Params) -> None:
     from head3d import tracking
 
     with tracking.run(stage="tables", params=params) as tracked:
-        tree = make(params, "metrics", "reports")
+        tree = make(params, "metrics", "reports", votes.read("study/votes.csv"))
         tracked.metrics(
             {f"{s}/{m}/{name}": value for s, ms in tree.items() for m, vs in ms.items() for name, value in vs.items()}
         )
@@ -55,17 +56,19 @@ def run(params: Params) -> None:
             tracked.artifact(path, "tables")
 
 
-def make(params: Params, metrics_dir: str | Path, reports_dir: str | Path) -> Tree:
+def make(params: Params, metrics_dir: str | Path, reports_dir: str | Path, cast: pd.DataFrame | None = None) -> Tree:
     """Build every table of the report; returns what ``metrics.json`` holds.
 
     Reads ``metrics/transfer/<test set>-<method>.csv`` and ``metrics/geometry-<test set>.json`` for the test sets and
-    methods that params.yaml names, and writes ``reports/tables/`` and ``reports/metrics.json``.
+    methods that params.yaml names, and writes ``reports/tables/`` and ``reports/metrics.json``. ``cast`` holds the
+    votes of the rater study for Table 2; without it the table says that there are none.
     """
     metrics, reports = Path(metrics_dir), Path(reports_dir)
     rows = read_rows(metrics / "transfer", list(params.test_sets), list(params.contenders))
     clips = stats.clip_means(rows)
     write_tables(params, clips, reports / "tables")
     formats.write_text(reports / "tables" / "paired.csv", formats.to_csv(paired_table(params, clips)))
+    table2.write(params, votes.none() if cast is None else cast, reports / "tables")
     geometry = read_geometry(metrics, list(params.test_sets))
     write_geometry(params, geometry, reports / "tables")
     tree = metrics_tree(clips)

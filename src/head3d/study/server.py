@@ -1,0 +1,190 @@
+"""The page that raters see: a few routes over :mod:`head3d.study.store`, and what every response must carry.
+
+A rater enters by a link with a secret token. Videos are asked for by the rater's own item and place, never by a file
+name, so that no path from a browser ever touches the disk. No address, no time of a visit and no cookie is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from head3d.errors import UserError
+from head3d.study import session
+from head3d.study.store import Rater, Study
+
+PAGE = Path(__file__).parent / "page"
+MOST_BYTES = 4096  # of a request's body
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",  # the link is the rater's key
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "X-Robots-Tag": "noindex",
+}
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+def application(study: Study) -> ASGIApp:
+    """The web application of one study."""
+
+    def rater_of(request: Request) -> Rater:
+        rater = study.rater(request.path_params["token"])
+        if rater is None:
+            raise HTTPException(404, "This link is not known. Please check that it was copied whole.")
+        return rater
+
+    def told(rater: Rater) -> JSONResponse:
+        number = rater.number
+        known = session.state(study.items(number), study.criteria, study.answered(number), rater.consented)
+        return JSONResponse(known, headers=NO_STORE)
+
+    def page(request: Request) -> Response:
+        rater_of(request)
+        return FileResponse(PAGE / "index.html", headers=NO_STORE)
+
+    def enter(request: Request) -> Response:
+        return RedirectResponse(f"{rater_of(request).token}/", headers=NO_STORE)
+
+    def state(request: Request) -> Response:
+        return told(rater_of(request))
+
+    def consent(request: Request) -> Response:
+        study.consent(rater_of(request).number)
+        return told(rater_of(request))
+
+    def keep(request: Request, body: Any) -> Response:
+        rater = rater_of(request)
+        answer = session.read_answer(body, study.items(rater.number), study.criteria, rater.consented)
+        study.keep(rater.number, answer)
+        return told(rater)
+
+    async def answer(request: Request) -> Response:
+        # Browsers send this type across sites only after asking, and nobody here says yes.
+        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            raise HTTPException(415, "an answer is sent as application/json")
+        return await run_in_threadpool(keep, request, await _body(request))
+
+    def video(request: Request) -> Response:
+        rater = rater_of(request)
+        item = request.path_params["item"]
+        known = item in study.items(rater.number)  # asked in Python first: SQLite knows no number above 2^63
+        path = study.video(rater.number, item, request.path_params["slot"]) if known else None
+        if path is None or not path.is_file():
+            raise HTTPException(404, "no such video")
+        return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "private, max-age=3600"})
+
+    def script(_: Request) -> Response:
+        return FileResponse(PAGE / "page.js", headers={"Cache-Control": "no-cache"})
+
+    def style(_: Request) -> Response:
+        return FileResponse(PAGE / "page.css", headers={"Cache-Control": "no-cache"})
+
+    def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, session.Refused)
+        return JSONResponse({"error": str(error)}, status_code=error.status, headers=NO_STORE)
+
+    def failed(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return PlainTextResponse(error.detail, error.status_code, headers={**(error.headers or {}), **NO_STORE})
+
+    routes = [
+        Route("/r/{token}", enter),
+        Route("/r/{token}/", page),
+        Route("/r/{token}/state", state),
+        Route("/r/{token}/consent", consent, methods=["POST"]),
+        Route("/r/{token}/answer", answer, methods=["POST"]),
+        Route("/r/{token}/video/{item:int}/{slot}", video),
+        Route("/page.js", script),
+        Route("/page.css", style),
+    ]
+    handlers: Any = {session.Refused: refused, HTTPException: failed}
+    return _Headers(Starlette(routes=routes, exception_handlers=handlers))
+
+
+def serve(study: Study, host: str, port: int) -> None:
+    """Print the raters' links and answer them until the process is stopped.
+
+    Raises:
+        UserError: the address cannot be listened at.
+    """
+    import uvicorn
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen()  # from here on nobody is turned away: the links below are true when they are read
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name of a machine at all
+            why = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"--host {host} --port {port}: cannot listen there ({why})",
+                fix="choose another port with --port, or an address of this machine",
+            ) from error
+        base = f"http://{_reached_by(host)}:{listener.getsockname()[1]}"
+        config = uvicorn.Config(
+            application(study), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
+        )
+        try:
+            for rater, done, total in study.progress():
+                print(f"rater {rater.number:3d}  {done:4d} of {total}  {base}/r/{rater.token}/")
+            print("Each link is for one person and is their key. Stop with Ctrl-C; every answer is kept.", flush=True)
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            print(f"stopped; the answers are in {study.folder}")
+
+
+async def _body(request: Request) -> Any:
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MOST_BYTES:
+            raise HTTPException(413, "too long for an answer")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "an answer is sent as JSON") from None
+
+
+def _reached_by(host: str) -> str:
+    """The name under which raters reach an address; for all addresses at once, that of this machine in its network."""
+    if host not in ("0.0.0.0", "::"):
+        return f"[{host}]" if ":" in host else host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documentation; connecting a datagram socket sends nothing
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
+
+
+class _Headers:
+    """Adds ``HEADERS`` to every response, errors too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                extra = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+                message = {**message, "headers": [*message.get("headers", []), *extra]}
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

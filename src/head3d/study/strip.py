@@ -1,0 +1,69 @@
+"""Copies of videos that tell no more than their pictures do."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from head3d.data.video import _existing, _input, _run  # that module runs ffmpeg; its code is a dep of every training
+from head3d.errors import UserError
+
+MADE = 1_000_000_000  # seconds since 1970: one time of change for all copies, or it would tell which was made first
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Length of a copied video: frames, and frames a second."""
+
+    frames: int
+    fps: float
+
+    def __str__(self) -> str:
+        return f"{self.frames} frames at {self.fps:g} a second"
+
+
+def copy_stripped(path: str | os.PathLike, out: str | os.PathLike) -> Copied:
+    """Copy the pictures of a video as they are, without sound and without a word on where they come from.
+
+    Titles, comments, the encoder's settings and times of making are left out. The file appears when complete.
+
+    Args:
+        path: H.264 in 4:2:0, as :func:`head3d.data.video.write_video` makes it: what every browser plays.
+        out: the mp4 to write.
+
+    Raises:
+        UserError: no video, or one in another coding.
+    """
+    path, out = _existing(path), Path(out)
+    picture = _input(path)["v:0"]
+    log = _run(picture.output("-", format="null", vcodec="copy"), path)
+    stream = re.search(r"Stream #0:\d+.*?: Video: (.*)", log)
+    frames = re.findall(r"frame=\s*(\d+)", log)
+    if not stream or not frames or int(frames[-1]) == 0:
+        raise UserError(f"{path}: holds no frames", fix="make the video again")
+    rate = re.search(r"([\d.]+) fps", stream[1])
+    if not re.match(r"h264\b.*\byuv420p\b", stream[1]) or rate is None:
+        coding = ", ".join(word.split(" ")[0].partition("(")[0] for word in stream[1].split(", ")[:2])
+        raise UserError(
+            f"{path}: coded as {coding}",
+            allowed="h264, yuv420p, which every browser plays",
+            fix="convert it with ffmpeg",
+        )
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.mp4")
+    graph = picture.output(
+        str(unfinished),
+        vcodec="copy",
+        map_metadata=-1,
+        fflags="+bitexact",
+        bsf="filter_units=remove_types=6",  # the encoder's own message (SEI) in the stream
+        movflags="+faststart",
+    )
+    try:
+        _run(graph, path)
+        os.utime(unfinished, (MADE, MADE))
+        os.replace(unfinished, out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return Copied(int(frames[-1]), float(rate[1]))

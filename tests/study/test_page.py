@@ -1,0 +1,148 @@
+"""The page in a real browser."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from head3d.study.store import Study
+
+from .browser import Browser
+from .conftest import METHODS, Server, given
+
+OPEN = "return !document.getElementById('choose-left').disabled"
+ITEM = "return Number(document.getElementById('left').getAttribute('src').split('/')[1])"
+TIMES = "return ['left', 'right', 'driving'].map((name) => document.getElementById(name).currentTime)"
+HALTED = "return [...document.querySelectorAll('video')].every((video) => video.paused)"
+END = "return !document.getElementById('thanks').hidden"
+FRAME_S = 0.04
+
+Opened = Callable[..., Browser]
+
+
+@pytest.fixture
+def server(study: Study) -> Iterator[Server]:
+    with Server(study.folder) as running:
+        yield running
+
+
+@pytest.fixture
+def opened(driver: str, server: Server, tmp_path: Path) -> Iterator[Opened]:
+    """Opens the first rater's page."""
+    with ExitStack() as stack:
+
+        def one(**kind: Any) -> Browser:
+            browser = Browser(driver, tmp_path / "profile", **kind)
+            stack.callback(browser.close)
+            browser.open(server.links[0])
+            browser.wait("return !document.getElementById('welcome').hidden")
+            return browser
+
+        yield one
+
+
+def answer(browser: Browser, act: Callable[[], None]) -> int:
+    """Do something about the question that is asked and wait until it is done with; its item."""
+    browser.wait(OPEN)
+    item = browser.run(ITEM)
+    act()
+    browser.wait(f"return ({_inner(OPEN)} && {_inner(ITEM)} !== {item}) || {_inner(END)}")
+    return item
+
+
+def _inner(script: str) -> str:
+    return f"({script.removeprefix('return ')})"
+
+
+def test_a_rater_from_consent_to_the_end(opened: Opened, study: Study) -> None:
+    browser = opened()
+    browser.press("left")  # nothing is asked yet
+    assert browser.run("return document.getElementById('task').hidden") and not study.raters()[0].consented
+    browser.click("#agree")
+    browser.wait(OPEN)
+    assert study.raters()[0].consented
+
+    clicked = {answer(browser, lambda: browser.press("left")): "left"}
+    clicked[answer(browser, lambda: browser.press("right"))] = "right"
+    clicked[answer(browser, lambda: browser.click("#choose-right"))] = "right"
+    clicked[answer(browser, lambda: browser.click("#choose-left", times=2))] = "left"
+    browser.reload()
+    browser.wait(OPEN)
+    assert browser.run("return document.getElementById('count').textContent") == "5 of 8"
+
+    # Another tab with the same question: the first answer counts, and the other tab goes on.
+    first, link = browser.tab(), browser.run("return location.href")
+    second = browser.new_tab()
+    browser.open(link)
+    browser.wait(OPEN)
+    item = browser.run(ITEM)
+    browser.show_tab(first)
+    clicked[answer(browser, lambda: browser.press("left"))] = "left"
+    browser.show_tab(second)
+    assert browser.run(ITEM) == item
+    answer(browser, lambda: browser.press("right"))
+
+    for _ in range(3):
+        clicked[answer(browser, lambda: browser.click("#choose-left"))] = "left"
+    assert browser.run(END)
+    browser.reload()
+    browser.wait(END)
+    assert given(study) == {(1, item, "overall"): choice for item, choice in clicked.items()}
+    assert sorted(clicked) == list(range(1, 9))
+
+
+def test_videos_play_in_step_and_halt(opened: Opened, study: Study) -> None:
+    browser = opened()
+    browser.click("#agree")
+    browser.wait(OPEN)
+    browser.wait(f"return {_inner(TIMES)}[0] > 0")
+    started, seen = time.monotonic(), []
+    while time.monotonic() < started + 1.5:  # the videos last 0.4 s: they begin again some times
+        times = browser.run(TIMES)
+        seen.append(times[0])
+        drift = max(times) - min(times)
+        assert drift < 2 * FRAME_S or drift > 0.4 - 2 * FRAME_S, times  # just when one has begun again
+    assert max(seen) > 0.25 and any(later < sooner for sooner, later in pairwise(seen))
+
+    browser.press("space")
+    browser.wait(HALTED)
+    assert browser.run("return document.getElementById('pause').textContent") == "Go on"
+    assert "Paused" in browser.run("return document.getElementById('notice').textContent")
+    browser.press("left")
+    browser.press("right")
+    browser.press("space")
+    browser.wait(OPEN)
+    assert not given(study)
+    assert not browser.run(HALTED)
+
+
+def test_it_fits_on_a_phone(opened: Opened) -> None:
+    browser = opened(width=360, height=640, phone=True)
+    wide = "return document.documentElement.scrollWidth > window.innerWidth"
+    assert not browser.run(wide)
+    browser.click("#agree")
+    browser.wait(OPEN)
+    assert not browser.run(wide)
+    for side in ("left", "right"):
+        box = browser.run(f"return document.getElementById('choose-{side}').getBoundingClientRect().toJSON()")
+        assert box["height"] >= 44 and box["width"] >= 120
+        assert box["bottom"] <= browser.run("return window.innerHeight"), "the button lies below the screen"
+    answer(browser, lambda: browser.click("#choose-right"))
+
+
+def test_the_browser_knows_no_method(opened: Opened) -> None:
+    browser = opened()
+    browser.click("#agree")
+    browser.wait(OPEN)
+    known = browser.run(
+        "return document.documentElement.outerHTML + performance.getEntries().map((entry) => entry.name).join()"
+    )
+    assert "video/1/left" in known
+    for name in (*METHODS, "broken", "head3d", "mini-seen"):
+        assert name not in known.lower()

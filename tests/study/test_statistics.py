@@ -1,0 +1,88 @@
+"""Statistics of votes against answers known in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from head3d.study import statistics
+
+
+def test_wilson_solves_its_equation() -> None:
+    for wins, votes in [(3, 10), (40, 50), (1, 200), (99, 100)]:
+        share = wins / votes
+        for end in statistics.wilson(wins, votes):
+            assert abs(share - end) == pytest.approx(statistics.Z95 * math.sqrt(end * (1 - end) / votes))
+    low, high = statistics.wilson(10, 10)
+    assert (low, high) == pytest.approx((10 / (10 + statistics.Z95**2), 1))
+    assert statistics.wilson(0, 10) == pytest.approx((1 - high, 1 - low))
+    assert all(map(math.isnan, statistics.wilson(0, 0)))
+
+
+def test_bootstrap_over_raters() -> None:
+    ten = np.full(2, 10)
+    assert statistics.clustered(np.array([7, 7]), ten, 500, 0) == pytest.approx((0.7, 0.7))  # raters who are alike
+    assert statistics.clustered(np.array([0, 10]), ten, 500, 0) == (0, 1)  # each is drawn alone in a quarter
+    assert all(map(math.isnan, statistics.clustered(np.array([7]), np.array([10]), 500, 0)))
+    # A vote counts, not a rater: with the rater of 90 votes in every sample but those of the other one alone.
+    low, high = statistics.clustered(np.array([0, 90]), np.array([10, 90]), 4000, 0)
+    assert (low, high) == (0, 1)
+    wins, votes = np.array([20, 0] * 10), np.full(20, 20)  # twenty raters, each of one mind
+    low, high = statistics.clustered(wins, votes, 4000, 1)
+    inner_low, inner_high = statistics.wilson(200, 400)
+    assert low == pytest.approx(0.5 - 1.96 * math.sqrt(0.25 / 20), abs=0.03)
+    assert low < inner_low < inner_high < high
+    assert statistics.clustered(wins, votes, 100, 1) == statistics.clustered(wins, votes, 100, 1)
+
+
+def test_agreement() -> None:
+    assert statistics.agreement(np.array([[3, 0], [0, 2], [1, 0]])) == (1, 1)
+    share, alpha = statistics.agreement(np.array([[2, 0], [2, 0]]))
+    assert share == 1 and math.isnan(alpha)  # nobody ever said the other thing
+    assert statistics.agreement(np.array([[1, 1], [1, 1]])) == pytest.approx((0, -0.5))
+    # Two observers, ten units, 14 times 0 and 6 times 1, four units in dispute: 1 - 19 * 4 / (14 * 6).
+    units = np.array([[1, 1]] * 4 + [[0, 2]] + [[2, 0]] * 5)
+    assert statistics.agreement(units) == pytest.approx((0.6, 1 - 76 / 84))
+    assert all(map(math.isnan, statistics.agreement(np.array([[1, 0], [0, 1]]))))
+    assert all(map(math.isnan, statistics.agreement(np.zeros((0, 2)))))
+
+
+def test_bradley_terry_finds_the_strengths_that_made_the_votes() -> None:
+    strengths = np.array([0.0, -0.7, 1.2, 0.3])
+    wins = 1000 / (1 + np.exp(strengths[None] - strengths[:, None]))
+    np.fill_diagonal(wins, 0)
+    assert statistics.bradley_terry(wins) == pytest.approx(strengths, abs=1e-6)
+    pair = np.array([[0, 30], [10, 0]])
+    both = statistics.bradley_terry(np.stack([pair, pair.T]))
+    assert both == pytest.approx(np.array([[0, -math.log(3)], [0, math.log(3)]]))
+
+
+def test_bradley_terry_of_two_methods_that_never_met() -> None:
+    """Head3D beats each of two in two of three: the strengths follow from a common opponent."""
+    wins = np.array([[0, 20, 20], [10, 0, 0], [10, 0, 0]])
+    assert statistics.bradley_terry(wins) == pytest.approx([0, -math.log(2), -math.log(2)])
+
+
+@pytest.mark.parametrize(
+    "wins",
+    [
+        [[0, 5, 5], [1, 0, 2], [0, 0, 0]],  # the last never wins
+        [[0, 5, 5], [0, 0, 2], [0, 3, 0]],  # the first never loses
+        [[0, 5, 0, 0], [5, 0, 0, 0], [0, 0, 0, 5], [0, 0, 5, 0]],  # two groups without votes between them
+        [[0, 0], [0, 0]],
+    ],
+)
+def test_no_strengths_where_the_likelihood_has_no_maximum(wins: list[list[int]]) -> None:
+    assert np.isnan(statistics.bradley_terry(np.array(wins))).all()
+
+
+def test_bradley_terry_interval() -> None:
+    one = np.array([[0, 6], [3, 0]])
+    low, high = statistics.bradley_terry_interval(np.stack([one] * 3), 200, 0)
+    assert low == pytest.approx([0, -math.log(2)]) and high == pytest.approx(low)
+    assert np.isnan(statistics.bradley_terry_interval(one[None], 200, 0)).all()
+    # Two raters who contradict each other wholly: half of the resamples have no strengths.
+    torn = np.array([[[0, 5], [0, 0]], [[0, 0], [5, 0]]])
+    assert np.isnan(statistics.bradley_terry_interval(torn, 200, 0)).all()
