@@ -11,7 +11,7 @@ from torch import Tensor
 from head3d import assets
 from head3d.models.tflite import TfliteNet
 
-SIZE = 112  # pixels of the face that the network sees
+SIZE, DIMENSIONS = 112, 192  # pixels of the face that the network sees, numbers that it gives
 # Where ArcFace puts the eyes (left of the image first), the tip of the nose and the corners of the mouth, in pixels.
 FIVE_POINTS = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 
@@ -63,4 +63,4 @@ def embed(faces: np.ndarray, device: str | torch.device = "cpu", batch_size: int
         pixels = torch.from_numpy(faces[start : start + batch_size])
         images = pixels.to(device).permute(0, 3, 1, 2).float()  # its memory is channels last
         found.append(F.normalize(network((images - 127.5) / 128), dim=1).cpu())
-    return torch.cat(found) if found else torch.empty(0, 0)
+    return torch.cat(found) if found else torch.empty(0, DIMENSIONS)
