@@ -67,7 +67,7 @@ def save(folder: Path, name: str, frames: Tensor, rendered: Tensor | None, fps: 
     if rendered is not None:
         arrays["rendered"] = (rendered[:, 0].clamp(0, 1) * 255).round().byte().cpu().numpy()
     unfinished = folder / f".{name}.{os.getpid()}.npz"
-    np.savez_compressed(unfinished, **arrays)
+    np.savez_compressed(unfinished, allow_pickle=False, **arrays)
     os.replace(unfinished, folder / f"{name}.npz")
 
 
@@ -77,7 +77,7 @@ def load(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     if not path.is_file():
         raise UserError(f"{path}: not there", fix="make the videos first (dvc repro)")
     with np.load(path) as arrays:
-        return arrays["frames"], arrays["rendered"] if "rendered" in arrays else None
+        return arrays["frames"], arrays.get("rendered")
 
 
 def copied(case: Meeting) -> Tensor:

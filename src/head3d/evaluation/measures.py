@@ -120,7 +120,7 @@ def jitter(seen: Observed) -> float:
     if len(points) < 3:
         return float("nan")
     bend = points[:-2] - 2 * points[1:-1] + points[2:]
-    whole = ~np.isnan(bend).any((1, 2))
+    whole = np.isfinite(bend).all((1, 2))
     if not whole.any():
         return float("nan")
     eyes = np.nanmean(np.linalg.norm(points[:, EYE_CORNERS[0]] - points[:, EYE_CORNERS[1]], axis=-1))

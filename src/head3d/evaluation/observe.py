@@ -69,7 +69,7 @@ class Follower:
     """Landmarks of one face, frame after frame.
 
     The detector says whether the face is there, the landmarks of the frame before where: its boxes jump by the steps of
-    its pyramid, and landmarks that start from them jump with them. A fit sees the face at one size, whatever the video's.
+    its pyramid, and landmarks that start from them jump with them. A fit always sees the face at one size.
     """
 
     def __init__(self) -> None:

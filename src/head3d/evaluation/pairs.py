@@ -44,7 +44,7 @@ def folder_of(test_set: str, root: str | Path = "data") -> Path:
 def choose(records: list[ClipRecord], test_set: str, most: int, seed: int) -> list[Pair]:
     """At most ``most`` pairs of clips of different people.
 
-    Every ordered pair of people comes once before any comes again, in an order and with clips that follow from the seed;
+    Every ordered pair of people comes once before any comes again, in an order and with clips that the seed decides;
     no pair of clips comes twice. One person alone makes no pair.
     """
     rng = np.random.default_rng([seed, 2])
