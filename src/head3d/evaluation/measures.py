@@ -144,7 +144,7 @@ def ghosts(heads: np.ndarray, rendered: np.ndarray) -> float:
     shares = []
     for head, wanted in zip(heads >= 128, rendered >= 128, strict=True):
         if wanted.any():
-            outside = head & ~ndimage.binary_dilation(wanted, ball)
+            outside = head & np.logical_not(ndimage.binary_dilation(wanted, ball))
             shares.append(100 * outside.sum() / wanted.sum())
     return _mean(np.array(shares))
 
