@@ -120,10 +120,12 @@ def test_animate_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, object] = {}
     monkeypatch.setattr(use, "animate", lambda **values: seen.update(values))
     words = "animate --subject a.mp4 --driving b.mp4 --out c.mp4 --references 3 --motion absolute --device cpu"
+    words += " --choose diverse --driving-face 2 --paste"
     assert cli.main(words.split()) == 0
     assert seen == {
         "subject": "a.mp4", "driving": "b.mp4", "out": "c.mp4", "models": "models", "variant": "full",
         "motion": "absolute", "references": 3, "seed": None, "device": "cpu",
+        "choose": "diverse", "face": None, "driving_face": 2, "paste": True, "compare": False,
     }  # fmt: skip
 
 

@@ -11,6 +11,8 @@ import torch
 from head3d import cli, use
 from head3d.api import Head3D
 from head3d.data import video
+from head3d.data.boxes import Square
+from head3d.data.footage import Footage
 from head3d.errors import UserError
 from head3d.params import Params
 
@@ -21,16 +23,16 @@ FRAMES = 11  # more than one batch of the tiny parameters, and not a multiple of
 def _faces_without_faces(monkeypatch: pytest.MonkeyPatch, tiny: Params) -> None:
     """The made-up videos show no face and no parser is fetched: the whole frame is the crop, its middle the head."""
 
-    def crop_video(path: str, params: Params) -> tuple[np.ndarray, tuple, float, np.ndarray]:
-        frames = np.stack(list(video.read_frames(path)))
-        return frames, (0, 0, 64, 64), video.probe(path).fps, np.zeros((len(frames), 68, 2), np.float32)
+    def survey(path: str, params: Params, **_: Any) -> Footage:
+        info = video.probe(path)
+        return Footage(Path(path), info, info.fps, None, info.n_frames, Square(0, 0, 64), np.ones(info.n_frames, bool))
 
     def masks(self: Head3D, frames: torch.Tensor) -> torch.Tensor:
         found = torch.zeros(len(frames), 1, 64, 64)
         found[:, :, 12:52, 16:48] = 1
         return found
 
-    monkeypatch.setattr("head3d.data.crop.crop_video", crop_video)
+    monkeypatch.setattr("head3d.data.footage.survey", survey)
     monkeypatch.setattr(Head3D, "masks", masks)
 
 
@@ -85,7 +87,7 @@ def test_animate(tiny: Params, models: Path, subject: Path, driving: Path, tmp_p
     assert info.has_audio
     printed = capsys.readouterr()
     assert "11 frames of 64x64, 12.5 a second" in printed.out
-    assert "animate: 100%" in printed.err
+    assert printed.err == ""  # no bars where nobody watches
     assert [path.name for path in out.parent.iterdir()] == ["out.mp4"]
 
 
@@ -120,10 +122,11 @@ def test_references_are_those_of_the_whole_video(tiny: Params, models: Path, sub
     from head3d.images import to_tensor
 
     model = Head3D.load(models, params=tiny)
-    ours, _ = use._subject(model, tiny, subject, 3, 4)
+    _, ours, indices = use._subject(model, tiny, subject, use.Options(references=3, seed=4))
     theirs = model.subject(to_tensor(read(subject)), references=3, seed=4)
     as_set = {tuple(frame.flatten()[:50].tolist()) for frame in theirs.references}
     assert {tuple(frame.flatten()[:50].tolist()) for frame in ours.references} == as_set
+    assert torch.equal(ours.references, to_tensor(read(subject)[indices]))
 
 
 @pytest.mark.parametrize(
@@ -170,6 +173,9 @@ def test_wrong_inputs_are_one_clear_line(
     animate("no fusion-other.safetensors there; allowed: variants full", variant="other")
     animate("--references is 0; allowed: 1 or more", references=0)
     animate("--references is 12; allowed: at most 11", references=12)
+    animate("--choose is 'best'; allowed: random or diverse", choose="best")
+    animate("--face is 0; allowed: 1 or more", face=0)
+    animate("--driving-face is 0", driving_face=0)
     animate("--motion is 'both'; allowed: relative or absolute", motion="both")
     animate("--device is 'tpu'", device="tpu")
     (tmp_path / "directory.mp4").mkdir()
@@ -218,3 +224,51 @@ def test_command_line(models: Path, subject: Path, driving: Path, tmp_path: Path
     printed = capsys.readouterr().err
     assert printed.startswith("head3d: --subject gone.mp4: not there")
     assert printed.count("\n") == 1
+
+
+def test_paste_and_compare(tiny: Params, models: Path, subject: Path, driving: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    use.animate(subject, driving, out, models=models, params=tiny, paste=True, compare=True, choose="diverse")
+    made = read(out).astype(int)
+    assert made.shape == (FRAMES, 64, 192, 3)
+    assert np.abs(made[:, :, 64:128] - read(driving)).mean() < 6  # the middle is the driving video
+
+
+def test_lost_faces_are_held(
+    tiny: Params, models: Path, subject: Path, driving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """No head in frames 0 and 5 to 7: before the first head its output stands, later the last one."""
+    from head3d.data import footage
+
+    real_survey, real_masks, told = footage.survey, Head3D.masks, {0, 5, 6, 7}
+
+    def survey(path: str, params: Params, **named: Any) -> Footage:
+        found = real_survey(path, params, **named)
+        if Path(path) == driving:
+            found.seen[list(told)] = False
+        return found
+
+    pictures = read(driving)
+
+    def masks(self: Head3D, shown: torch.Tensor) -> torch.Tensor:
+        found = real_masks(self, shown)
+        for row, frame in enumerate((shown * 255).round().byte().permute(0, 2, 3, 1).numpy()):
+            if any(np.array_equal(frame, pictures[index]) for index in told):
+                found[row] = 0
+        return found
+
+    monkeypatch.setattr(footage, "survey", survey)
+    monkeypatch.setattr(Head3D, "masks", masks)
+    use.animate(subject, driving, tmp_path / "out.mp4", models=models, params=tiny)
+    said = "face not found in 4 of 11 frames (0.0-0.1 s, 0.4-0.6 s); held"
+    assert said in capsys.readouterr().out
+    made = read(tmp_path / "out.mp4").astype(int)
+    for held, shown in ((0, 1), (5, 4), (6, 4), (7, 4)):
+        assert np.abs(made[held] - made[shown]).max() <= 12, held
+
+
+def test_export(tiny: Params, models: Path, subject: Path, tmp_path: Path) -> None:
+    use.export(subject, tmp_path / "head.glb", models=models, params=tiny)
+    assert (tmp_path / "head.glb").read_bytes()[:4] == b"glTF"
+    with pytest.raises(UserError, match=r"no glb or ply file; name it head.glb"):
+        use.export(subject, tmp_path / "head.obj", models=models, params=tiny)

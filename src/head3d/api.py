@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from head3d.compute import Compute
 from head3d.errors import UserError
-from head3d.geometry import Pose, align_flow, outside_flow, relative_pose, warp
+from head3d.geometry import Pose, Rendered, align_flow, box_blur, outside_flow, relative_pose, warp
 from head3d.models.canonical import CanonicalNet
 from head3d.models.fusion import FusionNet
 from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
@@ -25,6 +26,7 @@ from head3d.params import Params, load_params
 from head3d.training.build import build_canonical, build_fusion, build_geometry, load_weights, place_geometry
 
 Motion = Literal["absolute", "relative"]
+FACE_MOTION = 0.03  # of the image's side: how far at most, about, a face across people moves besides its pose
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,19 @@ class Transfer:
     head_mask: Tensor
     deformed: Tensor
     attention: Tensor
+    pose: Pose
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a driving video begins; relative motion counts from there.
+
+    Attributes:
+        frame: its first frame (1, 3, H, W) in [0, 1].
+        pose: of that frame.
+    """
+
+    frame: Tensor
     pose: Pose
 
 
@@ -221,7 +236,7 @@ class Head3D:
         driving: Tensor,
         masks: Tensor | None = None,
         motion: Motion = "absolute",
-        first: Pose | None = None,
+        first: Start | None = None,
         pose: Pose | None = None,
     ) -> Transfer:
         """Put the motion of driving frames on a subject.
@@ -231,18 +246,20 @@ class Head3D:
             driving: (M, 3, H, W) RGB in [0, 1].
             masks: their head masks (M, 1, H, W); parsed if not given.
             motion: ``absolute`` takes the driving poses as they are; ``relative`` keeps the subject's place and size
-                and adds how the driving head has moved since its first frame.
-            first: pose of the first driving frame when ``driving`` is a later part of the video.
+                and adds how the driving head and its face have moved since its first frame.
+            first: the first driving frame and its pose when ``driving`` is a later part of the video.
             pose: poses of the driving frames where they are known already, from :meth:`pose`.
         """
         driving = self._check(driving, "driving frames")
         seen = self.pose(driving, masks) if pose is None else pose
         if motion == "absolute":
             return self._fuse(subject, seen, driving)
-        pose = relative_pose(seen, first or seen[slice(0, 1)], subject.reference_pose)
-        k = self.geometry.k(driving)
-        flow = align_flow(seen, pose, k, self.geometry.distance_m, driving.shape[-1])
-        return self._fuse(subject, pose, warp(driving, flow))
+        start = first or Start(driving[:1], seen[slice(0, 1)])
+        camera = (self.geometry.k(driving), self.geometry.distance_m, driving.shape[-1])
+        place = relative_pose(start.pose, start.pose, subject.reference_pose)
+        pose = relative_pose(seen, start.pose, subject.reference_pose)
+        begins = Start(warp(start.frame.to(driving), align_flow(start.pose, place, *camera)), place)
+        return self._fuse(subject, pose, warp(driving, align_flow(seen, pose, *camera)), begins)
 
     @torch.inference_mode()
     def view(self, subject: Subject, pose: Pose) -> Transfer:
@@ -258,8 +275,41 @@ class Head3D:
         ]
         return torch.cat([p.image for p in parts]), torch.cat([p.mask for p in parts])
 
-    def _fuse(self, subject: Subject, pose: Pose, driving: Tensor | None) -> Transfer:
-        """Render and fuse in batches; the result does not depend on the batch size."""
+    def _of_driver(
+        self, start: Start, canonical: Canonical, rendered: Rendered, shown: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """What Phi is shown of another person's driving frames, and what it matches that with.
+
+        Another person's face must not be matched with the subject's: that would carry its shape over. What has moved
+        besides the pose is told from the driver alone, whose first frame is carried to the driving poses as a stiff
+        head. What moves behind the driver is left out, and so are motions that no face makes: hair that hangs, errors
+        of the pose.
+
+        Returns:
+            The first frame with no more than the face's own motion, and the first frame itself, around the head the
+            driving frames; or the driving frames and None, where Phi matches nothing.
+        """
+        if self.fusion is None or self.fusion.matcher is None:
+            return shown, None
+        nothing = torch.zeros_like(start.frame[:, :2])
+        flow = rigid_flow(self.geometry, canonical, rendered, start.pose, nothing)
+        carried = warp(start.frame.expand(len(shown), -1, -1, -1), flow)
+        window = 2 * (shown.shape[-1] // 32) + 1
+        near = box_blur(F.max_pool2d(rendered.mask, window, stride=1, padding=window // 2), window)
+        still = near * carried + (1 - near) * shown
+        found, most = self.fusion.matcher.flow(still, shown), FACE_MOTION * shown.shape[-1]
+        limited = found * most / (found.square().sum(dim=1, keepdim=True) + most**2).sqrt()
+        return warp(still, limited), still
+
+    def _fuse(self, subject: Subject, pose: Pose, driving: Tensor | None, begins: Start | None = None) -> Transfer:
+        """Render and fuse in batches; the result does not depend on the batch size.
+
+        Args:
+            subject: whose head.
+            pose: of the frames to make.
+            driving: frames at these poses. None: there are none, and nothing but the pose moves.
+            begins: the driver's first frame, where it shows another person.
+        """
         if self.fusion is None:
             raise UserError("Head3D: loaded without a fusion network", fix='load it with variant="full"')
         parts = []
@@ -275,7 +325,10 @@ class Head3D:
             rigid = None
             if background is not None:
                 rigid = rigid_flow(self.geometry, each, rendered, subject.reference_pose, background)
-            fused = self.fusion(rendered.image, reference, shown, rigid, rendered.mask)
+            still = shown if driving is None else None
+            if begins is not None:
+                shown, still = self._of_driver(begins, each, rendered, shown)
+            fused = self.fusion(rendered.image, reference, shown, rigid, rendered.mask, still)
             parts.append(Transfer(fused.frame, rendered.image, rendered.mask, fused.deformed, fused.attention, here))
         return Transfer(
             frames=torch.cat([p.frames for p in parts]),

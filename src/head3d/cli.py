@@ -27,6 +27,7 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "manifest": ("head3d.data.manifest:run", ()),
     "train geometry": ("head3d.training.geometry:run", ()),
     "train canonical": ("head3d.training.canonical:run", ()),
+    "train matching": ("head3d.training.matching:run", ()),
     "train fusion": ("head3d.training.fusion:run", ("variant",)),
     "train baseline": ("head3d.training.baseline:run", ("method",)),
     "evaluate geometry": ("head3d.evaluation.geometry:run", ("test_set",)),
@@ -51,6 +52,7 @@ HELP = {
     "manifest": "join the shards: splits, counts, digest",
     "train geometry": "stage 1: depth and pose",
     "train canonical": "stage 2: the canonical head",
+    "train matching": "the matcher of stage 3, before it",
     "train fusion": "stage 3: fusion (one variant)",
     "train baseline": "a method that Head3D is compared with",
     "evaluate geometry": "pose and warp errors on a test set",
@@ -128,38 +130,18 @@ def _doctor(args: argparse.Namespace) -> None:
     print(doctor.screen())
 
 
-def _animate(args: argparse.Namespace) -> None:
-    from head3d import use
-
-    use.animate(
-        subject=args.subject,
-        driving=args.driving,
-        out=args.out,
-        models=args.models,
-        variant=args.variant,
-        motion=args.motion,
-        references=args.references,
-        seed=args.seed,
-        device=args.device,
-    )
+SHARED = ("models", "variant", "references", "choose", "seed", "face", "device")  # of animate, view and export
 
 
-def _view(args: argparse.Namespace) -> None:
-    from head3d import use
+def _use(command: str, *own: str) -> Callable[[argparse.Namespace], None]:
+    """Run one of the commands for a user's own videos with its own options and the shared ones."""
 
-    use.view(
-        subject=args.subject,
-        out=args.out,
-        yaw=args.yaw,
-        pitch=args.pitch,
-        roll=args.roll,
-        frames=args.frames,
-        models=args.models,
-        variant=args.variant,
-        references=args.references,
-        seed=args.seed,
-        device=args.device,
-    )
+    def run(args: argparse.Namespace) -> None:
+        from head3d import use
+
+        getattr(use, command)(**{name: getattr(args, name) for name in (*own, *SHARED)})
+
+    return run
 
 
 def _import(args: argparse.Namespace) -> None:
@@ -216,7 +198,11 @@ def build_parser() -> argparse.ArgumentParser:
     animate.add_argument("--driving", required=True, metavar="VIDEO", help="whose motion (its sound is kept)")
     _add_use_options(animate)
     animate.add_argument("--motion", choices=("relative", "absolute"), help="default: animate.motion of params.yaml")
-    animate.set_defaults(run=_animate)
+    animate.add_argument("--driving-face", type=int, metavar="K", help="whose motion of several (default: the largest)")
+    animate.add_argument("--paste", action="store_true", help="put the result back into the subject's whole frame")
+    animate.add_argument("--compare", action="store_true", help="subject, driving video and result side by side")
+    own = ("subject", "driving", "out", "motion", "driving_face", "paste", "compare")
+    animate.set_defaults(run=_use("animate", *own))
 
     view = commands.add_parser("view", help="look at the head of a video from other sides")
     view.add_argument("--subject", required=True, metavar="VIDEO", help="whose face")
@@ -224,7 +210,12 @@ def build_parser() -> argparse.ArgumentParser:
         view.add_argument(f"--{angle}", default="0", metavar="A[:B]", help="degrees, or a sweep as -20:20 (default: 0)")
     view.add_argument("--frames", type=int, default=60, metavar="N", help="frames of the sweep (default: 60)")
     _add_use_options(view)
-    view.set_defaults(run=_view)
+    view.set_defaults(run=_use("view", "subject", "out", "yaw", "pitch", "roll", "frames"))
+
+    export = commands.add_parser("export", help="write the head of a video as a textured mesh (.glb or .ply)")
+    export.add_argument("--subject", required=True, metavar="VIDEO", help="whose head")
+    _add_use_options(export, "FILE.glb|FILE.ply", "the mesh to write: metres, y up, face towards +z")
+    export.set_defaults(run=_use("export", "subject", "out"))
 
     take = commands.add_parser("import", help="turn an official checkpoint of a baseline into ours")
     take.add_argument("method", choices=NAMES, help="whose checkpoint")
@@ -239,11 +230,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_use_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, metavar="FILE.mp4", help="the video to write")
+def _add_use_options(parser: argparse.ArgumentParser, out: str = "FILE.mp4", what: str = "the video to write") -> None:
+    parser.add_argument("--out", required=True, metavar=out, help=what)
     parser.add_argument("--models", default="models", metavar="DIR", help="trained models (default: models)")
     parser.add_argument("--variant", default="full", metavar="V", help="which fusion model (default: full)")
     parser.add_argument("--references", type=int, metavar="N", help="reference frames (default: model.references)")
+    parser.add_argument(
+        "--choose",
+        choices=("random", "diverse"),
+        default="random",
+        help="which frames are references: drawn with the seed, or the most diverse poses (default: random)",
+    )
+    parser.add_argument(
+        "--face", type=int, metavar="K", help="subject's face, K-th from the left (default: the largest)"
+    )
     parser.add_argument("--seed", type=int, metavar="S", help="seed of the choice of references (default: seed)")
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda or cuda:N (default: device of params.yaml)")
 

@@ -111,6 +111,7 @@ class FusionNetParams(Section):
     flow_scale: Share
     image_skip: bool
     rigid_flow: bool
+    matching: bool
     masked_attention: bool
 
 
@@ -156,6 +157,15 @@ class CanonicalParams(Section):
     batch_size: Count
     lr: Positive
     lr_drop_epoch: Whole
+
+
+class MatchingParams(Section):
+    """``matching``: how the matcher of stage 3 is taught before it."""
+
+    steps: Whole
+    warmup_steps: Whole
+    batch_size: Count
+    lr: Positive
 
 
 class FusionParams(Section):
@@ -226,6 +236,7 @@ class Params(Section):
     model: ModelParams
     geometry: GeometryParams
     canonical: CanonicalParams
+    matching: MatchingParams
     fusion: FusionParams
     baseline: BaselineParams
     augment: AugmentParams

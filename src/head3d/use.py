@@ -1,7 +1,8 @@
-"""``head3d animate`` and ``head3d view``: trained models on anybody's videos.
+"""``head3d animate``, ``view`` and ``export``: trained models on anybody's videos.
 
 A video goes the way that the training data went: one steady square box around the head, then the same inference as in
-the evaluation (:class:`head3d.api.Head3D`). Frames are made in batches and written as they come.
+the evaluation (:class:`head3d.api.Head3D`). Frames are read, made in batches and written as they come, so that a
+long video takes no more memory than a short one.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from head3d.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+    from tqdm import tqdm
 
     from head3d.api import Head3D, Motion, Subject
+    from head3d.data.footage import Footage, Watch
     from head3d.params import Params
 
 VIEW_FPS = 25.0
@@ -27,18 +31,42 @@ LIMITS = {"yaw": 85.0, "pitch": 85.0, "roll": 180.0}  # degrees; beyond these no
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
 
 
+@dataclass(frozen=True)
+class Options:
+    """What ``animate``, ``view`` and ``export`` share.
+
+    Attributes:
+        models: directory of trained models.
+        variant: which fusion model.
+        references: number N of reference frames; default ``model.references``.
+        choose: ``random`` reference frames, or the most ``diverse`` in pose.
+        seed: of the choice; default ``seed``.
+        face: which face of the subject video, from the left, from 1; default the largest.
+        device: auto, cpu, cuda or cuda:N; default ``device``.
+        params: default params.yaml of the current directory.
+    """
+
+    models: str | Path = "models"
+    variant: str = "full"
+    references: int | None = None
+    choose: str = "random"
+    seed: int | None = None
+    face: int | None = None
+    device: str | None = None
+    params: Params | None = None
+
+
 def animate(
     subject: str | Path,
     driving: str | Path,
     out: str | Path,
     *,
-    models: str | Path = "models",
-    variant: str = "full",
+    paste: bool = False,
+    compare: bool = False,
+    driving_face: int | None = None,
     motion: str | None = None,
-    references: int | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    params: Params | None = None,
+    watch: Watch | None = None,
+    **chosen: Any,
 ) -> Path:
     """Move the head of one video as the head of another moves; the sound of the driving video is kept.
 
@@ -46,28 +74,47 @@ def animate(
         subject: video of the person to be shown.
         driving: video of the person whose motion is taken.
         out: mp4 file to write; it appears when it is complete.
-        models: directory of trained models.
-        variant: which fusion model.
+        paste: put the result back into the subject's whole frame.
+        compare: subject, driving frame and result side by side.
+        driving_face: which face of the driving video, from the left, from 1; default the largest.
         motion: relative or absolute; default ``animate.motion`` of params.yaml.
-        references: number N of reference frames; default ``model.references``.
-        seed: of the choice of reference frames; default ``seed``.
-        device: auto, cpu, cuda or cuda:N; default ``device``.
-        params: default params.yaml of the current directory.
+        watch: called with what is being done, frames done and all frames, and may raise to stop.
+        **chosen: fields of :class:`Options`.
 
     Raises:
         UserError: one line on what is wrong with an input.
     """
+    options = Options(**chosen)
     if motion not in (None, "relative", "absolute"):
         raise UserError(f"--motion is {motion!r}", allowed="relative or absolute")
-    target = _check_files(out, subject=subject, driving=driving)
-    params, model = _load(params, models, variant, references, device)
-    person, _ = _subject(model, params, subject, references, seed)
-    frames, fps = _crop(driving, params, "driving")
-    with _progress(len(frames), "animate") as bar:
-        how: Motion = params.animate.motion if motion is None else cast("Motion", motion)
-        made = _animated(model, person, frames, how, _batch(params), bar)
-        _write(target, made, fps, audio_from=driving)
-    print(f"{target}: {len(frames)} frames of {model.image_size}x{model.image_size}, {fps:g} a second")
+    _check_face("driving-face", driving_face)
+    target = _check_files(out, (".mp4",), subject=subject, driving=driving)
+    params, model = _load(options)
+    filmed, person, indices = _subject(model, params, subject, options, watch)
+    from head3d.data.footage import survey
+    from head3d.streaming import Drive, Paste, side_by_side
+
+    moving = survey(driving, params, face=driving_face, name="driving", watch=watch)
+    how: Motion = params.animate.motion if motion is None else cast("Motion", motion)
+    drive = Drive(model, person, moving, how, _batch(params))
+    size, place = model.image_size, None
+    if paste:
+        place = Paste(*filmed.whole(indices[drive.subject.chosen]), size)
+    still = place.frame if place else filmed.crops_at([indices[drive.subject.chosen]], size)[0] if compare else None
+
+    def pictures(bar: tqdm) -> Iterator[np.ndarray]:
+        for seen, made in drive:
+            result = place(made) if place else made
+            yield result if not compare or still is None else side_by_side(still, seen, result)
+            bar.update()
+            if watch is not None:
+                watch("animate", int(bar.n) or 1, moving.n_frames)
+
+    with _progress(moving.n_frames, "animate") as bar:
+        _write(target, pictures(bar), moving.fps, audio_from=driving)
+    if line := drive.lost_line():
+        print(line)
+    _report(target)
     return target
 
 
@@ -79,12 +126,7 @@ def view(
     pitch: str | float = "0",
     roll: str | float = "0",
     frames: int = 60,
-    models: str | Path = "models",
-    variant: str = "full",
-    references: int | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    params: Params | None = None,
+    **chosen: Any,
 ) -> Path:
     """Look at the head of a video from other sides.
 
@@ -93,20 +135,44 @@ def view(
         out: mp4 file to write; it appears when it is complete.
         yaw: degrees, a number or a sweep ``A:B``; so are ``pitch`` and ``roll``.
         frames: how many frames the sweep takes, at 25 a second.
-        models: directory of trained models; the remaining arguments are those of :func:`animate`.
+        **chosen: fields of :class:`Options`.
 
     Raises:
         UserError: one line on what is wrong with an input.
     """
+    options = Options(**chosen)
     sweeps = {name: parse_range(name, text) for name, text in (("yaw", yaw), ("pitch", pitch), ("roll", roll))}
     if not 1 <= frames <= MOST_FRAMES:
         raise UserError(f"--frames is {frames}", allowed=f"1 to {MOST_FRAMES}")
-    target = _check_files(out, subject=subject)
-    params, model = _load(params, models, variant, references, device)
-    person, _ = _subject(model, params, subject, references, seed)
+    target = _check_files(out, (".mp4",), subject=subject)
+    params, model = _load(options)
+    _, person, _ = _subject(model, params, subject, options)
     with _progress(frames, "view") as bar:
         _write(target, _turned(model, person, sweeps, frames, _batch(params), bar), VIEW_FPS)
-    print(f"{target}: {frames} frames of {model.image_size}x{model.image_size}, {VIEW_FPS:g} a second")
+    _report(target)
+    return target
+
+
+def export(subject: str | Path, out: str | Path, **chosen: Any) -> Path:
+    """Write the canonical head of a video as a textured mesh.
+
+    Args:
+        subject: video of the person.
+        out: .glb or .ply file to write; it appears when it is complete.
+        **chosen: fields of :class:`Options`.
+
+    Raises:
+        UserError: one line on what is wrong with an input.
+    """
+    options = Options(**chosen)
+    target = _check_files(out, (".glb", ".ply"), subject=subject)
+    params, model = _load(options)
+    _, person, _ = _subject(model, params, subject, options)
+    from head3d.mesh import head_mesh, save
+
+    mesh = head_mesh(person.head(), model.geometry)
+    save(mesh, target)
+    print(f"{target}: {len(mesh.positions)} vertices, {len(mesh.faces)} triangles, metres")
     return target
 
 
@@ -127,7 +193,12 @@ def parse_range(name: str, text: str | float) -> tuple[float, float]:
     return low, high
 
 
-def _check_files(out: str | Path, **videos: str | Path) -> Path:
+def _check_face(name: str, number: int | None) -> None:
+    if number is not None and number < 1:
+        raise UserError(f"--{name} is {number}", allowed="1 or more, counted from the left")
+
+
+def _check_files(out: str | Path, endings: tuple[str, ...], **videos: str | Path) -> Path:
     """Everything that can be known before the slow work: inputs that can be read, an output that can be written."""
     from head3d.data.video import probe
 
@@ -136,10 +207,11 @@ def _check_files(out: str | Path, **videos: str | Path) -> Path:
             kind = "a directory, not a video" if Path(video).is_dir() else "not there"
             raise UserError(f"--{name} {video}: {kind}", allowed="a video file")
     target = Path(out)
-    if target.suffix.lower() != ".mp4":
-        raise UserError(f"--out {out}: no mp4 file", fix=f"name it {target.stem or 'out'}.mp4")
+    kinds = " or ".join(ending[1:] for ending in endings)
+    if target.suffix.lower() not in endings:
+        raise UserError(f"--out {out}: no {kinds} file", fix=f"name it {target.stem or 'out'}{endings[0]}")
     if target.is_dir():
-        raise UserError(f"--out {out}: a directory", allowed="the name of an mp4 file")
+        raise UserError(f"--out {out}: a directory", allowed=f"the name of a {kinds} file")
     for name, video in videos.items():
         if target.exists() and target.samefile(video):
             raise UserError(f"--out {out}: the same file as --{name}", fix="choose another name")
@@ -153,14 +225,16 @@ def _check_files(out: str | Path, **videos: str | Path) -> Path:
     return target
 
 
-def _load(
-    params: Params | None, models: str | Path, variant: str, references: int | None, device: str | None
-) -> tuple[Params, Head3D]:
+def _load(options: Options) -> tuple[Params, Head3D]:
     from head3d.params import load_params
 
-    params = params or load_params()
+    references, models, variant, device = options.references, options.models, options.variant, options.device
+    params = options.params or load_params()
     if references is not None and references < 1:
         raise UserError(f"--references is {references}", allowed="1 or more")
+    if options.choose not in ("random", "diverse"):
+        raise UserError(f"--choose is {options.choose!r}", allowed="random or diverse")
+    _check_face("face", options.face)
     if device is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UserError(f"--device is {device!r}", allowed="auto, cpu, cuda or cuda:N")
     needed = ["geometry", f"fusion-{variant}", *([] if variant == "mean_canonical" else ["canonical"])]
@@ -178,47 +252,16 @@ def _load(
 
 
 def _subject(
-    model: Head3D, params: Params, video: str | Path, references: int | None, seed: int | None
-) -> tuple[Subject, float]:
-    """The subject with its canonical head, and the video's frames a second."""
-    from head3d.images import to_tensor
+    model: Head3D, params: Params, video: str | Path, options: Options, watch: Watch | None = None
+) -> tuple[Footage, Subject, list[int]]:
+    """The surveyed video, the subject with its canonical head, and where in the video its references are."""
+    from head3d.data.footage import survey
+    from head3d.streaming import Choice, make_subject
 
-    frames, fps = _crop(video, params, "subject")
-    count = references or params.model.references
-    if count > len(frames):
-        raise UserError(f"--references is {count}", allowed=f"at most {len(frames)}, the frames of {video}")
-    import torch
-
-    chosen = params.seed if seed is None else seed
-    # The same frames that the model would pick of the whole video, so that a long video need not become one tensor.
-    picks = torch.randperm(len(frames), generator=torch.Generator().manual_seed(chosen))[:count].tolist()
-    return model.subject(to_tensor(frames[picks]), references=count, seed=chosen), fps
-
-
-def _crop(video: str | Path, params: Params, name: str) -> tuple[np.ndarray, float]:
-    from head3d.data.crop import crop_video
-
-    print(f"{name} {video}: finding the face", flush=True)
-    frames, _, fps, _ = crop_video(video, params)
-    return frames, fps
-
-
-def _animated(
-    model: Head3D, person: Subject, frames: np.ndarray, motion: Motion, batch: int, bar
-) -> Iterator[np.ndarray]:
-    """Output frames, uint8 (H, W, 3), one by one; driving frames are seen ``batch`` at a time."""
-    from head3d.images import to_frames, to_tensor
-
-    first = None
-    for start in range(0, len(frames), batch):
-        driving = to_tensor(frames[start : start + batch])
-        masks = model.masks(driving)
-        if first is None:
-            first = model.pose(driving[:1], masks[:1])
-            person = model.choose_reference(person, first, motion)
-        made = model.animate(person, driving, masks, motion=motion, first=first)
-        yield from to_frames(made.frames)
-        bar.update(len(driving))
+    filmed = survey(video, params, face=options.face, name="subject", watch=watch)
+    count = options.references or params.model.references
+    seed = params.seed if options.seed is None else options.seed
+    return filmed, *make_subject(model, filmed, count, cast("Choice", options.choose), seed)
 
 
 def _turned(
@@ -255,4 +298,11 @@ def _write(target: Path, frames: Iterator[np.ndarray], fps: float, audio_from: s
 def _progress(total: int, name: str):
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=name, unit="frame")
+    return tqdm(total=total, desc=name, unit="frame", disable=None)
+
+
+def _report(target: Path) -> None:
+    from head3d.data.video import probe
+
+    info = probe(target)
+    print(f"{target}: {info.n_frames} frames of {info.width}x{info.height}, {info.fps:g} a second")

@@ -57,7 +57,7 @@ def write_metrics(folder: Path) -> None:
             pd.DataFrame(rows).to_csv(folder / "transfer" / f"{test_set}-{name}.csv", index=False)
         geometry = {"n_clips": len(clips), "n_frames": 40, "yaw_correlation": 0.9, "head_mse_stage1": 0.003}
         (folder / f"geometry-{test_set}.json").write_text(json.dumps(geometry))
-    stages = ["train_geometry", "train_canonical", "train_fusion-full", "train_fusion-no_head"]
+    stages = ["train_geometry", "train_canonical", "train_matching", "train_fusion-full", "train_fusion-no_head"]
     for stage in [*stages, *(f"train_baseline-{name}" for name in ("fomm", "mraa", "dagan", "facev2v"))]:
         steps = np.arange(0, 100, 10)
         rows = [

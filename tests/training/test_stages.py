@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGES = {
     "geometry": ("head3d.training.geometry", "models/geometry.safetensors"),
     "canonical": ("head3d.training.canonical", "models/canonical.safetensors"),
+    "matching": ("head3d.training.matching", "models/matching.safetensors"),
     "fusion": ("head3d.training.fusion", "models/fusion-full.safetensors"),
     **{f"baseline-{name}": ("head3d.training.baseline", f"models/baseline-{name}.safetensors") for name in NAMES},
 }
@@ -77,6 +78,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with parameters, data, and untrained networks for a stage that is tested without those before it."""
     from ruamel.yaml import YAML
 
+    from head3d.models.matching import Matcher
     from head3d.training.build import build_canonical, build_geometry, save_weights
 
     place = tmp_path_factory.mktemp("stages")
@@ -92,6 +94,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["geometry"] |= {"warm_start": "generic", "warm_steps": 6, "warm_batch": 4, "epochs": 10, "batch_size": 4}
     values["geometry"] |= {"hold_batch": 4}
     values["canonical"] |= {"epochs": 16, "batch_size": 4}
+    values["matching"] |= {"steps": 24, "batch_size": 4}
     values["fusion"] |= {"epochs": 12, "batch_size": 4, "drivings": 1, "perceptual_scales": [1.0]}
     values["evaluate"] |= {"references": [1, 2]}
     shrink_baselines(values["baseline"])
@@ -104,6 +107,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         save_weights(build_geometry(params), place / "models/geometry.safetensors", {})
         save_weights(build_canonical(params), place / "models/canonical.safetensors", {})
+        save_weights(Matcher(), place / "models/matching.safetensors", {})
     return place
 
 

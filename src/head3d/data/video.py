@@ -5,6 +5,7 @@ video may be anybody's: only real video containers are opened (no playlists, no 
 and a file that cannot be read raises :class:`head3d.errors.UserError` with ffmpeg's own last words.
 """
 
+import array
 import contextlib
 import os
 import re
@@ -100,6 +101,31 @@ def probe(path: str | os.PathLike) -> VideoInfo:
         rotation=round(float(rotation[1])) if rotation else 0,
         has_audio=": Audio: " in head,
     )
+
+
+def drift(path: str | os.PathLike, fps: float) -> float:
+    """How far the stored frames are from an even rate at most, in seconds; 0 where the file does not tell.
+
+    Only time stamps are read, nothing is decoded. Phones and screen recorders write uneven ones.
+    """
+    path = _existing(path)
+    stamps, unit = array.array("q"), 0.0
+    command = _command(_input(path).video.output("pipe:", format="framecrc", vcodec="copy"))
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        assert run.stdout is not None
+        watchdog = _Watchdog(run)
+        with watchdog:
+            for line in run.stdout:
+                if found := re.match(rb"#tb 0: (\d+)/(\d+)", line):
+                    unit = int(found[1]) / int(found[2])
+                elif found := re.match(rb"0, +-?\d+, +(-?\d+),", line):
+                    stamps.append(int(found[1]))
+        watchdog.stop()
+    times = np.sort(np.asarray(stamps, np.int64)) * unit
+    if len(times) < 2 or unit == 0:
+        return 0.0
+    late = times - times[0] - np.arange(len(times)) / fps
+    return float(np.ptp(late))
 
 
 def read_frames(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from head3d.geometry.warp import resize_flow, warp
 from head3d.models.blocks import Hourglass, ImageDecoder, ImageEncoder, ResidualBlock, shrink
+from head3d.models.matching import Matcher
 
 UNSEEN = 1e-3  # what a mask counts as where there is no head: attention to it is a thousandth of what it would be
 
@@ -68,6 +69,7 @@ class FusionNet(nn.Module):
         image_skip: also warp the images with the same flows and blend them into the output, the attention sharpened at
             full resolution; without it the output is the decoder's alone, as the paper prints it.
         rigid_flow: f_{s_ref <- s_dri} starts from the rigid motion of the head, Phi predicts the rest.
+        matching: a matcher first finds what of the driving frame is where in the carried reference; Phi corrects it.
         masked_attention: the rendered head is attended to where it is and not where it is black.
         use_head: False leaves the rendered head out (``w/o x_hat_dri`` of Table 3).
     """
@@ -82,6 +84,7 @@ class FusionNet(nn.Module):
         image_skip: bool = False,
         rigid_flow: bool = False,
         masked_attention: bool = False,
+        matching: bool = False,
         use_head: bool = True,
     ) -> None:
         super().__init__()
@@ -89,6 +92,7 @@ class FusionNet(nn.Module):
         self.masked_attention = masked_attention and use_head
         self.wants_rigid = rigid_flow and use_head
         self.encoder = ImageEncoder(width, 0)
+        self.matcher = Matcher() if matching else None
         self.predictor = FlowPredictor(9, flow_width, flow_max, flow_scale)
         self.bottleneck = nn.Sequential(*(ResidualBlock(4 * width) for _ in range(blocks)))
         self.decoder = ImageDecoder(width, 0, outputs=6 if image_skip else 3)
@@ -105,14 +109,26 @@ class FusionNet(nn.Module):
         reference: Float[Tensor, "b 3 h w"],
         driving: Float[Tensor, "b 3 h w"],
         rigid: Float[Tensor, "b 2 h w"] | None = None,
+        still: Float[Tensor, "b 3 h w"] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Phi: head flow and reference flow at full resolution, in pixels, and attention logits at Phi's own."""
+        """Phi: head flow and reference flow at full resolution, in pixels, and attention logits at Phi's own.
+
+        Arguments are those of :meth:`forward`.
+        """
         size = head.shape[-2:]
         if not self.use_head:
             head, rigid = torch.zeros_like(head), None
         carried = reference if rigid is None else warp(reference, rigid)
+        found = None
+        if self.matcher is not None:
+            found = self.matcher.flow(carried if still is None else still, driving)
+            # Head and reference are carried by the same pose, and are off by the same error of it.
+            head, carried = warp(head, found), warp(carried, found)
         head_flow, reference_flow, logits = self.predictor(torch.cat((head, carried, driving), dim=1))
         head_flow, reference_flow = resize_flow(head_flow, *size), resize_flow(reference_flow, *size)
+        if found is not None:
+            head_flow = head_flow + warp(found, head_flow)
+            reference_flow = reference_flow + warp(found, reference_flow)
         if rigid is not None:
             # First by the residual, then along the head's rigid motion from where that leads.
             reference_flow = reference_flow + warp(rigid, reference_flow)
@@ -127,6 +143,7 @@ class FusionNet(nn.Module):
         driving: Float[Tensor, "b 3 h w"],
         rigid: Float[Tensor, "b 2 h w"] | None = None,
         mask: Float[Tensor, "b 1 h w"] | None = None,
+        still: Float[Tensor, "b 3 h w"] | None = None,
     ) -> Fused:
         """Fuse.
 
@@ -137,8 +154,10 @@ class FusionNet(nn.Module):
             rigid: backward flow, pixels, by which the head's rigid motion carries the reference to the driving pose;
                 Phi then predicts what is left to move. None: Phi predicts the whole flow, as the paper prints it.
             mask: where the rendered head is, in [0, 1], for masked attention. None: everywhere.
+            still: what the driving frame is matched with, at the driving pose, in [0, 1]. None: the carried reference,
+                which is right where both show the same person.
         """
-        head_flow, reference_flow, logits = self.flows(head, reference, driving, rigid)
+        head_flow, reference_flow, logits = self.flows(head, reference, driving, rigid, still)
         size = head.shape[-2:]
         fine = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
         if self.masked_attention and mask is not None:

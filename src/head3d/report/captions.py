@@ -35,6 +35,7 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
         (2, model.canonical.residual, "canonical head as a residual on the mean canonical head"),
         (3, model.fusion.image_skip, "image skip in fusion, images sampled bicubically"),
         (3, model.fusion.rigid_flow, "the reference's flow starts from the head's rigid motion"),
+        (3, model.fusion.matching, "Φ starts from an explicit matching, taught beforehand on made-up motions"),
         (3, model.fusion.masked_attention, "no attention to the rendered head where it is black"),
         (3, model.fusion.flow_scale > 0.25, f"Φ works at {model.fusion.flow_scale:g} of the resolution, not 0.25"),
         (3, params.animate.reference == "nearest", "s_ref is the reference nearest in pose to the driving video"),
@@ -97,6 +98,8 @@ def baselines_sentence(params: Params) -> str:
             f"{ours[1]} a step, which is {100 * ours[0] / ours[1]:g} optimiser steps a hundred clips, with the same "
             "augmentation. That is like for like, as all of them learn the transfer there. Head3D's stages 1 and 2 "
             "come before and have no counterpart in the others, whose networks of motion start untrained."
+            + f" So do {params.matching.steps} steps of its matcher on made-up motions."
+            * params.model.fusion.matching
         )
     else:
         each = ", ".join(f"{plain(name, 0)} {frames} ({batch})" for name, (frames, batch) in theirs.items())

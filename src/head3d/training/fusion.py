@@ -25,6 +25,7 @@ from head3d.training.build import (
 )
 from head3d.training.canonical import GEOMETRY
 from head3d.training.loop import Schedule, State, file_digest, step_generator
+from head3d.training.matching import MATCHING
 from head3d.training.session import Session, choose, load_clips
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def settings_of(params: "Params", variant: str, store: ClipStore, dtype: torch.d
     chosen = {name: getattr(params, name).model_dump() for name in ("camera", "fusion", "augment")}
     chosen |= {"network": params.model.fusion.model_dump(), "references": params.model.references}
     chosen |= {"variant": variant, "seed": params.seed, "data": store.digest, "dtype": str(dtype)}
-    chosen |= {"geometry": file_digest(GEOMETRY)}
+    chosen |= {"geometry": file_digest(GEOMETRY), "matching": file_digest(MATCHING)}
     return chosen if variant == "mean_canonical" else chosen | {"canonical": file_digest(CANONICAL)}
 
 
@@ -204,8 +205,13 @@ def run(params: "Params", variant: str = "full") -> None:
         perceptual = compute.place(
             PerceptualLoss(settings.perceptual, vgg_weights(settings.perceptual), settings.perceptual_scales)
         )
-        network = compute.place(fresh(seed, build_fusion, params, variant))
+        network = fresh(seed, build_fusion, params, variant)
+        if network.matcher is not None:
+            load_weights(network.matcher, MATCHING)
+        compute.place(network)
         compute.place(network.predictor)  # the equivariance term runs Phi by itself
+        if network.matcher is not None:
+            compute.place(network.matcher)
         network.train()
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.5, 0.999))
         state = State({"network": network}, optimizer)

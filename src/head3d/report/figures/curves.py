@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 STAGES = {
     "train_geometry": "stage 1",
     "train_canonical": "stage 2",
+    "train_matching": "matcher",
     "train_fusion": "stage 3",
     "train_baseline": "baselines",
 }
@@ -26,7 +27,12 @@ SMOOTH = 9  # points of the running median
 
 def curve_files(folder: Path, params: Params) -> dict[str, Path]:
     """{stage or stage-variant: its file}, in the order of training."""
-    stages = ["train_geometry", "train_canonical", *(f"train_fusion-{variant}" for variant in params.variants)]
+    stages = [
+        "train_geometry",
+        "train_canonical",
+        "train_matching",
+        *(f"train_fusion-{variant}" for variant in params.variants),
+    ]
     stages += [f"train_baseline-{name}" for name in params.baselines]
     files = {stage: folder / f"{stage}.csv" for stage in stages}
     for path in files.values():

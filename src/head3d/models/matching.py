@@ -1,0 +1,105 @@
+"""The matcher of Phi: where each place of the driving frame is found in the reference frame that the head has carried.
+
+Coarse to fine, with a cost volume at each level, after PWC-Net (Sun et al., CVPR 2018), much smaller. The paper's Phi
+must find out from the concatenated images alone what has moved where; that takes far more training than motions that
+are compared explicitly.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from head3d.geometry.warp import resize_flow, warp
+
+SLOPE = 0.1  # of the leaky ReLU
+SHARPER = 3.0  # correlations, in [-1, 1] and mostly small, enter the convolutions times this
+
+
+def correlate(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b k h w"]:
+    """Cosine of each feature of ``a`` with those of ``b`` around the same place.
+
+    Args:
+        a: features; each channel is standardised over the image first, so that light and contrast do not count.
+        b: likewise.
+        reach: pixels to each side.
+
+    Returns:
+        K = (2 * reach + 1)^2 maps in [-1, 1], the offsets row by row; outside ``b`` they are zero.
+    """
+    a, b = (F.normalize(F.instance_norm(x.float()), dim=1) for x in (a, b))
+    height, width = a.shape[-2:]
+    around, window = F.pad(b, (reach,) * 4), range(2 * reach + 1)
+    moved = (around[:, :, y : y + height, x : x + width] for y in window for x in window)
+    return torch.stack([(a * m).sum(dim=1) for m in moved], dim=1)
+
+
+def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), nn.LeakyReLU(SLOPE))
+
+
+class Level(nn.Module):
+    """One level: correct the flow that the coarser one has found, which starts at zero."""
+
+    def __init__(self, channels: int, reach: int, width: int) -> None:
+        super().__init__()
+        self.reach = reach
+        entering = (2 * reach + 1) ** 2 + channels + 2
+        self.body = nn.Sequential(_block(entering, width), _block(width, width), _block(width, width // 2))
+        self.out = nn.Conv2d(width // 2, 2, 3, padding=1)
+        nn.init.normal_(self.out.weight, std=1e-3)
+        assert self.out.bias is not None
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, source: Tensor, target: Tensor, flow: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 2 h w"]:
+        """Flow of this level's resolution from features of both images and a first guess."""
+        costs = correlate(target, warp(source, flow), self.reach)
+        return flow + self.out(self.body(torch.cat((SHARPER * costs, target, flow), dim=1))).float()
+
+
+class Matcher(nn.Module):
+    """Backward flow from a source image to a target image.
+
+    Args:
+        channels: of the features at a half, a quarter, ... of the resolution.
+        reaches: pixels that a level looks around, finest level first.
+        widths: channels of each level's convolutions.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (16, 32, 48),
+        reaches: Sequence[int] = (2, 3, 4),
+        widths: Sequence[int] = (48, 64, 64),
+    ) -> None:
+        super().__init__()
+        entering = (3, *channels)
+        self.encoders = nn.ModuleList(
+            nn.Sequential(_block(i, o, stride=2), _block(o, o)) for i, o in zip(entering, channels, strict=False)
+        )
+        self.levels = nn.ModuleList(Level(*sizes) for sizes in zip(channels, reaches, widths, strict=True))
+
+    def forward(self, source: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """Flows (B, 2, H', W') in pixels of their own size, coarsest first, the last of half the images' resolution.
+
+        Args:
+            source: image that is to be warped, in [0, 1].
+            target: what it should look like, in [0, 1]; colours may differ.
+        """
+        batch, features, pairs = len(source), torch.cat((source, target)), []
+        for encoder in self.encoders:
+            features = encoder(features)
+            pairs.append((features[:batch], features[batch:]))
+        coarsest = pairs[-1][0]
+        flow = coarsest.new_zeros(batch, 2, *coarsest.shape[-2:], dtype=torch.float32)
+        flows = []
+        for level, (of_source, of_target) in zip(reversed(self.levels), reversed(pairs), strict=True):
+            flow = level(of_source, of_target, resize_flow(flow, *of_source.shape[-2:]))
+            flows.append(flow)
+        return flows
+
+    def flow(self, source: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2 h w"]:
+        """The finest flow, at the images' resolution."""
+        return resize_flow(self(source, target)[-1], *source.shape[-2:])

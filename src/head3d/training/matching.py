@@ -1,0 +1,119 @@
+"""Phi's matcher, taught on motions that are known because they are made up; stage 3 goes on from there.
+
+A training frame is moved by a random smooth flow, the head otherwise than what is around it, and the matcher has to
+tell that flow from the two images. It takes no renderer and no decoder, so a step costs a quarter of one of stage 3.
+"""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from head3d import tracking
+from head3d.data.store import ClipStore
+from head3d.geometry import pixel_grid, resize_flow, warp
+from head3d.models.matching import Matcher
+from head3d.training.batches import augment, jitter_colors
+from head3d.training.build import fresh
+from head3d.training.loop import Schedule, State, step_generator
+from head3d.training.session import Session, choose, load_clips
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+MATCHING = Path("models/matching.safetensors")
+WEIGHTS = (0.25, 0.5, 1.0)  # of the levels' errors, coarsest first
+# (control points a side, their spread in shares of the image's side): a bend of the whole, of parts, and ripples.
+OF_HEAD = ((5, 0.016), (12, 0.008), (24, 0.004))
+AROUND = ((4, 0.008),)
+
+
+def _bends(count: int, size: int, layers: tuple[tuple[int, float], ...], draw: torch.Generator) -> Tensor:
+    total = torch.zeros(count, 2, size, size)
+    for points, spread in layers:
+        control = torch.randn(count, 2, points, points, generator=draw) * spread * size
+        total += F.interpolate(control, size=(size, size), mode="bicubic", align_corners=True)
+    return total
+
+
+def _affine(count: int, size: int, shift: float, turn_deg: float, growth: float, draw: torch.Generator) -> Tensor:
+    """Small turns, growths and shifts about the image's centre."""
+    turn, grow = torch.randn(2, count, 1, 1, generator=draw) * torch.tensor((math.radians(turn_deg), growth)).view(
+        2, 1, 1, 1
+    )
+    x, y = pixel_grid(size, size, torch.zeros(())).unbind(-1)
+    x, y = x - (size - 1) / 2, y - (size - 1) / 2
+    linear = torch.stack((grow * x - turn * y, grow * y + turn * x), dim=1)
+    return linear + torch.randn(count, 2, 1, 1, generator=draw) * shift * size
+
+
+def random_motion(masks: Float[Tensor, "b 1 h w"], draw: torch.Generator) -> Float[Tensor, "b 2 h w"]:
+    """Random backward flows, pixels: heads move otherwise than what is around them; some hardly move at all.
+
+    Args:
+        masks: head masks in [0, 1].
+        draw: randomness.
+    """
+    count, size = len(masks), masks.shape[-1]
+    head = _affine(count, size, 0.023, 3.0, 0.03, draw) + _bends(count, size, OF_HEAD, draw)
+    around = _affine(count, size, 0.016, 1.0, 0.01, draw) + _bends(count, size, AROUND, draw)
+    soft = F.avg_pool2d(masks, 5, stride=1, padding=2)
+    return 1.5 * torch.rand(count, 1, 1, 1, generator=draw) * (soft * head + (1 - soft) * around)
+
+
+def matching_losses(
+    matcher: Matcher, frames: Float[Tensor, "b 3 h w"], truth: Float[Tensor, "b 2 h w"], shown: Tensor
+) -> dict[str, Tensor]:
+    """Endpoint error of every level's flow, pixels of the image, where the true flow leads into the image.
+
+    Args:
+        matcher: Phi's matcher.
+        frames: the images before the motion.
+        truth: the motion.
+        shown: the images after it.
+    """
+    size = truth.shape[-1]
+    place = pixel_grid(size, size, truth) + truth.permute(0, 2, 3, 1)
+    inside = ((place >= 0) & (place <= size - 1)).all(dim=-1).float()
+    total = inside.sum().clamp(min=1)
+    errors = [
+        ((resize_flow(flow, size, size) - truth).norm(dim=1) * inside).sum() / total for flow in matcher(frames, shown)
+    ]
+    loss = sum((w * e for w, e in zip(WEIGHTS, errors, strict=True)), torch.zeros_like(total))
+    return {"loss": loss, "endpoint_error": errors[-1].detach()}
+
+
+def run(params: "Params") -> None:
+    """Teach the matcher; writes models/matching.safetensors. Without ``model.fusion.matching`` it stays as it is."""
+    settings, seed = params.matching, params.seed
+    compute = choose(params)
+    store = ClipStore()
+    with tracking.run(stage="train_matching", params=params) as tracked:
+        tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
+        chosen = {name: getattr(params, name).model_dump() for name in ("matching", "augment")}
+        chosen |= {"wanted": params.model.fusion.matching, "seed": seed, "data": store.digest}
+        chosen |= {"dtype": str(compute.dtype), "driving_jitter": params.fusion.driving_jitter}
+        session = Session("train_matching", params, chosen, tracked)
+        clips = load_clips(store, "train", params)
+        matcher = compute.place(fresh(seed, Matcher))
+        matcher.train()
+        state = State({"matcher": matcher}, torch.optim.Adam(matcher.parameters(), lr=settings.lr))
+
+        def losses(step: int) -> dict[str, Tensor]:
+            draw = step_generator(seed + 2, step)
+            batch = clips.load(*clips.at(seed, step, settings.batch_size, 1))
+            batch = augment(batch, params.augment, draw, clips.k, clips.distance_m)
+            frames, masks = batch.frames[:, 0], batch.masks[:, 0]
+            truth = random_motion(masks, draw)
+            moved = warp(frames, truth, mode="bicubic").clamp(0, 1)
+            # As in stage 3, the image after the motion has other colours.
+            shown = jitter_colors(moved[:, None], params.fusion.driving_jitter, draw)[:, 0]
+            return matching_losses(matcher, *(x.to(compute.device) for x in (frames, truth, shown)))
+
+        steps = settings.steps if params.model.fusion.matching else 0
+        session.train(state, Schedule(steps, cosine=True, warmup=settings.warmup_steps), losses, clip_norm=1.0)
+        session.finish(matcher, state, {"clips": len(clips)})

@@ -1,0 +1,59 @@
+"""The matcher: cost volumes against known shifts, and no motion where nothing can be compared."""
+
+import pytest
+import torch
+
+from head3d.models.fusion import FusionNet
+from head3d.models.matching import Matcher, correlate
+
+
+def textured(count: int, size: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (2, -1), (-3, 3)])
+def test_costs_are_highest_at_the_true_shift(x: int, y: int) -> None:
+    a = textured(1, 16)
+    reach = 3
+    costs = correlate(a, a.roll((y, x), dims=(2, 3)), reach)[0, :, 4:-4, 4:-4]
+    assert (costs.argmax(dim=0) == (y + reach) * (2 * reach + 1) + x + reach).all()
+    assert float(costs.max()) == pytest.approx(1, abs=1e-3)
+
+
+def test_light_and_contrast_do_not_count() -> None:
+    a, b = textured(1, 16), textured(1, 16, seed=1)
+    torch.testing.assert_close(correlate(a, 0.4 * b + 0.3, 2), correlate(a, b, 2), atol=1e-3, rtol=0)
+
+
+def test_flows_of_every_level_in_the_scale_of_the_image() -> None:
+    torch.manual_seed(0)
+    matcher = Matcher()
+    flows = matcher(textured(2, 64), textured(2, 64, seed=1))
+    assert [tuple(f.shape) for f in flows] == [(2, 2, 8, 8), (2, 2, 16, 16), (2, 2, 32, 32)]
+    assert tuple(matcher.flow(textured(2, 64), textured(2, 64)).shape) == (2, 2, 64, 64)
+
+
+def test_it_learns_a_shift() -> None:
+    """Fifty steps are enough to tell single shifts of one texture."""
+    torch.manual_seed(0)
+    matcher, image = Matcher(channels=(8, 8), reaches=(2, 2), widths=(16, 16)), textured(1, 32)
+    image = torch.nn.functional.avg_pool2d(image, 5, 1, 2)
+    optimizer = torch.optim.Adam(matcher.parameters(), 3e-3)
+    shifts = torch.tensor([[2, 0], [-2, 0], [0, 2], [0, -2]])
+    seen = torch.cat([image.roll((-int(y), -int(x)), dims=(2, 3)) for x, y in shifts])
+    truth = shifts[:, :, None, None].float().expand(-1, -1, 32, 32)
+    for _ in range(50):
+        error = (matcher.flow(image.expand(4, -1, -1, -1), seen) - truth).norm(dim=1).mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+    assert float(error.detach()) < 1.0  # of shifts by two pixels
+
+
+def test_phi_matches_with_the_carried_reference_unless_told_otherwise() -> None:
+    torch.manual_seed(0)
+    net = FusionNet(width=4, blocks=1, flow_width=4, flow_max=8, flow_scale=0.5, matching=True).eval()
+    head, reference, driving = textured(1, 64), textured(1, 64, seed=1), textured(1, 64, seed=2)
+    plain, same, other = (net(head, reference, driving, still=s) for s in (None, reference, driving))
+    assert torch.equal(plain.frame, same.frame)
+    assert not torch.equal(plain.reference_flow, other.reference_flow)

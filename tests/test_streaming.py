@@ -1,0 +1,44 @@
+"""Choosing references, pasting, and comparing, on cases with known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from head3d import streaming
+from head3d.data.boxes import Square
+from head3d.geometry import pose_from_euler
+
+
+def test_most_diverse_takes_the_middle_and_then_the_extremes() -> None:
+    yaw = torch.tensor([0.0, 1.0, -1.0, 30.0, 29.0, -35.0, 2.0])
+    zero = torch.zeros(7)
+    rotations = pose_from_euler(yaw, zero, zero, translation=torch.zeros(7, 3)).rotation
+    assert set(streaming.most_diverse(rotations, 3)[1:]) == {3, 5}
+    assert sorted(streaming.most_diverse(rotations, 7)) == list(range(7))
+
+
+def test_paste_fills_the_middle_and_fades_at_the_seam() -> None:
+    frame = np.full((60, 80, 3), 50, np.uint8)
+    whole = streaming.Paste(frame, Square(20.0, 10.0, 40.0), 32)(np.full((32, 32, 3), 250, np.uint8))
+    assert whole.shape == frame.shape
+    assert (whole[14:46, 24:56] == 250).all()
+    assert (whole[:10] == 50).all()
+    assert (whole[:, :20] == 50).all()
+    assert (whole[50:] == 50).all()
+    edge = whole[30, 20:25, 0].astype(int)
+    assert (np.diff(edge) >= 0).all()
+    assert 50 <= edge[0] < 80
+
+
+def test_paste_has_no_seam_at_the_frames_own_edge() -> None:
+    """A square that reaches out of the frame shows the part of the result that is inside."""
+    ramp = np.repeat(np.arange(0, 200, 5, dtype=np.uint8)[None, :, None], 40, axis=0).repeat(3, axis=2)
+    whole = streaming.Paste(np.zeros((40, 30, 3), np.uint8), Square(-5.0, 0.0, 40.0), 40)(ramp)
+    assert np.abs(whole[20, :, 0].astype(int) - np.arange(25, 175, 5)).max() <= 1
+
+
+def test_side_by_side_fits_heights() -> None:
+    row = streaming.side_by_side(np.zeros((60, 80, 3), np.uint8), np.full((30, 30, 3), 9, np.uint8))
+    assert row.shape == (60, 140, 3)
+    assert (row[:, 80:] == 9).all()

@@ -1,0 +1,48 @@
+"""Made-up motions and the matcher's loss, against closed form."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from head3d.training.loop import step_generator
+from head3d.training.matching import matching_losses, random_motion
+
+
+class Told(nn.Module):
+    """A matcher that says what it is told, at three sizes."""
+
+    def __init__(self, flow: Tensor) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, source: Tensor, target: Tensor) -> list[Tensor]:
+        size = self.flow.shape[-1]
+        return [self.flow[..., ::k, ::k] * ((size // k - 1) / (size - 1)) for k in (8, 4, 2)]
+
+
+def test_loss_is_zero_for_the_truth_and_the_distance_else() -> None:
+    truth = torch.tensor((3.0, -2.0))[None, :, None, None].expand(2, -1, 64, 64)
+    frames = torch.zeros(2, 3, 64, 64)
+    assert float(matching_losses(Told(truth), frames, truth, frames)["loss"]) == pytest.approx(0, abs=1e-4)  # type: ignore[arg-type]
+    off = matching_losses(Told(truth + torch.tensor((3.0, 4.0))[:, None, None]), frames, truth, frames)  # type: ignore[arg-type]
+    assert float(off["endpoint_error"]) == pytest.approx(5, abs=1e-3)
+    assert float(off["loss"]) == pytest.approx(5 * 1.75, abs=1e-2)
+
+
+def test_what_leads_out_of_the_image_does_not_count() -> None:
+    truth = torch.zeros(1, 2, 64, 64)
+    truth[..., 32:] = 1000.0
+    frames = torch.zeros(1, 3, 64, 64)
+    told = Told(torch.zeros(1, 2, 64, 64))
+    assert float(matching_losses(told, frames, truth, frames)["endpoint_error"]) == pytest.approx(0)  # type: ignore[arg-type]
+
+
+def test_heads_move_otherwise_than_what_is_around_them() -> None:
+    masks = torch.zeros(64, 1, 64, 64)
+    masks[..., 16:48, 16:48] = 1
+    flow = random_motion(masks, step_generator(0, 0))
+    assert tuple(flow.shape) == (64, 2, 64, 64)
+    assert torch.equal(flow, random_motion(masks, step_generator(0, 0)))
+    step = (flow[..., 32, 20] - flow[..., 32, 12]).norm(dim=1).mean()  # across the rim
+    assert float(step) > 1.5 * float((flow[..., 32, 8] - flow[..., 32, 0]).norm(dim=1).mean())
+    assert 0.5 < float(flow.norm(dim=1).mean()) < 4  # pixels
