@@ -113,8 +113,7 @@ def run_fetch(params: Any) -> None:
     # again.
     with tracking.run(stage="fetch", params=params) as tracked:
         losses = (params.fusion.perceptual, params.baseline.training.perceptual)
-        # So is face-identity: only the measures across people use it.
-        paths = fetch_all([*names, "face-identity", *(["vgg19"] if "vgg19" in losses else [])])
+        paths = fetch_all([*names, "vgg19"] if "vgg19" in losses else names)
         tracked.artifact(_write_record(names, paths))
 
 

@@ -32,17 +32,13 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "evaluate geometry": ("head3d.evaluation.geometry:run", ("test_set",)),
     "evaluate transfer": ("head3d.evaluation.transfer:run", ("test_set", "method")),
     "evaluate baseline": ("head3d.evaluation.baseline:run", ("test_set", "method")),
-    "evaluate cross": ("head3d.evaluation.cross_measure:run", ("test_set",)),
-    "transfer pairs": ("head3d.evaluation.pairs:run", ("test_set",)),
-    "transfer head3d": ("head3d.evaluation.cross_head3d:run", ("test_set", "method")),
-    "transfer baseline": ("head3d.evaluation.cross_baseline:run", ("test_set", "method")),
     "tables": ("head3d.report.tables:run", ()),
     "figures": ("head3d.report.figures:run", ()),
     "report": ("head3d.report.page:run", ()),
 }
 
 # (command, option) -> the list of params.yaml that it is chosen from, where that is not the option's name with an s
-CHOSEN_FROM = {(f"{group} baseline", "method"): "baselines" for group in ("train", "evaluate", "transfer")}
+CHOSEN_FROM = {("train baseline", "method"): "baselines", ("evaluate baseline", "method"): "baselines"}
 
 HELP = {
     "fetch": "download and verify weights and sample videos into the user's cache",
@@ -56,11 +52,7 @@ HELP = {
     "evaluate geometry": "pose and warp errors on a test set",
     "evaluate transfer": "self-reconstruction by Head3D or the floors on a test set",
     "evaluate baseline": "the same by a method that Head3D is compared with",
-    "evaluate cross": "measures of the transfer between people",
-    "transfer pairs": "pairs of test clips of different people, with their videos",
-    "transfer head3d": "videos of the pairs by Head3D or the floors",
-    "transfer baseline": "the same by a method that Head3D is compared with",
-    "tables": "Tables 1 and 3, transfer between people",
+    "tables": "Tables 1 and 3",
     "figures": "the figures",
     "report": "reports/index.html",
 }
@@ -71,7 +63,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "test_set": {"metavar": "S", "help": "which test set (params.yaml: test_sets)"},
     "method": {
         "metavar": "M",
-        "help": "which method (params.yaml: baselines; of Head3D's own stages floors or one of variants)",
+        "help": "which method (params.yaml: baselines; for `evaluate transfer` floors or one of variants)",
     },
 }
 
@@ -183,11 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"head3d {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    groups = {
-        "train": "train one of Head3D's three stages, or a baseline",
-        "evaluate": "measure on a test set",
-        "transfer": "make the videos in which people of a test set move each other",
-    }
+    groups = {"train": "train one of Head3D's three stages, or a baseline", "evaluate": "measure on a test set"}
     nested: dict[str, Any] = {}
     for name, (_, options) in STAGES.items():
         group, _, leaf = name.rpartition(" ")
