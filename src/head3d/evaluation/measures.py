@@ -15,9 +15,11 @@ from head3d.geometry.head_model import MODEL_SCALE, landmark_points
 
 VERSION = 1  # of docs/metrics.md; to be raised when a definition changes
 IDENTITY, JITTER, NO_FACE = "identity_mobilefacenet", "jitter_dlib68", "no_face_dlib"
-ANGLES = ("yaw_error_deg_dlib68", "pitch_error_deg_dlib68", "roll_error_deg_dlib68")
+ANGLES = ("yaw_error_deg_dlib68", "pitch_error_deg_dlib68", "roll_error_deg_dlib68")  # of changes since the start
+ABSOLUTE = ("yaw_absolute_deg_dlib68", "pitch_absolute_deg_dlib68", "roll_absolute_deg_dlib68")
 EXPRESSION, GHOSTS = "expression_error_dlib68", "ghosts_bisenet"
-MEASURES = (IDENTITY, *ANGLES, EXPRESSION, JITTER, GHOSTS, NO_FACE)
+OF_MOTION = (IDENTITY, *ANGLES, *ABSOLUTE, EXPRESSION, JITTER, NO_FACE)
+MEASURES = (*OF_MOTION, GHOSTS)
 
 MOVING = (*range(17, 27), *range(36, 68))  # brows, eyes, mouth; the nose is stiff and the jaw's outline slides
 EYE_CORNERS = (36, 45)  # outer ones
@@ -46,27 +48,50 @@ def mean_person(seen: Observed) -> np.ndarray:
     return mean / np.linalg.norm(mean)
 
 
-def pose_errors(result: Observed, driving: Observed) -> tuple[float, float, float]:
-    """Mean absolute differences of yaw, pitch and roll in degrees, frame against frame."""
+def pose_errors(result: Observed, driving: Observed, absolute: bool = False) -> tuple[float, float, float]:
+    """Mean absolute differences of yaw, pitch and roll in degrees, frame against frame.
+
+    Args:
+        result: T frames.
+        driving: as many.
+        absolute: compare the angles as they are. Else each video's change since its :func:`start`: landmarks of two
+            people who look the same way give angles that differ all along, by the shapes of their faces, and
+            with relative motion a method need not take the driver's first pose over. A still video is then off by all
+            that the driver has turned.
+    """
+    begin = start(result, driving)
+    if begin is None:
+        return (float("nan"),) * 3
     differences = []
     for ours, theirs in zip(euler_from_pose(result.pose), euler_from_pose(driving.pose), strict=True):
-        turned = (ours - theirs + 180) % 360 - 180
+        apart = ours - theirs
+        turned = ((apart if absolute else apart - apart[begin]) + 180) % 360 - 180
         differences.append(_mean(turned.abs().numpy()))
     return differences[0], differences[1], differences[2]
+
+
+def start(result: Observed, driving: Observed) -> int | None:
+    """The first frame in which both videos show a face, where changes are counted from; None if there is none."""
+    both = np.flatnonzero(result.found & driving.found)
+    return int(both[0]) if len(both) else None
 
 
 def expression_error(result: Observed, driving: Observed) -> float:
     """How differently two faces move, whoever they are, in percent of the distance of the outer corners of the eyes.
 
-    Poses are taken out (:func:`frontal`), and then each video's mean face over the frames that are compared, so that
-    only the change of brows, eyes and mouth is left; the root mean square of its difference over landmarks and frames.
+    Poses are taken out (:func:`frontal`), and each video's face at its :func:`start`, so that only the change of brows,
+    eyes and mouth since then is left; the root mean square of its difference over landmarks and frames.
+
+    Why the start and not the video's mean: no constant leaves less of the driver's motion than its mean does, so a
+    still video would be let off lightly, as would one that holds a wrong face all along after a right beginning.
+    Relative motion promises the driver's change since the first frame, so that is what a result is held to.
     """
-    both = result.found & driving.found
-    if not both.any():
+    begin = start(result, driving)
+    if begin is None:
         return float("nan")
-    ours, theirs = (changes(seen)[both] for seen in (result, driving))
-    apart = (ours - ours.mean(0)) - (theirs - theirs.mean(0))
-    return float(np.sqrt((apart**2).sum(-1).mean()))
+    ours, theirs = (changes(seen) for seen in (result, driving))
+    apart = (ours - ours[begin]) - (theirs - theirs[begin])
+    return float(np.sqrt((apart[result.found & driving.found] ** 2).sum(-1).mean()))
 
 
 def changes(seen: Observed) -> np.ndarray:
@@ -154,6 +179,7 @@ def motion_measures(result: Observed, driving: Observed, person: np.ndarray) -> 
     return {
         IDENTITY: identity(result, person),
         **dict(zip(ANGLES, pose_errors(result, driving), strict=True)),
+        **dict(zip(ABSOLUTE, pose_errors(result, driving, absolute=True), strict=True)),
         EXPRESSION: expression_error(result, driving),
         JITTER: jitter(result),
         NO_FACE: no_face(result),

@@ -1,4 +1,4 @@
-"""Tables 1 and 3, paired comparisons, geometry, and ``reports/metrics.json``, from ``metrics/``."""
+"""All tables and ``reports/metrics.json``, from ``metrics/``: 1 and 3, paired, transfer between people, geometry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
-from head3d.report import captions, formats, names, paper, stats
+from head3d.report import captions, cross, formats, names, paper, stats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,14 +58,16 @@ def run(params: Params) -> None:
 def make(params: Params, metrics_dir: str | Path, reports_dir: str | Path) -> Tree:
     """Build every table of the report; returns what ``metrics.json`` holds.
 
-    Reads ``metrics/transfer/<test set>-<method>.csv`` and ``metrics/geometry-<test set>.json`` for the test sets and
-    methods that params.yaml names, and writes ``reports/tables/`` and ``reports/metrics.json``.
+    Reads ``metrics/transfer/<test set>-<method>.csv``, ``metrics/cross/<test set>.csv`` and
+    ``metrics/geometry-<test set>.json`` for the test sets and methods that params.yaml names, and writes
+    ``reports/tables/`` and ``reports/metrics.json``.
     """
     metrics, reports = Path(metrics_dir), Path(reports_dir)
     rows = read_rows(metrics / "transfer", list(params.test_sets), list(params.contenders))
     clips = stats.clip_means(rows)
     write_tables(params, clips, reports / "tables")
     formats.write_text(reports / "tables" / "paired.csv", formats.to_csv(paired_table(params, clips)))
+    cross.write(params, metrics / "cross", reports / "tables")
     geometry = read_geometry(metrics, list(params.test_sets))
     write_geometry(params, geometry, reports / "tables")
     tree = metrics_tree(clips)
