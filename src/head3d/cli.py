@@ -144,6 +144,12 @@ def _use(command: str, *own: str) -> Callable[[argparse.Namespace], None]:
     return run
 
 
+def _metrics(args: argparse.Namespace) -> None:
+    from head3d.evaluation import videos
+
+    videos.metrics(args.video, args.driving, args.subject, args.out, args.only, args.device)
+
+
 def _import(args: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -216,6 +222,15 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--subject", required=True, metavar="VIDEO", help="whose head")
     _add_use_options(export, "FILE.glb|FILE.ply", "the mesh to write: metres, y up, face towards +z")
     export.set_defaults(run=_use("export", "subject", "out"))
+
+    metrics = commands.add_parser("metrics", help="measure any video against its driving video or the truth")
+    metrics.add_argument("video", metavar="VIDEO", help="what was made: a video, or a folder of videos")
+    metrics.add_argument("driving", metavar="DRIVING", help="what drove it, or the truth; of a folder, files by name")
+    metrics.add_argument("--subject", metavar="VIDEO", help="whose identity it should have (default: DRIVING's)")
+    metrics.add_argument("--out", metavar="FILE.csv", help="table to write, a row a video")
+    metrics.add_argument("--only", metavar="WHAT", help="pixels or motion: leave the other measures out")
+    metrics.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: auto)")
+    metrics.set_defaults(run=_metrics)
 
     take = commands.add_parser("import", help="turn an official checkpoint of a baseline into ours")
     take.add_argument("method", choices=NAMES, help="whose checkpoint")

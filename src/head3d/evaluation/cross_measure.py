@@ -83,7 +83,7 @@ def run(params: "Params", test_set: str) -> None:
         with unfinished.open("w", newline="") as file:
             writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows({key: _text(value) for key, value in row.items()} for row in rows)
+            writer.writerows({key: measures.text_of(value) for key, value in row.items()} for row in rows)
         os.replace(unfinished, path)
         for name in dict.fromkeys(str(row["method"]) for row in rows):
             own = [row for row in rows if row["method"] == name]
@@ -92,10 +92,3 @@ def run(params: "Params", test_set: str) -> None:
                 known = [value for value in values if value == value]
                 if known:
                     tracked.metrics({f"{name}/{key}": sum(known) / len(known)})
-
-
-def _text(value: object) -> object:
-    """Numbers to six decimals; what could not be measured is empty."""
-    if isinstance(value, float):
-        return f"{value:.6f}" if value == value else ""
-    return value

@@ -186,6 +186,13 @@ def motion_measures(result: Observed, driving: Observed, person: np.ndarray) -> 
     }
 
 
+def text_of(value: object) -> object:
+    """A cell of a CSV: numbers to six decimals; what could not be measured is empty."""
+    if isinstance(value, float):
+        return f"{value:.6f}" if value == value else ""
+    return value
+
+
 def _mean(values: np.ndarray) -> float:
     """Mean of what is not NaN; NaN where nothing is left."""
     known = values[~np.isnan(values)]

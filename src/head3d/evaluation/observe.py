@@ -16,6 +16,7 @@ from head3d.geometry.pnp import solve_pnp
 from head3d.models.embedding import DIMENSIONS, aligned, embed
 
 MIN_FACE = 20.0  # pixels; smaller ones tell nothing
+FACES_AT_ONCE = 16  # embedded together
 FIT = 200  # pixels of a face in the picture that its landmarks are fitted in
 FIRST_FITS = 3  # until the box fits the face; a followed face needs one
 SAME = 0.5  # overlap with the detector's box from which the face is the one of the frame before
@@ -52,17 +53,44 @@ class Observed:
 
 def observe(frames: Iterable[np.ndarray], device: str | torch.device = "cpu") -> Observed:
     """Look at every frame of a video, uint8 (H, W, 3) RGB, in order; the largest face of the first is followed."""
-    follower, points, chips = Follower(), [], []
+    observer = Observer(device)
     for frame in frames:
-        found = follower.see(frame)
-        points.append(np.full((68, 2), np.nan, np.float32) if found is None else found)
+        observer.see(frame)
+    return observer.observed()
+
+
+class Observer:
+    """What :func:`observe` does, a frame at a time; it keeps some hundred numbers of each frame and no picture."""
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self._device, self._follower = device, Follower()
+        self._points: list[np.ndarray] = []
+        self._identity: list[np.ndarray] = []
+        self._faces: list[tuple[int, np.ndarray]] = []  # number of the frame, aligned face, until a batch is full
+
+    def see(self, frame: np.ndarray) -> None:
+        """Look at the next frame, uint8 (H, W, 3)."""
+        found = self._follower.see(frame)
+        self._identity.append(np.full(DIMENSIONS, np.nan, np.float32))
         if found is not None:
-            chips.append(aligned(frame, found))
-    landmarks = np.stack(points) if points else np.empty((0, 68, 2), np.float32)
-    identity = np.full((len(landmarks), DIMENSIONS), np.nan, np.float32)
-    if chips:
-        identity[~np.isnan(landmarks[:, 0, 0])] = embed(np.stack(chips), device).numpy()
-    return located(landmarks, identity)
+            self._faces.append((len(self._points), aligned(frame, found)))
+        self._points.append(np.full((68, 2), np.nan, np.float32) if found is None else found)
+        if len(self._faces) == FACES_AT_ONCE:
+            self._embed()
+
+    def observed(self) -> Observed:
+        """All that was seen."""
+        self._embed()
+        landmarks = np.stack(self._points) if self._points else np.empty((0, 68, 2), np.float32)
+        identity = np.stack(self._identity) if self._points else np.empty((0, DIMENSIONS), np.float32)
+        return located(landmarks, identity)
+
+    def _embed(self) -> None:
+        if self._faces:
+            vectors = embed(np.stack([face for _, face in self._faces]), self._device).numpy()
+            for (number, _), vector in zip(self._faces, vectors, strict=True):
+                self._identity[number] = vector
+            self._faces.clear()
 
 
 class Follower:

@@ -68,8 +68,8 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
             f"{params.model.references} in all. Driving: the frame of the clip's second half that differs most from "
             "it, so also the truth. Below each output its difference from the truth: black is right, bright is wrong. "
             f"Last rows: another person drives, with {motion} motion, where there is no truth: the first two pairs of "
-            "each test set in reports/tables/cross_identity_pairs.csv, at the driver's frame that differs most from its "
-            "first.",
+            "each test set in reports/tables/cross_identity_pairs.csv, at the driver's frame that differs most from "
+            "its first.",
             f"For each of {who}: a reference frame, a driving frame, outputs of all methods, heat maps of errors; then "
             "rows in which one person is moved by another.",
         ),
