@@ -18,7 +18,8 @@ from head3d.models.embedding import DIMENSIONS, aligned, embed
 MIN_FACE = 20.0  # pixels; smaller ones tell nothing
 FACES_AT_ONCE = 16  # embedded together
 FIT = 200  # pixels of a face in the picture that its landmarks are fitted in
-FIRST_FITS = 3  # until the box fits the face; a followed face needs one
+MOST_FITS = 4  # until the box fits the face; a followed face mostly needs one
+KEEP = 0.9  # overlap of the box that a fit starts from with the one of its landmarks, from which it fits the face
 SAME = 0.5  # overlap with the detector's box from which the face is the one of the frame before
 # Poses are fitted in a view of this size in which the face of the whole video has this size (larger side of its
 # landmarks' box): what a frame's size and the place of the face in it are then changes no pose.
@@ -96,7 +97,7 @@ class Observer:
 class Follower:
     """Landmarks of one face, frame after frame.
 
-    The detector says whether the face is there, the landmarks of the frame before where: its boxes jump by the steps of
+    The detector says whether the face is there, the landmarks of earlier frames where: its boxes jump by the steps of
     its pyramid, and landmarks that start from them jump with them. A fit always sees the face at one size.
     """
 
@@ -113,9 +114,14 @@ class Follower:
         followed = self._last is not None and faces.iou(self._last, face.box) > SAME
         box, found = (self._last if followed else face.box), np.empty(0)
         assert box is not None
-        for _ in range(1 if followed else FIRST_FITS):
+        for _ in range(MOST_FITS):
             found = fitted(frame, box)
-            box = tuple(detector_box(found).tolist())
+            fresh = tuple(detector_box(found).tolist())
+            # Kept while it fits: a box that followed each fit would carry that fit's error into the next one, and the
+            # face of a still video would tremble.
+            if faces.iou(fresh, box) > KEEP:
+                break
+            box = fresh
         self._last = box
         return found
 
