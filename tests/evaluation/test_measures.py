@@ -63,10 +63,9 @@ def test_a_video_against_itself() -> None:
 @pytest.mark.parametrize(("angle", "place"), [("yaw", 0), ("pitch", 1), ("roll", 2)])
 def test_a_head_that_turns_by_a_known_angle(angle: str, place: int) -> None:
     """A still video is off by all that the driver turns: a ramp to 16 degrees has the mean 8."""
-    for errors in (
-        measures.pose_errors(head(), head(**{angle: ramp(16)})),
-        measures.pose_errors(head(), head(**{angle: ramp(16)}), absolute=True),
-    ):
+    turned = {"yaw": head(yaw=ramp(16)), "pitch": head(pitch=ramp(16)), "roll": head(roll=ramp(16))}[angle]
+    for absolute in (False, True):
+        errors = measures.pose_errors(head(), turned, absolute)
         assert errors[place] == pytest.approx(8, abs=0.4)
         assert all(error < 0.5 for number, error in enumerate(errors) if number != place)
 

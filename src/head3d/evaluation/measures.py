@@ -61,7 +61,7 @@ def pose_errors(result: Observed, driving: Observed, absolute: bool = False) -> 
     """
     begin = start(result, driving)
     if begin is None:
-        return (float("nan"),) * 3
+        return float("nan"), float("nan"), float("nan")
     differences = []
     for ours, theirs in zip(euler_from_pose(result.pose), euler_from_pose(driving.pose), strict=True):
         apart = ours - theirs
