@@ -1,6 +1,7 @@
 """Pairs of different people: seeded, all different, the same for everybody."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,10 +12,12 @@ from head3d.evaluation import pairs
 
 def records(people: dict[str, int]) -> list[ClipRecord]:
     """So many clips of each person."""
-    known = [
-        {"clip_id": f"{name}-{n}", "source": "mini", "person": name} for name, n_ in people.items() for n in range(n_)
+    about: dict[str, Any] = dict.fromkeys(COLUMNS, 0) | {"source": "mini"}
+    return [
+        ClipRecord(**about | {"clip_id": f"{name}-{number}", "person": name})
+        for name, count in people.items()
+        for number in range(count)
     ]
-    return [ClipRecord(**{key: one.get(key, "0") for key in COLUMNS}) for one in known]
 
 
 def person(clip: str) -> str:
