@@ -12,9 +12,9 @@ from head3d.evaluation import pairs
 
 def records(people: dict[str, int]) -> list[ClipRecord]:
     """So many clips of each person."""
-    about: dict[str, Any] = dict.fromkeys(COLUMNS, 0) | {"source": "mini"}
+    about: dict[str, Any] = {**dict.fromkeys(COLUMNS, 0), "source": "mini"}
     return [
-        ClipRecord(**about | {"clip_id": f"{name}-{number}", "person": name})
+        ClipRecord(**{**about, "clip_id": f"{name}-{number}", "person": name})
         for name, count in people.items()
         for number in range(count)
     ]
