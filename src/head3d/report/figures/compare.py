@@ -59,7 +59,7 @@ def cross_rows(store: ClipStore, params: Params) -> list[Row]:
             label = f"{subject.person}\nby {driver.person}"
             rows.append(Row([made[0], driving[index], *made[1:]], label, new_group=not rows))
     if rows:
-        rows[0].heads = {0: "another person drives: nobody knows the truth"}
+        rows[0].heads = {0: "another person drives: there is no truth"}
     return rows
 
 
