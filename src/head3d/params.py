@@ -203,10 +203,11 @@ class TrainParams(Section):
 
 
 class EvaluateParams(Section):
-    """``evaluate``: self-reconstruction on the test sets."""
+    """``evaluate``: self-reconstruction and transfer between people on the test sets."""
 
     draws: Count
     references: ListOfCounts
+    pairs: Whole
     batch_size: Count
     bootstrap: Annotated[int, Field(ge=100)]
 

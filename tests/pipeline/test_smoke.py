@@ -36,6 +36,7 @@ def test_smoke(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "smoke" in page
     assert (copy / "reports/tables/table1.csv").stat().st_size > 100
     assert (copy / "reports/tables/table3.csv").stat().st_size > 100
+    assert (copy / "reports/tables/cross_identity.csv").stat().st_size > 100
     json.loads((copy / "reports/metrics.json").read_text())
     import sqlite3
 
@@ -44,7 +45,7 @@ def test_smoke(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert set(runs.values()) == {"FINISHED"}
     trained = {"train_geometry", "train_canonical", "train_matching", "train_fusion-full"}
     trained |= {f"train_baseline-{n}" for n in BASELINES}
-    evaluated = {f"evaluate-mini-seen-{name}" for name in BASELINES}
+    evaluated = {f"{stage}-mini-seen-{name}" for stage in ("evaluate", "transfer") for name in BASELINES}
     assert {"crop-shard-0", "parse-shard-1"} | trained | evaluated <= set(runs)
     assert (copy / "reports/figures/figure3.png").is_file()
 

@@ -40,6 +40,9 @@ def params() -> Params:
     )
 
 
+SIZE, LENGTH = 64, 8  # of the made-up clips: pixels and frames, as in the fixture tiny
+
+
 def write_metrics(folder: Path) -> None:
     """Every file that the report reads from metrics/."""
     (folder / "transfer").mkdir(parents=True)
@@ -55,6 +58,7 @@ def write_metrics(folder: Path) -> None:
                 for value in [LEVELS.get(method, 0.003) * (1 + number) * (0.9 + 0.2 * draw)]
             ]  # fmt: skip
             pd.DataFrame(rows).to_csv(folder / "transfer" / f"{test_set}-{name}.csv", index=False)
+        write_cross(folder / "cross" / f"{test_set}.csv", test_set)
         geometry = {"n_clips": len(clips), "n_frames": 40, "yaw_correlation": 0.9, "head_mse_stage1": 0.003}
         (folder / f"geometry-{test_set}.json").write_text(json.dumps(geometry))
     stages = ["train_geometry", "train_canonical", "train_matching", "train_fusion-full", "train_fusion-no_head"]
@@ -68,14 +72,32 @@ def write_metrics(folder: Path) -> None:
         pd.DataFrame(rows).to_csv(folder / "curves" / f"{stage}.csv", index=False)
 
 
+PAIRS = ("p00", "p01")
+ACROSS = ("driving", "copy", "paste", "fomm", "mraa", "dagan", "facev2v", "head3d")
+
+
+def write_cross(path: Path, test_set: str) -> None:
+    """Measures of two pairs: 1 and 3, of Head3D half of it; ghosts of paste and Head3D only."""
+    from head3d.evaluation.cross_measure import COLUMNS
+    from head3d.evaluation.measures import GHOSTS, MEASURES
+
+    rows = []
+    for number, pair in enumerate(PAIRS):
+        for method in ACROSS:
+            value = (1 + 2 * number) * (0.5 if method == "head3d" else 1.0)
+            about = {"dataset": test_set, "method": method, "pair": pair, "subject_clip": CLIPS[test_set][number]}
+            about |= {"driving_clip": CLIPS[test_set][1 - number], "n_frames": LENGTH, "n_found": LENGTH}
+            measured = {name: value for name in MEASURES if name != GHOSTS or method in ("paste", "head3d")}
+            rows.append(about | measured)
+    path.parent.mkdir(exist_ok=True)
+    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(path, index=False)
+
+
 @pytest.fixture
 def made_up(tmp_path: Path) -> SimpleNamespace:
     """Folders ``metrics`` (filled) and ``reports`` (not yet there)."""
     write_metrics(tmp_path / "metrics")
     return SimpleNamespace(metrics=tmp_path / "metrics", reports=tmp_path / "reports")
-
-
-SIZE, LENGTH = 64, 8  # of the made-up clips: pixels and frames, as in the fixture tiny
 
 
 def disc(size: int = SIZE) -> np.ndarray:
@@ -111,4 +133,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     records = [record(clip, split, row) for row, (clip, split) in enumerate(names)]
     write_records(root / "manifest.csv", [*records, record("cap-bad", "unused", -1, "a cut")])
+    write_videos(root)
     return root
+
+
+def write_videos(root: Path) -> None:
+    """What every method makes of two pairs of each test set: frames of one grey, 10, 20, ... by method."""
+    from head3d.evaluation.pairs import Pair, folder_of, write
+
+    for test_set, clips in CLIPS.items():
+        folder = folder_of(test_set, root)
+        write(folder / "pairs.csv", [Pair(pair, test_set, clips[n], clips[1 - n]) for n, pair in enumerate(PAIRS)])
+        for number, method in enumerate(("copy", "paste", *ACROSS[3:-1], "full")):
+            (folder / method).mkdir()
+            for pair in PAIRS:
+                frames = np.full((LENGTH, SIZE, SIZE, 3), 10 + 10 * number, np.uint8)
+                np.savez_compressed(folder / method / f"{pair}.npz", frames=frames)

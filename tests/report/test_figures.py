@@ -186,12 +186,13 @@ def test_every_method_stands_in_figure_3(tiny: Params, models: Path, data: Path)
     from head3d.images import mask_tensor, to_frames, to_tensor
 
     model = Head3D.load(models, params=tiny)
-    shown, _ = people.examples(model, ClipStore(data), tiny)
+    store = ClipStore(data)
+    shown, _ = people.examples(model, store, tiny)
     methods: dict[str, Reenactor] = {name: baseline.load(tiny, name, models) for name in tiny.baselines}
     methods["head3d"] = Head3DMethod(model, tiny.model.references)
-    sheet = compare.comparison_sheet(methods, shown[:1], tiny)
+    sheet = compare.comparison_sheet(methods, shown[:1], store, tiny)
     assert sheet.heads[2:] == ["FOMM", "MRAA", "DaGAN", "FaceV2V", "Head3D\n(N = 2)"]
-    frames, errors = sheet.rows
+    frames, errors, *_ = sheet.rows
     assert len(frames.tiles) == len(errors.tiles) == 7
     assert errors.tiles[0] is errors.tiles[1] is None
     example = shown[0]
@@ -205,3 +206,18 @@ def test_every_method_stands_in_figure_3(tiny: Params, models: Path, data: Path)
         wanted = to_frames(method.drive(state, images[example.half :], masks[example.half :]))[index - example.half]
         assert np.array_equal(frame, wanted)
         assert error is not None and np.array_equal(error, compare.error_picture(wanted, truth))
+
+
+def test_figure_3_ends_with_what_was_measured_across_people(tiny: Params, data: Path) -> None:
+    """Two pairs of each test set: the still subject, the driver's frame, and the methods' exact frames."""
+    store = ClipStore(data)
+    rows = compare.cross_rows(store, tiny)
+    assert [row.label for row in rows] == [
+        "cap\nby franck", "franck\nby cap", "carphone\nby single", "single\nby carphone"]  # fmt: skip
+    assert "there is no truth" in rows[0].heads[0]
+    driving = store.frames(next(record for record in store.records("mini-seen") if record.clip_id == "franck-0"))
+    index = compare.most_different(driving, 0, driving[0])
+    subject, moves, *made = rows[0].tiles
+    assert moves is not None and np.array_equal(moves, driving[index])
+    # conftest: copy is 10, paste 20, then the baselines, then Head3D
+    assert [int(tile.mean()) for tile in (subject, *made) if tile is not None] == [10, 30, 40, 50, 60, 70]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from head3d.api import Head3D, Motion, Subject
+from head3d.api import Head3D, Motion, Subject, Transfer
 from head3d.data.store import ClipRecord, ClipStore
 from head3d.evaluation.protocol import (
     Case,
@@ -39,11 +39,15 @@ class Head3DMethod:
         return self.model.subject(frames, masks, references=self.references, seed=seed)
 
     def drive(self, state: Subject, driving: Tensor, masks: Tensor, motion: Motion = "absolute") -> Tensor:
+        return self.transfer(state, driving, masks, motion).frames
+
+    def transfer(self, state: Subject, driving: Tensor, masks: Tensor, motion: Motion = "absolute") -> Transfer:
+        """What :meth:`drive` gives, with the rendered head and all else that leads to it."""
         if not self.poses or self.poses[0][0] is not driving:
             self.poses[:] = [(driving, self.model.pose(driving, masks))]
         pose = self.poses[0][1]
         state = self.model.choose_reference(state, pose, motion)
-        return self.model.animate(state, driving, motion=motion, pose=pose).frames
+        return self.model.animate(state, driving, motion=motion, pose=pose)
 
 
 def paste(model: Head3D, subject: Subject, case: Case) -> Tensor:

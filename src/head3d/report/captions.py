@@ -23,6 +23,22 @@ PAPER = (
     "paper_l2 and paper_lpips are the paper's printed numbers on its own data (named in paper_dataset): for "
     "orientation, not for comparison."
 )
+CROSS = (
+    "The whole clip of one person drives the first half of another's clip, the same pairs for every method, with "
+    "{motion} motion where a method knows the difference; nobody knows the right picture. Frames are averaged within a "
+    "pair, then pairs; brackets (in the CSV low and high) bound the 95 % bootstrap interval over pairs, which share "
+    "people and are no independent draws. "
+    "identity_mobilefacenet: cosine of face embeddings against the mean of the subject video; higher is better. "
+    "yaw, pitch and roll_error_deg_dlib68: mean absolute difference in degrees between the changes, since the first "
+    "frame, of the result's and the driver's head pose, fitted to landmarks. "
+    "expression_error_dlib68: the same for brows, eyes and mouth with the pose taken out, in percent of the distance "
+    "of the outer corners of the eyes. "
+    "jitter_dlib68: trembling of the landmarks in the same unit; a still video has none, the driving video shows what "
+    "its motion and the detector bring along. "
+    "ghosts_bisenet: head pixels beside the rendered head, in percent of its area, of methods that render one. "
+    "no_face_dlib: share of the frames in which no face was found; no other measure knows those. "
+    "Except for identity, lower is better. docs/metrics.md defines each (version 1)."
+)
 FEW = 10  # below this many clips a bootstrap interval covers less than it says
 SMOKE = "Smoke scale: the numbers only prove that the pipeline runs. They are meaningless."
 
@@ -133,6 +149,14 @@ def table_caption(params: Params, clips: dict[str, int], baselines: bool = False
         parts.append(f"An interval over fewer than {FEW} clips is a hint, not a proof.")
     parts += [PAPER, scale_sentence(params)]
     return with_smoke(params, " ".join([*parts, baselines_sentence(params)] if baselines else parts))
+
+
+def cross_caption(params: Params, pairs: dict[str, int]) -> str:
+    """Caption of the table of transfer between people, {test set: pairs}; sets of one person have no pair."""
+    counts = ", ".join(f"{name} {pairs.get(name, 0)}" for name in params.test_sets)
+    few = f" An interval over fewer than {FEW} pairs is a hint, not a proof." * (min(pairs.values(), default=0) < FEW)
+    text = f"{CROSS.format(motion=params.animate.motion)} Pairs: {counts}.{few} {scale_sentence(params)}"
+    return with_smoke(params, text)
 
 
 def with_smoke(params: Params, text: str) -> str:

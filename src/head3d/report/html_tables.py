@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from head3d.errors import UserError
-from head3d.report import captions, names
+from head3d.report import captions, cross, names
 from head3d.report.formats import cell
 
 if TYPE_CHECKING:
@@ -122,6 +122,40 @@ def paired(path: Path, params: Params) -> str:
         "nothing."
     )
     return _table(heads, rows, captions.with_smoke(params, caption))
+
+
+CROSS_NAMES = {
+    "identity": "identity",
+    "yaw_error": "yaw error (°)",
+    "pitch_error": "pitch error (°)",
+    "roll_error": "roll error (°)",
+    "expression_error": "expression error (%)",
+    "jitter": "jitter (%)",
+    "ghosts": "ghosts (%)",
+    "no_face": "frames without a face",
+}
+
+
+def across(path: Path, params: Params) -> str:
+    """Transfer between people; under each head the model that measured."""
+    table = read(path)
+    ours = names.plain("head3d", params.model.references)
+    known = {name: head for name in table.columns for start, head in CROSS_NAMES.items() if _is_measure(name, start)}
+    heads = ["method", *(f"{head}, {name.rpartition('_')[2]}" for name, head in known.items()), "pairs"]
+    rows = []
+    for dataset, group in table.groupby("dataset", sort=False):
+        rows.append(_group(escape(str(dataset)), len(heads)))
+        for row in group.to_dict("records"):
+            cells = [
+                _interval(row[name], row[f"{name}_low"], row[f"{name}_high"], cross.digits(name)) for name in known
+            ]
+            rows.append(_row(method(str(row["method"])), [*cells, str(row["n_pairs"])], ours=row["method"] == ours))
+    counts = {str(name): int(group["n_pairs"].max()) for name, group in table.groupby("dataset", sort=False)}
+    return _table(heads, rows, captions.cross_caption(params, counts))
+
+
+def _is_measure(column: str, start: str) -> bool:
+    return column.startswith(f"{start}_") and not column.endswith(("_low", "_high"))
 
 
 def geometry(path: Path, params: Params) -> str:

@@ -11,6 +11,7 @@ FLOORS = ("copy", "copy_last", "paste")
 ABLATIONS = ("head3d_mean_canonical", "head3d_no_head", "head3d_no_skip")
 
 _PLAIN = {
+    "driving": "the driving video itself",
     "copy": "copy (random reference)",
     "copy_last": "copy-last",
     "paste": "rendered head pasted",
@@ -51,6 +52,11 @@ def tex(method: str, default: int) -> str:
 def table1_methods(present: list[str], baselines: Sequence[str]) -> list[str]:
     """Methods of Table 1 among ``present``: floors, baselines in the order of params.yaml, Head3D."""
     return [method for method in (*FLOORS, *baselines, "head3d") if method in present]
+
+
+def cross_methods(baselines: Sequence[str]) -> list[str]:
+    """What is measured across people: the driver as such, floors, baselines in the order of params.yaml, Head3D."""
+    return ["driving", "copy", "paste", *baselines, "head3d"]
 
 
 def table3_methods(present: list[str]) -> list[str]:

@@ -53,6 +53,7 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
         ("table1", "Table 1: self-reconstruction", html_tables.transfer(tables / "table1.csv", params)),
         ("table2", "Table 2: whose video people prefer", html_tables.preferences(tables / "table2.csv", params)),
         ("table3", "Table 3: ablations", html_tables.transfer(tables / "table3.csv", params)),
+        ("across", "Transfer between people", html_tables.across(tables / "cross_identity.csv", params)),
         ("paired", "Head3D against the others, clip by clip", html_tables.paired(tables / "paired.csv", params)),
         ("geometry", "Geometry", html_tables.geometry(tables / "geometry.csv", params)),
         ("videos", "Videos", _pictures(figures, VIDEOS, reports, video)),

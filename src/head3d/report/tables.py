@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 3, paired comparisons, geometry, and ``reports/metrics.json``, from ``metrics/`` and votes."""
+"""All tables and ``reports/metrics.json``, from ``metrics/`` and votes: 1 to 3, paired, between people, geometry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
-from head3d.report import captions, formats, names, paper, stats, table2
+from head3d.report import captions, cross, formats, names, paper, stats, table2
 from head3d.study import votes
 
 if TYPE_CHECKING:
@@ -59,9 +59,10 @@ def run(params: Params) -> None:
 def make(params: Params, metrics_dir: str | Path, reports_dir: str | Path, cast: pd.DataFrame | None = None) -> Tree:
     """Build every table of the report; returns what ``metrics.json`` holds.
 
-    Reads ``metrics/transfer/<test set>-<method>.csv`` and ``metrics/geometry-<test set>.json`` for the test sets and
-    methods that params.yaml names, and writes ``reports/tables/`` and ``reports/metrics.json``. ``cast`` holds the
-    votes of the rater study for Table 2; without it the table says that there are none.
+    Reads ``metrics/transfer/<test set>-<method>.csv``, ``metrics/cross/<test set>.csv`` and
+    ``metrics/geometry-<test set>.json`` for the test sets and methods that params.yaml names, and writes
+    ``reports/tables/`` and ``reports/metrics.json``. ``cast`` holds the votes of the rater study for Table 2; without
+    it the table says that there are none.
     """
     metrics, reports = Path(metrics_dir), Path(reports_dir)
     rows = read_rows(metrics / "transfer", list(params.test_sets), list(params.contenders))
@@ -69,6 +70,7 @@ def make(params: Params, metrics_dir: str | Path, reports_dir: str | Path, cast:
     write_tables(params, clips, reports / "tables")
     formats.write_text(reports / "tables" / "paired.csv", formats.to_csv(paired_table(params, clips)))
     table2.write(params, votes.none() if cast is None else cast, reports / "tables")
+    cross.write(params, metrics / "cross", reports / "tables")
     geometry = read_geometry(metrics, list(params.test_sets))
     write_geometry(params, geometry, reports / "tables")
     tree = metrics_tree(clips)

@@ -50,7 +50,7 @@ def draw(
     shown, rule = people.examples(model, store, params)
     draw_heads(params, model, shown, folder)
     if params.baselines:
-        draw_comparison(params, model, Path(models_dir), shown, folder)
+        draw_comparison(params, model, Path(models_dir), shown, store, folder)
     draw_videos(params, model, shown, folder)
     said = words.of_model(params, [example.person for example in shown], rule) + said
     write_text(folder / "captions.json", json.dumps(words.entries(said, params), indent=1, ensure_ascii=False) + "\n")
@@ -87,7 +87,9 @@ def draw_heads(params: Params, model: Head3D, shown: list[Example], folder: Path
     heads.attention_sheet(model, shown, across).save(folder / "figure6")
 
 
-def draw_comparison(params: Params, model: Head3D, models: Path, shown: list[Example], folder: Path) -> None:
+def draw_comparison(
+    params: Params, model: Head3D, models: Path, shown: list[Example], store: ClipStore, folder: Path
+) -> None:
     """Figure 3: Head3D beside the baselines."""
     from head3d.evaluation import baseline
     from head3d.evaluation.protocol import Reenactor
@@ -96,7 +98,7 @@ def draw_comparison(params: Params, model: Head3D, models: Path, shown: list[Exa
 
     methods: dict[str, Reenactor] = {name: baseline.load(params, name, models) for name in params.baselines}
     methods["head3d"] = Head3DMethod(model, params.model.references)
-    compare.comparison_sheet(methods, shown, params).save(folder / "figure3")
+    compare.comparison_sheet(methods, shown, store, params).save(folder / "figure3")
 
 
 def draw_videos(params: Params, model: Head3D, shown: list[Example], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Figure 3, its part on self-reconstruction: every method on the same frames, and where each is off."""
+"""Figure 3: every method on the same frames, where each is off, and what each makes of another person's motion."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from head3d.evaluation import cross, pairs
 from head3d.evaluation.protocol import reference_of
 from head3d.images import mask_tensor, to_frames, to_tensor
 from head3d.report import names
@@ -14,16 +15,21 @@ from head3d.report.figures.pictures import colored
 from head3d.report.figures.sheet import Row, Sheet
 
 if TYPE_CHECKING:
+    from head3d.data.store import ClipStore
     from head3d.evaluation.protocol import Reenactor
     from head3d.params import Params
     from head3d.report.figures.people import Example
 
 ERROR_COLORS = "inferno"  # black is right
 HIGHEST = 0.25  # difference that has the last colour
+MOST_PAIRS = 2  # of each test set
 
 
-def comparison_sheet(methods: Mapping[str, Reenactor], shown: list[Example], params: Params) -> Sheet:
-    """Subject, driving frame and every method's frame; below each frame its difference from the driving frame."""
+def comparison_sheet(methods: Mapping[str, Reenactor], shown: list[Example], store: ClipStore, params: Params) -> Sheet:
+    """Subject, driving frame and every method's frame; below each frame its difference from the driving frame.
+
+    Then the same across people, with no truth to differ from.
+    """
     # A column is narrow: what is in brackets goes on a line of its own.
     titles = [names.plain(name, params.model.references).replace(" (", "\n(") for name in methods]
     label = "mean absolute difference, RGB in [0, 1]"
@@ -35,7 +41,26 @@ def comparison_sheet(methods: Mapping[str, Reenactor], shown: list[Example], par
         made = [_by(method, example, index, params.seed) for method in methods.values()]
         sheet.rows.append(Row([reference, truth, *made], example.label, new_group=True))
         sheet.rows.append(Row([None, None, *(error_picture(frame, truth) for frame in made)]))
+    sheet.rows += cross_rows(store, params)
     return sheet
+
+
+def cross_rows(store: ClipStore, params: Params) -> list[Row]:
+    """Subject, driving frame and every method's frame of the first pairs of each test set, as they were measured."""
+    rows = []
+    for test_set in params.test_sets:
+        folder = pairs.folder_of(test_set, store.root)
+        known = {record.clip_id: record for record in store.records(test_set)}
+        for pair in pairs.read(folder / "pairs.csv")[:MOST_PAIRS]:
+            subject, driver = known[pair.subject_clip], known[pair.driving_clip]
+            driving = store.frames(driver)
+            index = most_different(driving, 0, driving[0])
+            made = [cross.load(folder / name, pair.pair)[0][index] for name in ("copy", *params.baselines, "full")]
+            label = f"{subject.person}\nby {driver.person}"
+            rows.append(Row([made[0], driving[index], *made[1:]], label, new_group=not rows))
+    if rows:
+        rows[0].heads = {0: "another person drives: there is no truth"}
+    return rows
 
 
 def most_different(frames: np.ndarray, half: int, reference: np.ndarray) -> int:

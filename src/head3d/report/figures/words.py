@@ -63,11 +63,15 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
         ),
         Words(
             "figure3",
-            "Figure 3. Self-reconstruction by every method",
+            "Figure 3. Every method side by side",
             "Subject: the reference frame that all methods are given; Head3D is given more, "
             f"{params.model.references} in all. Driving: the frame of the clip's second half that differs most from "
-            "it, so also the truth. Below each output its difference from the truth: black is right, bright is wrong.",
-            f"For each of {who}: a reference frame, a driving frame, outputs of all methods, heat maps of errors.",
+            "it, so also the truth. Below each output its difference from the truth: black is right, bright is wrong. "
+            f"Last rows: another person drives, with {motion} motion, where there is no truth: the first two pairs of "
+            "each test set in reports/tables/cross_identity_pairs.csv, at the driver's frame that differs most from "
+            "its first.",
+            f"For each of {who}: a reference frame, a driving frame, outputs of all methods, heat maps of errors; then "
+            "rows in which one person is moved by another.",
         ),
         Words(
             "figure4_self",

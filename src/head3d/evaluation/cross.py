@@ -1,0 +1,108 @@
+"""Transfer between people: every method's video of every pair, as mp4 for people and as exact frames for the measures.
+
+The first half of the subject's clip is the subject video, as in self-reconstruction. The whole clip of the other person
+drives: none of it serves as subject, and twice as long a motion is seen. ``data/transfer/SET/METHOD/PAIR.mp4`` and
+``PAIR.npz``, with ``frames`` uint8 (T, H, W, 3) and, of methods that render a head, ``rendered`` uint8 (T, H, W), its
+mask.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from head3d import tracking
+from head3d.data.store import ClipRecord, ClipStore, replacing_directory
+from head3d.data.video import write_video
+from head3d.errors import UserError
+from head3d.evaluation import pairs
+from head3d.evaluation.protocol import Motion, draw_seed, reference_of
+from head3d.images import mask_tensor, to_frames, to_tensor
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Two people: frames (T, 3, H, W) and head masks (T, 1, H, W) in [0, 1] of subject video and driving video.
+
+    ``seed`` decides the reference frames: the same for every method.
+    """
+
+    subject: Tensor
+    subject_masks: Tensor
+    driving: Tensor
+    driving_masks: Tensor
+    seed: int
+
+
+Made = tuple[Tensor, Tensor | None]  # frames (T, 3, H, W), masks of the rendered head (T, 1, H, W) or None
+Make = Callable[[Meeting, Motion], dict[str, Made]]
+
+
+def meeting(store: ClipStore, params: "Params", subject: ClipRecord, driving: ClipRecord) -> Meeting:
+    """A pair's frames."""
+    half = len(store.frames(subject)) // 2
+    return Meeting(
+        to_tensor(store.frames(subject)[:half]),
+        mask_tensor(store.masks(subject)[:half]),
+        to_tensor(store.frames(driving)),
+        mask_tensor(store.masks(driving)),
+        draw_seed(params, subject, 0),
+    )
+
+
+def save(folder: Path, name: str, frames: Tensor, rendered: Tensor | None, fps: float) -> None:
+    """Write a video and its exact frames."""
+    pixels = to_frames(frames)
+    write_video(folder / f"{name}.mp4", pixels, fps, crf=pairs.CRF)
+    arrays = {"frames": pixels}
+    if rendered is not None:
+        arrays["rendered"] = (rendered[:, 0].clamp(0, 1) * 255).round().byte().cpu().numpy()
+    unfinished = folder / f".{name}.{os.getpid()}.npz"
+    np.savez_compressed(unfinished, allow_pickle=False, **arrays)
+    os.replace(unfinished, folder / f"{name}.npz")
+
+
+def load(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Frames uint8 (T, H, W, 3) of a pair's video, and masks of the rendered head uint8 (T, H, W) if there are any."""
+    path = folder / f"{name}.npz"
+    if not path.is_file():
+        raise UserError(f"{path}: not there", fix="make the videos first (dvc repro)")
+    with np.load(path) as arrays:
+        return arrays["frames"], arrays.get("rendered")
+
+
+def copied(case: Meeting) -> Tensor:
+    """The reference frame, held still: what moves nothing."""
+    return case.subject[reference_of(len(case.subject), case.seed)].expand(len(case.driving), -1, -1, -1)
+
+
+def cases(store: ClipStore, params: "Params", test_set: str, label: str) -> Iterator[tuple[pairs.Pair, Meeting, float]]:
+    """Every pair of a test set with its frames and the driving video's frames a second."""
+    known = {record.clip_id: record for record in store.records(test_set)}
+    for pair in tqdm(pairs.read(pairs.folder_of(test_set) / "pairs.csv"), desc=label, unit="pair", disable=None):
+        driving = known[pair.driving_clip]
+        yield pair, meeting(store, params, known[pair.subject_clip], driving), driving.fps
+
+
+def make_videos(params: "Params", test_set: str, method: str, outs: tuple[str, ...], make: Make) -> None:
+    """A stage that makes the videos of one method, or of several at once; each has a directory of its own."""
+    store, folder = ClipStore(), pairs.folder_of(test_set)
+    with tracking.run(stage="transfer", params=params, instance=f"{test_set}-{method}") as tracked:
+        tracked.dataset(test_set, store.digest, len(store.records(test_set)))
+        made = 0
+        with ExitStack() as stack:
+            places = {out: stack.enter_context(replacing_directory(folder / out)) for out in outs}
+            for pair, case, fps in cases(store, params, test_set, f"{method} across people of {test_set}"):
+                for out, (frames, rendered) in make(case, params.animate.motion).items():
+                    save(places[out], pair.pair, frames, rendered, fps)
+                made += 1
+        tracked.metrics({"pairs": float(made)})

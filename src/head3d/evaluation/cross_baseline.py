@@ -1,0 +1,22 @@
+"""Transfer between people by a baseline, from one reference frame."""
+
+from typing import TYPE_CHECKING
+
+from head3d.evaluation import baseline
+from head3d.evaluation.cross import Made, Meeting, make_videos
+from head3d.evaluation.protocol import Motion
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+
+def transferred(method: baseline.BaselineMethod, case: Meeting, motion: Motion) -> Made:
+    """A baseline's frames; it renders no head."""
+    state = method.prepare(case.subject, case.subject_masks, case.seed)
+    return method.drive(state, case.driving, case.driving_masks, motion), None
+
+
+def run(params: "Params", test_set: str, method: str) -> None:
+    """Videos of all pairs of a test set by a baseline; data/transfer/SET/METHOD."""
+    trained = baseline.load(params, method)
+    make_videos(params, test_set, method, (method,), lambda case, motion: {method: transferred(trained, case, motion)})

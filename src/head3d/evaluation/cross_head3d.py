@@ -1,0 +1,42 @@
+"""Transfer between people by Head3D in a variant, and by the floors copy and paste."""
+
+from typing import TYPE_CHECKING
+
+from head3d.api import Head3D
+from head3d.evaluation.cross import Made, Meeting, copied, make_videos
+from head3d.evaluation.protocol import Motion
+from head3d.evaluation.transfer import Head3DMethod
+from head3d.geometry import relative_pose
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+FLOORS = ("copy", "paste")  # made together: there is nothing to wait for
+
+
+def floors(model: Head3D, case: Meeting, motion: Motion) -> dict[str, Made]:
+    """The reference frame held still, and the rendered head on it."""
+    subject = model.subject(case.subject, case.subject_masks, seed=case.seed)
+    pose = model.pose(case.driving, case.driving_masks)
+    subject = model.choose_reference(subject, pose, motion)
+    if motion == "relative":
+        pose = relative_pose(pose, pose[slice(0, 1)], subject.reference_pose)
+    head, mask = model.render(subject, pose)
+    return {"copy": (copied(case), None), "paste": (head + (1 - mask) * subject.reference, mask)}
+
+
+def transferred(method: Head3DMethod, case: Meeting, motion: Motion) -> Made:
+    """Head3D's frames and where it rendered the head."""
+    state = method.prepare(case.subject, case.subject_masks, case.seed)
+    made = method.transfer(state, case.driving, case.driving_masks, motion)
+    return made.frames, made.head_mask
+
+
+def run(params: "Params", test_set: str, method: str) -> None:
+    """Videos of all pairs of a test set by a variant of Head3D, or by the floors; data/transfer/SET/METHOD."""
+    model = Head3D.load(params=params, variant=None if method == "floors" else method)
+    if method == "floors":
+        make_videos(params, test_set, method, FLOORS, lambda case, motion: floors(model, case, motion))
+        return
+    usual = Head3DMethod(model, params.model.references)
+    make_videos(params, test_set, method, (method,), lambda case, motion: {method: transferred(usual, case, motion)})

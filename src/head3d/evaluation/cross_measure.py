@@ -1,0 +1,94 @@
+"""Measures of the transfer between people: every method's video of every pair, by docs/metrics.md."""
+
+import csv
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from head3d import tracking
+from head3d.compute import Compute
+from head3d.data.store import ClipStore
+from head3d.evaluation import cross, measures, pairs
+from head3d.evaluation.observe import Observed, observe
+from head3d.models.parsing import head_masks
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+COLUMNS = ("dataset", "method", "pair", "subject_clip", "driving_clip", "n_frames", "n_found", *measures.MEASURES)
+PARSED_EVERY = 4  # face parsing costs ten times the rest: every fourth frame is looked at for ghosts
+Row = dict[str, object]
+
+
+def methods_of(params: "Params") -> dict[str, str]:
+    """{directory of videos: name in tables} of what is compared, floors first."""
+    return {"copy": "copy", "paste": "paste", **{name: name for name in params.baselines}, "full": "head3d"}
+
+
+def measure(params: "Params", test_set: str, store: ClipStore) -> list[Row]:
+    """A row for every pair and method, and one for the driving video itself, which is the driver through and through.
+
+    Raises:
+        UserError: a video of a pair is not there.
+    """
+    known = {record.clip_id: record for record in store.records(test_set)}
+    folder = pairs.folder_of(test_set, store.root)
+    device = Compute.choose(params.device, params.precision).device
+
+    @lru_cache(maxsize=256)  # clips come in several pairs
+    def seen(clip: str, whole: bool) -> Observed:
+        frames = store.frames(known[clip])
+        return observe(frames if whole else frames[: len(frames) // 2], device)
+
+    rows: list[Row] = []
+    for pair in tqdm(pairs.read(folder / "pairs.csv"), desc=f"measures on {test_set}", unit="pair", disable=None):
+        person = measures.mean_person(seen(pair.subject_clip, False))
+        driving = seen(pair.driving_clip, True)
+        about = {"dataset": test_set, "pair": pair.pair}
+        about |= {"subject_clip": pair.subject_clip, "driving_clip": pair.driving_clip}
+        for out, name in {"": "driving", **methods_of(params)}.items():
+            result, ghosts = driving, float("nan")
+            if out:
+                frames, rendered = cross.load(folder / out, pair.pair)
+                result = observe(frames, device)
+                if rendered is not None:
+                    some = slice(0, None, PARSED_EVERY)
+                    heads = head_masks(
+                        frames[some],
+                        params.parse.input_size,
+                        device,
+                        params.parse.batch_size,
+                        params.precision,
+                        params.parse.rim,
+                        result.landmarks[some],
+                    )
+                    ghosts = measures.ghosts(heads, rendered[some])
+            row: Row = {**about, "method": name, "n_frames": len(result), "n_found": int(result.found.sum())}
+            rows.append(row | measures.motion_measures(result, driving, person) | {measures.GHOSTS: ghosts})
+    return rows
+
+
+def run(params: "Params", test_set: str) -> None:
+    """Measure the transfer between people on a test set; writes metrics/cross/SET.csv."""
+    store = ClipStore()
+    with tracking.run(stage="evaluate_cross", params=params, instance=test_set) as tracked:
+        tracked.dataset(test_set, store.digest, len(store.records(test_set)))
+        rows = measure(params, test_set, store)
+        path = Path("metrics/cross") / f"{test_set}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        with unfinished.open("w", newline="") as file:
+            writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({key: measures.text_of(value) for key, value in row.items()} for row in rows)
+        os.replace(unfinished, path)
+        for name in dict.fromkeys(str(row["method"]) for row in rows):
+            own = [row for row in rows if row["method"] == name]
+            for key in measures.MEASURES:
+                values = [float(str(row[key])) for row in own]
+                known = [value for value in values if value == value]
+                if known:
+                    tracked.metrics({f"{name}/{key}": sum(known) / len(known)})

@@ -1,0 +1,159 @@
+"""What can be seen of a face in each frame of a video: whether it is found, 68 landmarks, who it is, where it looks.
+
+Every measure of motion and identity is computed from this (docs/metrics.md); pixels are looked at once.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from head3d.data import faces
+from head3d.data.boxes import Square, detector_box
+from head3d.geometry import Pose, intrinsics
+from head3d.geometry.pnp import solve_pnp
+from head3d.models.embedding import DIMENSIONS, aligned, embed
+
+MIN_FACE = 20.0  # pixels; smaller ones tell nothing
+FACES_AT_ONCE = 16  # embedded together
+FIT = 200  # pixels of a face in the picture that its landmarks are fitted in
+MOST_FITS = 4  # until the box fits the face; a followed face mostly needs one
+KEEP = 0.9  # overlap of the box that a fit starts from with the one of its landmarks, from which it fits the face
+SAME = 0.5  # overlap with the detector's box from which the face is the one of the frame before
+# Poses are fitted in a view of this size in which the face of the whole video has this size (larger side of its
+# landmarks' box): what a frame's size and the place of the face in it are then changes no pose.
+VIEW, FACE = 128, 64
+FOV_DEG, DISTANCE_M = 10.0, 1.0  # the camera of Eq. 2
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A video of T frames as the measures see it; what was not found is NaN.
+
+    Attributes:
+        landmarks: (T, 68, 2), pixels (x, y) of the frame.
+        identity: (T, D), unit vectors.
+        pose: of the head, about its centre, in the view of :func:`view_of`.
+        points: (T, 68, 2), the landmarks in that view.
+    """
+
+    landmarks: np.ndarray
+    identity: np.ndarray
+    pose: Pose
+    points: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    @property
+    def found(self) -> np.ndarray:
+        """In which frames (T,) a face was found."""
+        return ~np.isnan(self.landmarks[:, 0, 0])
+
+
+def observe(frames: Iterable[np.ndarray], device: str | torch.device = "cpu") -> Observed:
+    """Look at every frame of a video, uint8 (H, W, 3) RGB, in order; the largest face of the first is followed."""
+    observer = Observer(device)
+    for frame in frames:
+        observer.see(frame)
+    return observer.observed()
+
+
+class Observer:
+    """What :func:`observe` does, a frame at a time; it keeps some hundred numbers of each frame and no picture."""
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self._device, self._follower = device, Follower()
+        self._points: list[np.ndarray] = []
+        self._identity: list[np.ndarray] = []
+        self._faces: list[tuple[int, np.ndarray]] = []  # number of the frame, aligned face, until a batch is full
+
+    def see(self, frame: np.ndarray) -> None:
+        """Look at the next frame, uint8 (H, W, 3)."""
+        found = self._follower.see(frame)
+        self._identity.append(np.full(DIMENSIONS, np.nan, np.float32))
+        if found is not None:
+            self._faces.append((len(self._points), aligned(frame, found)))
+        self._points.append(np.full((68, 2), np.nan, np.float32) if found is None else found)
+        if len(self._faces) == FACES_AT_ONCE:
+            self._embed()
+
+    def observed(self) -> Observed:
+        """All that was seen."""
+        self._embed()
+        landmarks = np.stack(self._points) if self._points else np.empty((0, 68, 2), np.float32)
+        identity = np.stack(self._identity) if self._points else np.empty((0, DIMENSIONS), np.float32)
+        return located(landmarks, identity)
+
+    def _embed(self) -> None:
+        if self._faces:
+            vectors = embed(np.stack([face for _, face in self._faces]), self._device).numpy()
+            for (number, _), vector in zip(self._faces, vectors, strict=True):
+                self._identity[number] = vector
+            self._faces.clear()
+
+
+class Follower:
+    """Landmarks of one face, frame after frame.
+
+    The detector says whether the face is there, the landmarks of earlier frames where: its boxes jump by the steps of
+    its pyramid, and landmarks that start from them jump with them. A fit always sees the face at one size.
+    """
+
+    def __init__(self) -> None:
+        self._tracker = faces.FaceTracker(MIN_FACE)
+        self._last: tuple[float, ...] | None = None
+
+    def see(self, frame: np.ndarray) -> np.ndarray | None:
+        """Landmarks (68, 2) in pixels of a uint8 (H, W, 3) frame, or None where no face is found."""
+        face, _ = self._tracker.see(frame)
+        if face is None:
+            self._last = None
+            return None
+        followed = self._last is not None and faces.iou(self._last, face.box) > SAME
+        box, found = (self._last if followed else face.box), np.empty(0)
+        assert box is not None
+        for _ in range(MOST_FITS):
+            found = fitted(frame, box)
+            fresh = tuple(detector_box(found).tolist())
+            # Kept while it fits: a box that followed each fit would carry that fit's error into the next one, and the
+            # face of a still video would tremble.
+            if faces.iou(fresh, box) > KEEP:
+                break
+            box = fresh
+        self._last = box
+        return found
+
+
+def fitted(frame: np.ndarray, box: tuple[float, ...]) -> np.ndarray:
+    """Landmarks (68, 2) of the face in a box (x0, y0, x1, y1), fitted where the box is ``FIT`` pixels large."""
+    side = 2 * (box[2] - box[0])
+    square = Square((box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2, side)
+    view = square.cut(frame, 2 * FIT)
+    found = faces.landmarks(view, (FIT / 2, FIT / 2, FIT * 1.5, FIT * 1.5))
+    return ((found + 0.5) * (side / (2 * FIT)) - 0.5 + (square.x0, square.y0)).astype(np.float32)
+
+
+def located(landmarks: np.ndarray, identity: np.ndarray) -> Observed:
+    """The same with poses, from the landmarks of all frames."""
+    points = view_of(landmarks)
+    pose, _ = solve_pnp(torch.from_numpy(points), camera(), DISTANCE_M)
+    return Observed(landmarks, identity, pose, points)
+
+
+def camera() -> torch.Tensor:
+    """Camera matrix of the view (3, 3)."""
+    return intrinsics(VIEW, VIEW, FOV_DEG)
+
+
+def view_of(landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks (T, 68, 2) moved and scaled by one shift and one factor for the whole video, so that the median face
+    stands in the middle of the view and is ``FACE`` pixels large."""
+    found = landmarks[~np.isnan(landmarks[:, 0, 0])]
+    if not len(found):
+        return landmarks.astype(np.float32)
+    low, high = found.min(1), found.max(1)
+    scale = FACE / np.median((high - low).max(1))
+    middle = np.median((low + high) / 2, axis=0)
+    return ((landmarks - middle) * scale + (VIEW - 1) / 2).astype(np.float32)

@@ -1,0 +1,294 @@
+"""``head3d metrics``: every measure of this project on anybody's videos, by docs/metrics.md."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from head3d.data.video import EXTENSIONS, VideoInfo, probe, stream
+from head3d.errors import UserError
+from head3d.evaluation import measures
+from head3d.evaluation.observe import Observer
+
+if TYPE_CHECKING:
+    import torch
+    from tqdm import tqdm
+
+PIXELS = ("mse_01", "mse_pm1", "lpips_alex", "lpips_vgg")
+ABOUT = ("video", "driving", "subject", "n_frames", "n_found", "n_found_driving")
+COLUMNS = (*ABOUT, *PIXELS, *measures.OF_MOTION, "definitions")
+ONLY = ("pixels", "motion")
+SMALLEST = 64  # pixels a side that LPIPS needs
+AT_ONCE = 8 * 256 * 256  # pixels of the frames that LPIPS sees together
+SAME_RATE = 0.01  # share by which frame rates may differ, as 29.97 and 30 do
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Trio:
+    """A video, the one that drove it or that it should equal, and one of the person whom it should show."""
+
+    video: Path
+    driving: Path
+    subject: Path
+
+
+def metrics(
+    video: str | Path,
+    driving: str | Path,
+    subject: str | Path | None = None,
+    out: str | Path | None = None,
+    only: str | None = None,
+    device: str = "auto",
+) -> list[Row]:
+    """Measure a video, or a folder of them, against its driving video; print a table.
+
+    Args:
+        video: what was made: a video, or a folder of videos.
+        driving: what drove it, or the truth: a video, or a folder with videos of the same names.
+        subject: whose identity it should have, the same way; default ``driving``.
+        out: CSV to write, a row a video; it appears when it is complete.
+        only: ``pixels`` or ``motion``, to leave the other measures out.
+        device: auto, cpu, cuda or cuda:N.
+
+    Returns:
+        A row a video with ``COLUMNS``; what was not or could not be measured is NaN.
+
+    Raises:
+        UserError: one line on what is wrong with an input.
+    """
+    from tqdm import tqdm
+
+    from head3d.compute import Compute
+
+    if only not in (None, *ONLY):
+        raise UserError(f"--only is {only!r}", allowed=" or ".join(ONLY))
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UserError(f"--device is {device!r}", allowed="auto, cpu, cuda or cuda:N")
+    target = _check_out(out)
+    trios = matched(Path(video), Path(driving), None if subject is None else Path(subject))
+    infos = [_compatible(trio, only) for trio in trios]  # all of them, before the first is measured for minutes
+    where = Compute.choose(device).device
+    total = sum(shown.n_frames for shown, _ in infos) or None
+    with tqdm(total=total, desc="metrics", unit="frame", disable=None) as bar:
+        rows = [measure(trio, info, where, only, bar) for trio, info in zip(trios, infos, strict=True)]
+    print(table(rows))
+    if target is not None:
+        _write(target, rows)
+        print(f"{target}: {len(rows)} row{'s' * (len(rows) > 1)}, definitions {measures.VERSION} of docs/metrics.md")
+    return rows
+
+
+def matched(video: Path, driving: Path, subject: Path | None) -> list[Trio]:
+    """What is measured against what: two files, or the files of two folders by name without ending.
+
+    Raises:
+        UserError: something is not there, has no partner, or is a file where the other is a folder.
+    """
+    for path in (video, driving, *([subject] if subject else [])):
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+    if video.is_dir() != driving.is_dir():
+        one = "folder" if video.is_dir() else "file"
+        raise UserError(f"{video} is a {one}, {driving} is not", allowed="two videos, or two folders of videos")
+    if not video.is_dir():
+        if subject and subject.is_dir():
+            raise UserError(f"--subject is the folder {subject}, {video} is a file", allowed="one video of the person")
+        return [Trio(video, driving, subject or driving)]
+    made, drove = _videos(video), _videos(driving)
+    people = _videos(subject) if subject and subject.is_dir() else dict.fromkeys(made, subject)
+    if not made:
+        raise UserError(f"{video}: no video in this folder", allowed=", ".join(sorted(EXTENSIONS)))
+    for folder, there in ((driving, drove), (subject, people)):
+        lost = [name for name in made if name not in there]
+        if lost:
+            names = ", ".join(lost[:3]) + ", ..." * (len(lost) > 3)
+            raise UserError(f"{folder}: no video named {names}, which {video} has", fix="name the files alike")
+    trios = []
+    for name, path in made.items():
+        trios.append(Trio(path, drove[name], people[name] or drove[name]))
+    return trios
+
+
+def _videos(folder: Path) -> dict[str, Path]:
+    """{name without ending: file} of the videos in a folder."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith("."):
+            if path.stem in found:
+                raise UserError(f"{folder}: both {found[path.stem].name} and {path.name}", allowed="one video a name")
+            found[path.stem] = path
+    return found
+
+
+def _compatible(trio: Trio, only: str | None) -> tuple[VideoInfo, VideoInfo]:
+    """Probed video and driving video, if their frames can be compared one by one."""
+    a, b = probe(trio.video), probe(trio.driving)
+    both = f"{trio.video} and {trio.driving}"
+    if trio.subject != trio.driving:
+        probe(trio.subject)
+    if a.n_frames and b.n_frames and a.n_frames != b.n_frames:
+        raise UserError(f"{both}: {a.n_frames} and {b.n_frames} frames", allowed="as many", fix="cut the longer one")
+    if abs(a.fps - b.fps) > SAME_RATE * b.fps:
+        fix = f"resample one: ffmpeg -i in.mp4 -r {b.fps:g} out.mp4"
+        raise UserError(f"{both}: {a.fps:g} and {b.fps:g} frames a second", allowed="one rate", fix=fix)
+    if only == "motion":
+        return a, b
+    if (a.width, a.height) != (b.width, b.height):
+        raise UserError(
+            f"{both}: frames of {a.width}x{a.height} and {b.width}x{b.height} pixels",
+            allowed="one size, as pixels are compared",
+            fix="scale one of them, or measure --only motion",
+        )
+    if min(a.width, a.height) < SMALLEST:
+        raise UserError(
+            f"{trio.video}: frames of {a.width}x{a.height} pixels",
+            allowed=f"{SMALLEST} pixels a side and more, for LPIPS",
+            fix="measure --only motion",
+        )
+    return a, b
+
+
+def measure(
+    trio: Trio,
+    infos: tuple[VideoInfo, VideoInfo],
+    device: torch.device,
+    only: str | None = None,
+    bar: tqdm | None = None,
+) -> Row:
+    """A row with ``COLUMNS``; frames are read once and not kept.
+
+    Raises:
+        UserError: a video cannot be read, or one ends before the other.
+    """
+    observers = None if only == "pixels" else (Observer(device), Observer(device))
+    pixels = None if only == "motion" else PixelErrors(device)
+    count = 0
+    for ours, theirs in _both(trio, infos):
+        count += 1
+        if pixels:
+            pixels.add(ours, theirs)
+        if observers:
+            observers[0].see(ours)
+            observers[1].see(theirs)
+        if bar is not None:
+            bar.update()
+    row: Row = dict.fromkeys(COLUMNS, float("nan"))
+    row |= {"video": str(trio.video), "driving": str(trio.driving), "subject": str(trio.subject), "n_frames": count}
+    row["definitions"] = measures.VERSION
+    if pixels:
+        row |= pixels.means()
+    if observers:
+        result, driving = (observer.observed() for observer in observers)
+        person = driving
+        if trio.subject != trio.driving:
+            other = Observer(device)
+            for frame in stream(trio.subject, probe(trio.subject)):
+                other.see(frame)
+            person = other.observed()
+        row |= {"n_found": int(result.found.sum()), "n_found_driving": int(driving.found.sum())}
+        row |= measures.motion_measures(result, driving, measures.mean_person(person))
+    return row
+
+
+def _both(trio: Trio, infos: tuple[VideoInfo, VideoInfo]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frames of both videos side by side; what a container says of its length is not always so."""
+    streams = stream(trio.video, infos[0]), stream(trio.driving, infos[1])
+    for number, (ours, theirs) in enumerate(zip_longest(*streams)):
+        if ours is None or theirs is None:
+            shorter = trio.video if ours is None else trio.driving
+            raise UserError(f"{shorter}: ends after {number} frames, before the other video", allowed="as many frames")
+        yield ours, theirs
+
+
+class PixelErrors:
+    """``PIXELS`` of pairs of frames, measured some at a time.
+
+    Args:
+        device: where LPIPS runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        from head3d.evaluation.metrics import Lpips
+
+        self._alex, self._vgg, self._device = Lpips("alex").to(device), Lpips("vgg").to(device), device
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        self._sums, self._count = np.zeros(3), 0
+
+    def add(self, ours: np.ndarray, theirs: np.ndarray) -> None:
+        """Take a pair of uint8 (H, W, 3) frames."""
+        self._waiting.append((ours, theirs))
+        if len(self._waiting) * ours.shape[0] * ours.shape[1] >= AT_ONCE:
+            self._measure()
+
+    def means(self) -> dict[str, float]:
+        """Means over all frames."""
+        self._measure()
+        mse, alex, vgg = (float(value) for value in self._sums / self._count)
+        return dict(zip(PIXELS, (mse, 4 * mse, alex, vgg), strict=True))
+
+    def _measure(self) -> None:
+        from head3d.evaluation.metrics import mse_01
+        from head3d.images import to_tensor
+
+        if not self._waiting:
+            return
+        ours, theirs = (to_tensor(np.stack(frames)).to(self._device) for frames in zip(*self._waiting, strict=True))
+        for place, metric in enumerate((mse_01, self._alex, self._vgg)):
+            self._sums[place] += float(metric(ours, theirs).double().sum())
+        self._count += len(self._waiting)
+        self._waiting.clear()
+
+
+def table(rows: list[Row]) -> str:
+    """For the terminal: a measure a line, of several videos the mean, the lowest and the highest."""
+    lines = []
+    if len(rows) == 1:
+        lines.append(f"{rows[0]['video']} against {rows[0]['driving']}, {rows[0]['n_frames']} frames")
+    else:
+        lines.append(f"{len(rows)} videos, {sum(int(str(row['n_frames'])) for row in rows)} frames")
+        lines.append(f"{'':28}{'mean':>10}{'lowest':>10}{'highest':>10}{'videos':>8}")
+    for name in (*PIXELS, *measures.OF_MOTION):
+        values = [value for row in rows if (value := float(str(row[name]))) == value]
+        if not values:
+            if any(row[name] is not None for row in rows):
+                lines.append(f"{name:28}{'–':>10}")
+            continue
+        shown = [sum(values) / len(values), *([min(values), max(values)] if len(rows) > 1 else [])]
+        counted = f"{len(values):>8}" if len(rows) > 1 else ""
+        lines.append(f"{name:28}" + "".join(f"{value:10.4f}" for value in shown) + counted)
+    lost = [row for row in rows if 0 in (row["n_found"], row["n_found_driving"])]
+    lines += [f"{row['video']}: no face found in it or in {row['driving']}" for row in lost]
+    return "\n".join(lines)
+
+
+def _check_out(out: str | Path | None) -> Path | None:
+    if out is None:
+        return None
+    path = Path(out)
+    if path.suffix.lower() != ".csv" or path.is_dir():
+        raise UserError(f"--out is {path}", allowed="a file that ends in .csv")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path}: its folder cannot be written to")
+    return path
+
+
+def _write(path: Path, rows: list[Row]) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: measures.text_of(value) for key, value in row.items()} for row in rows)
+    os.replace(unfinished, path)

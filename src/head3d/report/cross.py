@@ -1,0 +1,122 @@
+"""The table of transfer between people, from ``metrics/cross/``: measures that need no truth, for every method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from head3d.errors import UserError
+from head3d.report import captions, formats, names, stats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from head3d.params import Params
+
+ABOUT = ("dataset", "method", "pair", "subject_clip", "driving_clip", "n_frames", "n_found")  # the rest are measures
+TITLE = "Transfer between people: measures that need no truth."
+NO_FACE = "no_face_"  # how the column of frames without a face begins
+REPRO = "run `dvc repro` first"
+
+
+def read(folder: Path, test_sets: list[str], methods: list[str]) -> pd.DataFrame:
+    """All rows of ``metrics/cross/SET.csv``, checked: every method was measured on every pair.
+
+    A test set whose clips are all of one person has no pair, and no row.
+    """
+    import pandas as pd
+
+    frames = []
+    for test_set in test_sets:
+        path = folder / f"{test_set}.csv"
+        if not path.is_file():
+            raise UserError(f"{path} is missing", fix=REPRO)
+        frame = pd.read_csv(path)
+        missing = [name for name in ABOUT if name not in frame.columns]
+        if missing or len(frame.columns) == len(ABOUT):
+            raise UserError(
+                f"{path} has no column {', '.join(missing) or 'of a measure'}", fix=f"delete it and {REPRO}"
+            )
+        if len(frame):
+            pairs = sorted(frame["pair"].unique())
+            for method in methods:
+                if sorted(frame.loc[frame["method"] == method, "pair"]) != pairs:
+                    raise UserError(
+                        f"{path}: {method} was not measured once on every pair", fix=f"delete it and {REPRO}"
+                    )
+            frames.append(frame[frame["method"].isin(methods)])
+        columns = list(frame.columns)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def measures_of(rows: pd.DataFrame) -> list[str]:
+    """Columns that hold measures; their names end with the model that measured."""
+    return [name for name in rows.columns if name not in ABOUT]
+
+
+def build(params: Params, rows: pd.DataFrame, methods: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """A row for each test set and method, and the plain keys of its methods.
+
+    Each measure is averaged over a pair's frames, then over pairs, with the bounds of its 95 % bootstrap interval over
+    pairs; a pair in which nothing could be measured is left out of that measure, and its frames are in ``no_face``.
+    """
+    import pandas as pd
+
+    lines, keys = [], []
+    measures = measures_of(rows)
+    for test_set in params.test_sets:
+        of_set = rows[rows["dataset"] == test_set]
+        for method in methods if len(of_set) else []:
+            own = of_set[of_set["method"] == method].sort_values("pair")
+            line: dict[str, object] = {"dataset": test_set, "method": names.plain(method, params.model.references)}
+            line |= {"n_pairs": len(own), "n_frames": int(own["n_frames"].sum())}
+            for name in measures:
+                values = own[name].dropna().to_numpy(dtype=float)
+                low, high = stats.mean_interval(values, params.evaluate.bootstrap, params.seed)
+                line |= {name: values.mean() if len(values) else float("nan"), f"{name}_low": low, f"{name}_high": high}
+            lines.append(line)
+            keys.append(method)
+    bounds = [column for name in measures for column in (name, f"{name}_low", f"{name}_high")]
+    return pd.DataFrame(lines, columns=["dataset", "method", "n_pairs", "n_frames", *bounds]), keys
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The same for people: each interval beside its mean, and no absolute angles."""
+    import pandas as pd
+
+    narrow = table[["dataset", "method", "n_pairs"]].copy()
+    for name in table.columns:
+        if f"{name}_low" in table.columns and "_absolute_" not in name:
+            triples = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
+            narrow[name] = [between(*three, digits(name)) for three in triples]
+    return pd.DataFrame(narrow)
+
+
+def digits(name: str) -> int:
+    """Decimals of a measure that people are shown."""
+    return 3 if name.startswith(("identity", NO_FACE)) else 2
+
+
+def between(mean: float, low: float, high: float, places: int) -> str:
+    """A mean with its interval."""
+    if mean != mean:
+        return "–"
+    return f"{mean:.{places}f}" + (f" [{low:.{places}f}, {high:.{places}f}]" if low == low else "")
+
+
+def write(params: Params, folder: Path, tables: Path) -> None:
+    """Write cross_identity.csv, .md and .tex, and the rows of all pairs, from ``metrics/cross``."""
+    methods = names.cross_methods(params.baselines)
+    rows = read(folder, list(params.test_sets), methods)
+    table, keys = build(params, rows, methods)
+    pairs = {str(name): int(group["n_pairs"].max()) for name, group in table.groupby("dataset", sort=False)}
+    caption = captions.cross_caption(params, pairs)
+    n_default = params.model.references
+    tex_names = {names.plain(key, n_default): names.tex(key, n_default) for key in keys}
+    people = shown(table)
+    formats.write_text(tables / "cross_identity.csv", formats.to_csv(table))
+    formats.write_text(tables / "cross_identity.md", formats.to_markdown(people, TITLE, caption))
+    formats.write_text(
+        tables / "cross_identity.tex", formats.to_latex(people, f"{TITLE} {caption}", "tab:cross_identity", tex_names)
+    )
+    formats.write_text(tables / "cross_identity_pairs.csv", formats.to_csv(rows))
