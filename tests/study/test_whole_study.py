@@ -1,4 +1,4 @@
-"""A whole study: four raters at once in real browsers, and a server that is killed among them. About a minute."""
+"""A whole study: four raters at once in real browsers, and a server that is killed among them. Two minutes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Rater:
 
     def _enter(self) -> Browser:
         profile = self._profiles / f"{self.number}-{sum(self.nuisances.values())}"
-        self._browser = Browser(self._driver, profile)
+        self._browser = Browser(self._driver, profile, 640, 700)  # four windows are painted without a GPU
         self._come(lambda: self._browser.open(self.link))
         return self._browser
 

@@ -93,7 +93,7 @@ function keepInStep() {
 function loaded(video) {
   return new Promise((done, failed) => {
     video.oncanplay = done;
-    setTimeout(() => video.readyState && done(), PATIENCE_MS); // some phones load no more before they play
+    video.onloadedmetadata = () => setTimeout(done, PATIENCE_MS); // some phones load no more before they play
     video.onerror = () => failed(new Error("video"));
   });
 }
