@@ -1,6 +1,7 @@
 """Measures of motion, on landmarks of heads at known poses with known expressions."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,3 +154,11 @@ def test_poses_that_were_not_found_stay_unknown() -> None:
     assert isinstance(seen.pose, Pose)
     assert torch.isnan(seen.pose.rotation[2]).all()
     assert torch.isfinite(seen.pose.rotation[[0, 1, 3]]).all()
+
+
+def test_the_written_specification_is_of_this_version_and_has_every_measure() -> None:
+    said = (Path(__file__).resolve().parents[2] / "docs/metrics.md").read_text()
+    assert f"\nVersion {measures.VERSION}." in said
+    for name in (measures.IDENTITY, measures.ANGLES[0], measures.ABSOLUTE[0], measures.EXPRESSION, measures.JITTER):
+        assert f"| `{name}`" in said, name
+    assert f"| `{measures.NO_FACE}`" in said and f"| `{measures.GHOSTS}`" in said

@@ -16,8 +16,8 @@ def frame() -> np.ndarray:
     whole = next(iter(video.read_frames(assets.fetch("video-wolfgang"), start=300, count=1)))
     marks = observe([whole]).landmarks[0]
     middle, reach = (marks.min(0) + marks.max(0)) / 2, np.ptp(marks, axis=0).max()
-    box = (*(middle - reach), *(middle + reach))
-    return np.asarray(Image.fromarray(whole).crop(tuple(round(edge) for edge in box)).resize((256, 256)))
+    (x0, y0), (x1, y1) = (middle - reach).tolist(), (middle + reach).tolist()
+    return np.asarray(Image.fromarray(whole).crop((round(x0), round(y0), round(x1), round(y1))).resize((256, 256)))
 
 
 def turned(frame: np.ndarray, degrees: float) -> np.ndarray:

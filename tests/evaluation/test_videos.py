@@ -22,8 +22,13 @@ def face(name: str, start: int, count: int = 6) -> np.ndarray:
     frames = list(video.read_frames(assets.fetch(f"video-{name}"), start=start, count=count))
     marks = observe(frames[:1]).landmarks[0]
     middle, reach = (marks.min(0) + marks.max(0)) / 2, np.ptp(marks, axis=0).max()
-    box = tuple(int(edge) for edge in (*(middle - reach), *(middle + reach)))
-    return np.stack([np.asarray(Image.fromarray(frame).crop(box).resize((SIZE, SIZE))) for frame in frames])
+    (x0, y0), (x1, y1) = (middle - reach).tolist(), (middle + reach).tolist()
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(frame).crop((round(x0), round(y0), round(x1), round(y1))).resize((SIZE, SIZE)))
+            for frame in frames
+        ]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ def metrics(
     total = sum(shown.n_frames for shown, _ in infos) or None
     with tqdm(total=total, desc="metrics", unit="frame", disable=None) as bar:
         rows = [measure(trio, info, where, only, bar) for trio, info in zip(trios, infos, strict=True)]
-    print(table(rows))
+    print(table(rows, only))
     if target is not None:
         _write(target, rows)
         print(f"{target}: {len(rows)} row{'s' * (len(rows) > 1)}, definitions {measures.VERSION} of docs/metrics.md")
@@ -248,22 +248,21 @@ class PixelErrors:
         self._waiting.clear()
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Row], only: str | None = None) -> str:
     """For the terminal: a measure a line, of several videos the mean, the lowest and the highest."""
-    lines = []
-    if len(rows) == 1:
-        lines.append(f"{rows[0]['video']} against {rows[0]['driving']}, {rows[0]['n_frames']} frames")
-    else:
-        lines.append(f"{len(rows)} videos, {sum(int(str(row['n_frames'])) for row in rows)} frames")
+    several = len(rows) > 1
+    if several:
+        lines = [f"{len(rows)} videos, {sum(int(str(row['n_frames'])) for row in rows)} frames"]
         lines.append(f"{'':28}{'mean':>10}{'lowest':>10}{'highest':>10}{'videos':>8}")
-    for name in (*PIXELS, *measures.OF_MOTION):
+    else:
+        lines = [f"{rows[0]['video']} against {rows[0]['driving']}, {rows[0]['n_frames']} frames"]
+    for name in (*(PIXELS if only != "motion" else ()), *(measures.OF_MOTION if only != "pixels" else ())):
         values = [value for row in rows if (value := float(str(row[name]))) == value]
         if not values:
-            if any(row[name] is not None for row in rows):
-                lines.append(f"{name:28}{'–':>10}")
+            lines.append(f"{name:28}{'–':>10}")
             continue
-        shown = [sum(values) / len(values), *([min(values), max(values)] if len(rows) > 1 else [])]
-        counted = f"{len(values):>8}" if len(rows) > 1 else ""
+        shown = [sum(values) / len(values), *([min(values), max(values)] if several else [])]
+        counted = f"{len(values):>8}" if several else ""
         lines.append(f"{name:28}" + "".join(f"{value:10.4f}" for value in shown) + counted)
     lost = [row for row in rows if 0 in (row["n_found"], row["n_found_driving"])]
     lines += [f"{row['video']}: no face found in it or in {row['driving']}" for row in lost]

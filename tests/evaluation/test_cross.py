@@ -1,0 +1,109 @@
+"""Transfer between people, untrained networks on made-up clips: layout, exact frames, the same pairs for all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from head3d.api import Head3D
+from head3d.data.store import COLUMNS, ClipRecord, ClipStore, write_records
+from head3d.data.video import probe
+from head3d.errors import UserError
+from head3d.evaluation import baseline, cross, cross_baseline, cross_head3d, cross_measure, measures, pairs
+from head3d.evaluation.protocol import draw_seed, reference_of
+from head3d.evaluation.transfer import Head3DMethod
+from head3d.images import to_frames
+from head3d.params import Params
+
+SIZE, LENGTH = 64, 8
+
+
+@pytest.fixture
+def here(in_tmp: Path, models: Path) -> ClipStore:
+    """A current directory as the pipeline has it: data of two people with two clips each, and models."""
+    root = in_tmp / "data"
+    (root / "clips/shard-0").mkdir(parents=True)
+    (root / "masks").mkdir()
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (4, 1, SIZE, SIZE, 3)) // 4 + np.arange(LENGTH)[None, :, None, None, None] * 20
+    np.save(root / "clips/shard-0/frames.npy", frames.astype(np.uint8))
+    np.save(root / "clips/shard-0/landmarks.npy", np.full((4, LENGTH, 68, 2), np.nan, np.float32))
+    y, x = np.mgrid[:SIZE, :SIZE]
+    head = ((x - 32) ** 2 + (y - 32) ** 2 < 400) * np.uint8(255)
+    np.save(root / "masks/shard-0.npy", np.broadcast_to(head, (4, LENGTH, SIZE, SIZE)))
+    known = {"shard": 0, "source": "mini", "start_frame": 0, "fps": 25.0, "x0": 0.0, "y0": 0.0, "x1": 1.0,
+             "y1": 1.0, "status": "ok", "split": "mini-seen"}  # fmt: skip
+    records = []
+    for row, (person, clip) in enumerate((("ann", "a0"), ("ann", "a1"), ("bob", "b0"), ("bob", "b1"))):
+        own = known | {"row": row, "clip_id": clip, "video": person, "person": person, "pixels_sha256": f"{row}" * 64}
+        records.append(ClipRecord(**{key: own.get(key, "0" * 64) for key in COLUMNS}))
+    write_records(root / "manifest.csv", records)
+    (in_tmp / "models").symlink_to(models)
+    return ClipStore()
+
+
+def small(params: Params) -> Params:
+    return params.model_copy(
+        update={"evaluate": params.evaluate.model_copy(update={"pairs": 2}), "baselines": ("fomm",)}
+    )
+
+
+def test_all_stages_make_the_layout(here: ClipStore, tiny: Params) -> None:
+    params, folder = small(tiny), Path("data/transfer/mini-seen")
+    pairs.run(params, "mini-seen")
+    cross_head3d.run(params, "mini-seen", "floors")
+    cross_head3d.run(params, "mini-seen", "full")
+    cross_baseline.run(params, "mini-seen", "fomm")
+    chosen = pairs.read(folder / "pairs.csv")
+    assert len(chosen) == 2
+    for out in ("copy", "paste", "fomm", "full"):
+        assert {path.name for path in (folder / out).iterdir()} == {"p00.mp4", "p01.mp4", "p00.npz", "p01.npz"}
+    assert {path.name for path in folder.iterdir()} == {
+        "pairs.csv", "subject", "driving", "copy", "paste", "fomm", "full"}  # fmt: skip
+    records = {record.clip_id: record for record in here.records("mini-seen")}
+    for pair in chosen:
+        driving, subject = (records[clip] for clip in (pair.driving_clip, pair.subject_clip))
+        assert probe(folder / f"subject/{pair.pair}.mp4").n_frames == LENGTH // 2
+        assert probe(folder / f"driving/{pair.pair}.mp4").n_frames == LENGTH
+        assert probe(folder / f"full/{pair.pair}.mp4").fps == driving.fps
+        # The still subject is the frame that every method gets first.
+        copied, rendered = cross.load(folder / "copy", pair.pair)
+        wanted = here.frames(subject)[reference_of(LENGTH // 2, draw_seed(params, subject, 0))]
+        assert rendered is None and np.array_equal(copied, np.broadcast_to(wanted, copied.shape))
+        case = cross.meeting(here, params, subject, driving)
+        made, mask = cross.load(folder / "full", pair.pair)
+        method = Head3DMethod(Head3D.load(params=params), params.model.references)
+        again = cross_head3d.transferred(method, case, params.animate.motion)
+        assert np.array_equal(made, to_frames(again[0])) and mask is not None and mask.shape == made.shape[:3]
+        theirs = cross_baseline.transferred(baseline.load(params, "fomm"), case, params.animate.motion)
+        assert np.array_equal(cross.load(folder / "fomm", pair.pair)[0], to_frames(theirs[0]))
+
+    # No face in these clips: everything is counted as lost, nothing is made up.
+    cross_measure.run(params, "mini-seen")
+    head, *lines = Path("metrics/cross/mini-seen.csv").read_text().splitlines()
+    assert tuple(head.split(",")) == cross_measure.COLUMNS
+    assert [line.split(",")[1] for line in lines] == ["driving", "copy", "paste", "fomm", "head3d"] * 2
+    for line in lines:
+        row = dict(zip(cross_measure.COLUMNS, line.split(","), strict=True))
+        assert (row["n_frames"], row["n_found"], row[measures.NO_FACE]) == (str(LENGTH), "0", "1.000000")
+        assert row[measures.IDENTITY] == row[measures.EXPRESSION] == row[measures.ANGLES[0]] == ""
+        assert (row[measures.GHOSTS] != "") == (row["method"] in ("paste", "head3d"))
+
+
+def test_paste_keeps_the_reference_around_the_head(here: ClipStore, tiny: Params, models: Path) -> None:
+    model = Head3D.load(models, params=tiny)
+    records = here.records("mini-seen")
+    case = cross.meeting(here, tiny, records[0], records[2])
+    made = cross_head3d.floors(model, case, "relative")
+    frames, mask = made["paste"]
+    assert mask is not None and made["copy"][1] is None
+    around = (mask == 0).expand_as(frames)
+    subject = model.subject(case.subject, case.subject_masks, seed=case.seed)
+    subject = model.choose_reference(subject, model.pose(case.driving, case.driving_masks), "relative")
+    assert torch.equal(frames[around], subject.reference.expand_as(frames)[around])
+
+
+def test_videos_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"p00.npz: not there; make the videos first"):
+        cross.load(tmp_path, "p00")
