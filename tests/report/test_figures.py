@@ -12,7 +12,7 @@ from head3d.data.store import ClipStore
 from head3d.errors import UserError
 from head3d.params import Params
 from head3d.report import figures
-from head3d.report.figures import compare, curves, datasheet, motion, people, pictures
+from head3d.report.figures import compare, curves, datasheet, failures, framework, motion, people, pictures, solid
 from head3d.report.figures.sheet import GAP, Row, Sheet, png_bytes, resized
 
 
@@ -221,3 +221,77 @@ def test_figure_3_ends_with_what_was_measured_across_people(tiny: Params, data: 
     assert moves is not None and np.array_equal(moves, driving[index])
     # conftest: copy is 10, paste 20, then the baselines, then Head3D
     assert [int(tile.mean()) for tile in (subject, *made) if tile is not None] == [10, 30, 40, 50, 60, 70]
+
+
+def test_the_worst_heads_are_of_different_people_worst_first() -> None:
+    def case(clip: str, *errors: float) -> failures.Case:
+        record = SimpleNamespace(clip_id=clip, person=clip.partition("-")[0])
+        return failures.Case(record, None, None, np.array(errors), np.ones(len(errors)))  # type: ignore[arg-type]
+
+    cases = [case("a-0", 0.1, 0.3), case("b-0", 0.4), case("a-1", 0.5, 0.7), case("c-0", 0.4), case("d-0", 0.1)]
+    assert [one.record.clip_id for one in failures.worst(cases, most=3)] == ["a-1", "b-0", "c-0"]
+
+
+def test_failures_show_the_parse_and_the_reference_that_fits_worst(tiny: Params, models: Path, data: Path) -> None:
+    from head3d.api import Head3D
+
+    store, model = ClipStore(data), Head3D.load(models, params=tiny, variant=None)
+    sheet = failures.failure_sheet(model, store, tiny)
+    assert len(sheet.rows) == failures.MOST  # five people, one row each at most
+    count = tiny.model.references
+    for row in sheet.rows:
+        *references, _, _, worst, _ = row.tiles
+        assert len(references) == count == len(sheet.heads) - 4
+        assert all((tile == pictures.OUTLINE).all(axis=-1).any() for tile in references if tile is not None)
+        assert any(np.array_equal(worst, tile) for tile in references if tile is not None and worst is not None)
+        assert 0 < float(row.label.split("\n")[1].split(",")[0]) < 1
+
+
+def test_a_head_that_fits_has_no_error(tiny: Params, models: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from head3d.api import Head3D
+
+    store, model = ClipStore(data), Head3D.load(models, params=tiny, variant=None)
+    record = store.records("mini-seen")[0]
+    monkeypatch.setattr(model, "render", lambda subject, pose: (subject.references, subject.masks))
+    case = failures.examine(model, store, record, tiny)
+    assert case.score == 0
+    assert np.allclose(case.overlaps, 1)
+    monkeypatch.setattr(model, "render", lambda subject, pose: (subject.references, 0 * subject.masks))
+    missing = failures.examine(model, store, record, tiny)
+    assert missing.score > 0.1  # nothing where a head should be
+    assert np.allclose(missing.overlaps, 0)
+
+
+def test_meshes_are_drawn_upright_and_not_mirrored() -> None:
+    """A plane, red at the left and brighter at the top, turned to the picture's right it is narrower."""
+    from head3d.mesh import grid_mesh
+
+    y, x = np.mgrid[:17, :17] / 16 * 0.2 - 0.1
+    image = np.zeros((17, 17, 3), np.uint8)
+    image[:, :8, 0], image[:, 8:, 2] = 250, 250
+    image[:8, :, 1] = 120
+    mesh = grid_mesh(np.stack((x, y, 0 * x), axis=-1), np.ones((17, 17)), image)
+    front = solid.mesh_picture(mesh, 0.0, side=64).astype(int)
+    assert front[40, 16, 0] > 200 > front[40, 16, 2] and front[40, 48, 2] > 200 > front[40, 48, 0]
+    assert front[16, 16, 1] > 80 > front[48, 16, 1]
+    assert front[0, 0].tolist() == [255, 255, 255]
+    turned = solid.mesh_picture(mesh, 60.0, side=64)
+    drawn = (turned[32] < 255).any(axis=-1).sum() / (front[32] < 255).any(axis=-1).sum()
+    assert drawn == pytest.approx(0.5, abs=0.06)
+    assert (solid.mesh_picture(mesh, 180.0, side=64) == 255).all()  # from behind there is nothing
+    grey = solid.mesh_picture(mesh, 0.0, textured=False, side=64)[32, 32]
+    assert grey[0] == grey[1] == grey[2] > 100
+
+
+def test_the_framework_tells_the_shapes_that_ran() -> None:
+    import torch
+    from torch import nn
+
+    first, second = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(4, 2, 1)
+    with framework.watched({"a": first, "b": second}) as seen:
+        second(first(torch.zeros(5, 3, 8, 8)))
+        second(torch.zeros(5, 4, 2, 2))  # the first time counts
+    second(torch.zeros(1, 4, 6, 6))
+    assert seen["a"].words() == "3×8×8 → 4×4×4\n112 parameters"
+    assert seen["b"] == framework.Seen((4, 4, 4), [(2, 4, 4)], 10)
+    assert framework.readable(1_234_567) == "1.2 M" and framework.readable(45_600) == "46 k"

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 
 REPRO = "run `dvc repro` first"
 WEBP_QUALITY = 88
-FIGURES = ("figure1", "figure3", "figure4_self", "figure4_cross", "figure5_rotation", "figure5_translation", "figure6")
+FIGURES = (
+    "figure1",
+    "figure2",
+    "figure3",
+    "figure4_self",
+    "figure4_cross",
+    "figure5_rotation",
+    "figure5_translation",
+    "figure6",
+    "figure7",
+    "mesh",
+)
 VIDEOS = ("video_self", "video_cross", "video_yaw")
 LATER = ("curves", "data_crops", "data_clips")
 

@@ -48,7 +48,7 @@ def draw(
     said = draw_data(params, store, Path(metrics_dir), folder)
     model = Head3D.load(models_dir, params=params, variant="full")
     shown, rule = people.examples(model, store, params)
-    draw_heads(params, model, shown, folder)
+    draw_heads(params, model, shown, store, folder)
     if params.baselines:
         draw_comparison(params, model, Path(models_dir), shown, store, folder)
     draw_videos(params, model, shown, folder)
@@ -74,11 +74,15 @@ def draw_data(params: Params, store: ClipStore, metrics: Path, folder: Path) -> 
     return words.of_data(kept, len(manifest) - kept, fates, datasheet.MOST)
 
 
-def draw_heads(params: Params, model: Head3D, shown: list[Example], folder: Path) -> None:
-    """Figures 1, 4, 5 and 6."""
-    from head3d.report.figures import heads, motion
+def draw_heads(params: Params, model: Head3D, shown: list[Example], store: ClipStore, folder: Path) -> None:
+    """Figures 1, 2, 4, 5, 6 and 7, and the head as a mesh."""
+    from head3d.report.figures import failures, framework, heads, motion, solid
+    from head3d.report.figures.sheet import save_figure
 
     across = params.animate.motion
+    save_figure(framework.framework_figure(model, shown[0], params), folder / "figure2")
+    failures.failure_sheet(model, store, params).save(folder / "figure7")
+    solid.mesh_sheet(model, shown).save(folder / "mesh")
     heads.canonical_sheet(model, shown, params).save(folder / "figure1")
     motion.self_sheet(model, shown).save(folder / "figure4_self")
     motion.cross_sheet(model, shown, across).save(folder / "figure4_cross")

@@ -50,7 +50,7 @@ def of_data(kept: int, left_out: int, fates: str, most: int) -> list[Words]:
 
 
 def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
-    """Figures 1, 3, 4, 5, 6 and the videos; ``rule`` says how the clips were chosen."""
+    """Figures 1 to 7, the mesh and the videos; ``rule`` says how the clips were chosen."""
     who, motion = ", ".join(people), params.animate.motion
     found = [
         Words(
@@ -60,6 +60,14 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
             f"{params.model.references} reference frames, the recurrent network's canonical head x̂ᶜ, its depth, "
             "the same depth as a grey surface under one lamp, and the canonical head turned by hand.",
             f"Canonical heads of {who} with depth maps and views from four yaw angles.",
+        ),
+        Words(
+            "figure2",
+            "Figure 2. The framework as it ran",
+            "Networks with the shapes (channels, height, width) that went in and came out and the number of their "
+            f"parameters, read off the networks of the scale {params.scale} while they moved {people[0]}; the pictures "
+            "are theirs. White boxes are geometry without weights. The three stages are trained one after the other.",
+            "Three rows of boxes joined by arrows, one row for each stage of training.",
         ),
         Words(
             "figure3",
@@ -110,6 +118,23 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
             f"For each of {who}: inputs of the fusion network, three attention maps, and the output.",
         ),
         Words(
+            "figure7",
+            "Figure 7. Failures",
+            "The worst canonical heads of all test clips, one a person, by this score: the head is rendered at the pose of "
+            "each of its reference frames and compared with the head in that frame; the score is the mean absolute "
+            "difference, RGB in [0, 1], over where either of the two is (below each name, with the overlap of both as "
+            "intersection over union). Orange: the outline of the parse that the head was made of. Fits worst: the "
+            "reference of the highest difference, with the rendered head beside it.",
+            "Rows of reference frames with outlined heads, then the canonical head made of them.",
+        ),
+        Words(
+            "mesh",
+            "The canonical head as a mesh",
+            "What `head3d export` writes, drawn from its triangles and colours at four yaw angles. It is a relief seen "
+            "from the front: what no reference frame shows is not there.",
+            f"Heads of {who} as coloured surfaces, turned.",
+        ),
+        Words(
             "video_self",
             "Self-reconstruction",
             "Left to right: reference frame of the subject, driving frames (the truth), Head3D, the rendered "
@@ -132,7 +157,10 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
         ),
     ]
     drawn = [one for one in found if one.name != "figure3" or params.baselines]
-    return [Words(one.name, one.title, f"{one.caption} {rule}", one.alt) for one in drawn]
+    own_rule = ("figure2", "figure7")
+    return [
+        one if one.name in own_rule else Words(one.name, one.title, f"{one.caption} {rule}", one.alt) for one in drawn
+    ]
 
 
 def entries(words: list[Words], params: Params) -> list[dict[str, str]]:

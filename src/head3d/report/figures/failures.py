@@ -1,0 +1,90 @@
+"""Figure 7: the canonical heads that failed most, found by a rule, with the parses that they were made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from head3d.images import mask_tensor, to_frames, to_tensor
+from head3d.report.figures.pictures import outlined
+from head3d.report.figures.sheet import Row, Sheet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from head3d.api import Head3D, Subject
+    from head3d.data.store import ClipRecord, ClipStore
+    from head3d.params import Params
+
+MOST = 4  # cases shown
+
+
+@dataclass
+class Case:
+    """The canonical head of a test clip against the references that it was made of.
+
+    Attributes:
+        record: the clip.
+        subject: its reference frames, parses and canonical head.
+        rendered: (N, 3, H, W) in [0, 1], the canonical head at the pose of each reference.
+        errors: (N,), mean absolute difference of rendered head and head image over where either is, in [0, 1].
+        overlaps: (N,), intersection over union of the rendered head and the parse.
+    """
+
+    record: ClipRecord
+    subject: Subject
+    rendered: Tensor
+    errors: np.ndarray
+    overlaps: np.ndarray
+
+    @property
+    def score(self) -> float:
+        """Mean of the errors; high is bad."""
+        return float(self.errors.mean())
+
+
+def examine(model: Head3D, store: ClipStore, record: ClipRecord, params: Params) -> Case:
+    """A clip's canonical head, rendered where its reference frames have their heads."""
+    frames, masks = np.asarray(store.frames(record)), np.asarray(store.masks(record))
+    half = len(frames) // 2
+    count = min(params.model.references, half)
+    subject = model.subject(to_tensor(frames[:half]), mask_tensor(masks[:half]), references=count, seed=params.seed)
+    rendered, found = model.render(subject, subject.poses)
+    parsed = subject.masks
+    difference = (rendered * found - subject.references * parsed).abs().mean(dim=1, keepdim=True)
+    union = (found + parsed - found * parsed).sum(dim=(1, 2, 3)).clamp(min=1)
+    errors = difference.sum(dim=(1, 2, 3)) / union
+    overlaps = (found * parsed).sum(dim=(1, 2, 3)) / union
+    return Case(record, subject, rendered * found, errors.cpu().numpy(), overlaps.cpu().numpy())
+
+
+def worst(cases: list[Case], most: int = MOST) -> list[Case]:
+    """The cases of the highest scores, one a person, worst first; those of one score by name."""
+    ordered = sorted(cases, key=lambda case: (-case.score, case.record.clip_id))
+    chosen: dict[str, Case] = {}
+    for case in ordered:
+        chosen.setdefault(case.record.person, case)
+    return list(chosen.values())[:most]
+
+
+def failure_sheet(model: Head3D, store: ClipStore, params: Params) -> Sheet:
+    """For each case: the references with their parses, the head made of them, and the reference that it fits worst."""
+    records = [record for test_set in params.test_sets for record in store.records(test_set)]
+    shown = worst([examine(model, store, record, params) for record in records])
+    count = max(len(case.errors) for case in shown)
+    references = ["references\nand parses", *[""] * (count - 1)]
+    sheet = Sheet(heads=[*references, "mean x̄ᶜ", "canonical\nx̂ᶜ", "fits worst", "x̂ᶜ there"])
+    for case in shown:
+        subject = case.subject
+        pictures = to_frames(subject.references)
+        parses = (subject.masks[:, 0] * 255).round().byte().cpu().numpy()
+        tiles: list[np.ndarray | None] = [outlined(*pair) for pair in zip(pictures, parses, strict=True)]
+        tiles += [None] * (count - len(tiles))
+        bad = int(case.errors.argmax())
+        tiles += [*to_frames(subject.mean_canonical), *to_frames(subject.canonical)]
+        tiles += [outlined(pictures[bad], parses[bad]), to_frames(case.rendered)[bad]]
+        label = f"{case.record.person}\n{case.score:.3f}, IoU {case.overlaps.mean():.2f}"
+        sheet.rows.append(Row(tiles, label))
+    return sheet
