@@ -22,7 +22,7 @@ NEEDED_DISK_GIB = 4.0  # the demo's clips, models, DVC cache and MLflow store, w
 NEEDED_MEMORY_GIB = 8.0  # most that any stage of the demo may use
 REACH_S = 8.0  # seconds that a source may take to answer
 # Minutes on two CPU cores with bfloat16, measured; elsewhere they are scaled by cores, which flatters many cores.
-MINUTES_ON_TWO_CORES = {"smoke": 5.0, "demo": 64.0}
+MINUTES_ON_TWO_CORES = {"smoke": 5.0, "demo": 59.0}
 
 
 def screen() -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WIDE, HIGH = 13.4, 8.6  # of the drawing, inches
 BOX = (1.55, 0.82)
 PICTURE = 0.8  # side
-STAGES = ((7.1, "Stage 1: geometry"), (4.45, "Stage 2: canonical head"), (1.6, "Stage 3: fusion"))
+STAGES = ((7.1, "Stage 1: geometry"), (4.45, "Stage 2: canonical head"), (1.75, "Stage 3: fusion"))
 TONES = ("#e8f0fb", "#fdf0d8", "#e4f4ec")  # of the boxes of each stage
 
 
@@ -42,8 +42,9 @@ class Seen:
     size: int
 
     def words(self) -> str:
-        """Two lines: shapes, and parameters."""
-        shapes = f"{cross(self.given)} → {', '.join(map(cross, self.answered))}"
+        """Shapes, on two lines where there are several answers, and parameters."""
+        gap = " " if len(self.answered) == 1 else "\n"
+        shapes = f"{cross(self.given)} →{gap}{', '.join(map(cross, self.answered))}"
         return f"{shapes}\n{readable(self.size)} parameters"
 
 
@@ -127,8 +128,8 @@ class Drawing:
         shape = FancyBboxPatch(corner, w - 0.12, h - 0.12, "round,pad=0.06", fc=tone, ec="#444444", lw=0.8)
         self.axes.add_patch(shape)
         lines = text.count("\n") + 1
-        self.axes.text(x, y + 0.09 * lines, title, ha="center", va="center", fontsize=8.5, weight="bold")
-        self.axes.text(x, y - 0.13, text, ha="center", va="center", fontsize=6, linespacing=1.3)
+        self.axes.text(x, y + 0.05 + 0.06 * lines, title, ha="center", va="center", fontsize=8.5, weight="bold")
+        self.axes.text(x, y - 0.12, text, ha="center", va="center", fontsize=6, linespacing=1.3)
         self.halves[name] = (x, y, w / 2)
 
     def picture(self, name: str, at: tuple[float, float], image: np.ndarray, title: str) -> None:
@@ -198,7 +199,7 @@ def framework_figure(model: Head3D, example: Example, params: Params):
         y, tone = STAGES[2][0], TONES[2]
         drawing.picture("rendered", (0.95, y + 0.62), to_frames(moved.head)[-1], "x̂_dri: x̂ᶜ rendered (Eq. 3)")
         drawing.picture("reference", (0.95, y - 0.53), to_frames(example.subject.reference)[0], "reference s_ref")
-        drawing.picture("driving", (2.6, y - 0.98), example.frames[last], "driving s_dri")
+        drawing.picture("driving", (2.6, y - 1.08), example.frames[last], "driving s_dri")
         drawing.box("E_F", (4.4, y + 0.62), "E_F, encoder", seen["E_F"].words(), tone)
         first = "Φ"
         if "matcher" in seen:
