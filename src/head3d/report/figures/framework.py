@@ -1,4 +1,4 @@
-"""Figure 2: the three stages as a drawing; shapes and sizes are those of the networks that ran, pictures what they made."""
+"""Figure 2: the three stages as a drawing, with shapes read off the networks that ran and pictures that they made."""
 
 from __future__ import annotations
 

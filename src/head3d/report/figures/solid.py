@@ -27,7 +27,9 @@ def mesh_sheet(model: Head3D, shown: list[Example]) -> Sheet:
     sheet = Sheet(heads=[*views, *views], block=len(YAWS))
     for example in shown[:MOST]:
         mesh = head_mesh(example.subject.head(), model.geometry)
-        tiles = [mesh_picture(mesh, yaw, textured) for textured in (True, False) for yaw in YAWS]
+        tiles: list[np.ndarray | None] = [
+            mesh_picture(mesh, yaw, textured) for textured in (True, False) for yaw in YAWS
+        ]
         sheet.rows.append(Row(tiles, f"{example.label}\n{len(mesh.faces)} faces"))
     return sheet
 
@@ -68,7 +70,8 @@ def mesh_picture(mesh: Mesh, yaw_deg: float, textured: bool = True, side: int = 
     axes.set_axis_off()
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
     shades = colours[order].clip(0, 1)
-    axes.add_collection(PolyCollection(list(corners[order, :, :2]), facecolors=shades, edgecolors=shades, linewidths=0.3))
+    triangles = list(corners[order, :, :2])
+    axes.add_collection(PolyCollection(triangles, facecolors=shades, edgecolors=shades, linewidths=0.3))
     raw = io.BytesIO()
     FigureCanvasAgg(figure).print_png(raw)
     return np.asarray(Image.open(raw).convert("RGB"))
