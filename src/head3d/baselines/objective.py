@@ -97,10 +97,15 @@ class Objective(ABC, Generic[M]):
         pixel_weight: float = 0.0,
     ) -> None:
         self.method, self.settings, self.perceptual, self.geometry = method, settings, perceptual, geometry
-        self.weights: dict[str, float] = settings.weights.model_dump() | {"pixel": pixel_weight}
+        self.pixel_weight = pixel_weight
         self.discriminator: Discriminator | None = None
         self.notes: dict[str, str] = {}
         self.set_up()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term: the method's own, and ``pixel``."""
+        return self.settings.weights.model_dump() | {"pixel": self.pixel_weight}
 
     def set_up(self) -> None:
         """What a method needs beside its own networks: a discriminator, notes, parts that stay as they are."""
@@ -142,7 +147,7 @@ class Objective(ABC, Generic[M]):
     def likeness(self, predicted: Float[Tensor, "b 3 h w"], truth: Float[Tensor, "b 3 h w"]) -> Losses:
         """How far a predicted frame is from the truth: ``perceptual``, and ``pixel`` where that has a weight."""
         terms = {"perceptual": self.perceptual(predicted, truth)}
-        return terms | {"pixel": l1(predicted, truth)} if self.weights["pixel"] > 0 else terms
+        return terms | {"pixel": l1(predicted, truth)} if self.pixel_weight > 0 else terms
 
     def deformed(self, images: Float[Tensor, "b 3 h w"], draw: torch.Generator) -> tuple[Tensor, ThinPlateSpline]:
         """Images under random deformations, and these."""
