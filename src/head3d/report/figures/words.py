@@ -120,11 +120,11 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
         Words(
             "figure7",
             "Figure 7. Failures",
-            "The worst canonical heads of all test clips, one a person, by this score: the head is rendered at the "
-            "pose of each of its reference frames and compared with the head in that frame; the score is the mean "
-            "absolute difference, RGB in [0, 1], over where either of the two is (below each name, with the overlap of "
-            "both as intersection over union). Orange: the outline of the parse that the head was made of. Fits worst: the "
-            "reference of the highest difference, with the rendered head beside it.",
+            "The worst canonical heads of all test clips, one a person, by this score: the head is rendered at "
+            "the pose of each of its reference frames and compared with the head in that frame; the score is the "
+            "mean absolute difference, RGB in [0, 1], over where either of the two is (below each name, with the "
+            "overlap of both as intersection over union). Orange: the outline of the parse that the head was made "
+            "of. Fits worst: the reference of the highest difference, with the rendered head beside it.",
             "Rows of reference frames with outlined heads, then the canonical head made of them.",
         ),
         Words(
