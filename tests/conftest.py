@@ -82,3 +82,18 @@ def models(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
         network = getattr(tiny.baseline, name).network.model_dump()
         save_weights(build(name, tiny.data.image_size, **network), folder / f"baseline-{name}.safetensors", {})
     return folder
+
+
+@pytest.fixture
+def heads_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No parser is fetched: the head is the middle of a frame of 64 pixels."""
+    import torch
+
+    from head3d.api import Head3D
+
+    def masks(self: Head3D, frames: torch.Tensor) -> torch.Tensor:
+        found = torch.zeros(len(frames), 1, 64, 64)
+        found[:, :, 12:52, 16:48] = 1
+        return found
+
+    monkeypatch.setattr(Head3D, "masks", masks)

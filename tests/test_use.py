@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from head3d import cli, use
+from head3d import cli, options, use
 from head3d.api import Head3D
 from head3d.data import video
 from head3d.data.boxes import Square
@@ -20,20 +20,14 @@ FRAMES = 11  # more than one batch of the tiny parameters, and not a multiple of
 
 
 @pytest.fixture(autouse=True)
-def _faces_without_faces(monkeypatch: pytest.MonkeyPatch, tiny: Params) -> None:
+def _faces_without_faces(heads_in_the_middle: None, monkeypatch: pytest.MonkeyPatch, tiny: Params) -> None:
     """The made-up videos show no face and no parser is fetched: the whole frame is the crop, its middle the head."""
 
     def survey(path: str, params: Params, **_: Any) -> Footage:
         info = video.probe(path)
         return Footage(Path(path), info, info.fps, None, info.n_frames, Square(0, 0, 64), np.ones(info.n_frames, bool))
 
-    def masks(self: Head3D, frames: torch.Tensor) -> torch.Tensor:
-        found = torch.zeros(len(frames), 1, 64, 64)
-        found[:, :, 12:52, 16:48] = 1
-        return found
-
     monkeypatch.setattr("head3d.data.footage.survey", survey)
-    monkeypatch.setattr(Head3D, "masks", masks)
 
 
 def frames(seed: int, count: int = FRAMES) -> list[np.ndarray]:
@@ -130,7 +124,7 @@ def test_references_are_those_of_the_whole_video(tiny: Params, models: Path, sub
     from head3d.images import to_tensor
 
     model = Head3D.load(models, params=tiny)
-    _, ours, indices = use.meet(model, subject, use.Options(references=3, seed=4))
+    _, ours, indices = use.meet(model, subject, options.Options(references=3, seed=4))
     theirs = model.subject(to_tensor(read(subject)), references=3, seed=4)
     as_set = {tuple(frame.flatten()[:50].tolist()) for frame in theirs.references}
     assert {tuple(frame.flatten()[:50].tolist()) for frame in ours.references} == as_set
@@ -149,13 +143,13 @@ def test_references_are_those_of_the_whole_video(tiny: Params, models: Path, sub
     ],
 )
 def test_ranges(text: Any, expected: tuple[float, float]) -> None:
-    assert use.parse_range("yaw", text) == expected
+    assert options.parse_range("yaw", text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "a", "1:2:3", "20-30", ":5", "5:", "nan", "inf", "1e3", "-90:0", "0:86", "١"])
 def test_wrong_ranges(text: str) -> None:
     with pytest.raises(UserError, match=r"--yaw is .*a sweep such as -20:20"):
-        use.parse_range("yaw", text)
+        options.parse_range("yaw", text)
 
 
 def test_wrong_inputs_are_one_clear_line(

@@ -8,14 +8,13 @@ long video takes no more memory than a short one.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from head3d.errors import UserError
+from head3d.options import Options, check_choice, check_files, check_motion, check_sweeps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,34 +25,6 @@ if TYPE_CHECKING:
     from head3d.params import Params
 
 VIEW_FPS = 25.0
-MOST_FRAMES = 100_000  # of a sweep; more than an hour is a slip of the finger
-LIMITS = {"yaw": 85.0, "pitch": 85.0, "roll": 180.0}  # degrees; beyond these nothing of a face is left to see
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What ``animate``, ``view`` and ``export`` share.
-
-    Attributes:
-        models: directory of trained models.
-        variant: which fusion model.
-        references: number N of reference frames; default ``model.references``.
-        choose: ``random`` reference frames, or the most ``diverse`` in pose.
-        seed: of the choice; default ``seed``.
-        face: which face of the subject video, from the left, from 1; default the largest.
-        device: auto, cpu, cuda or cuda:N; default ``device``.
-        params: default params.yaml of the current directory.
-    """
-
-    models: str | Path = "models"
-    variant: str = "full"
-    references: int | None = None
-    choose: str = "random"
-    seed: int | None = None
-    face: int | None = None
-    device: str | None = None
-    params: Params | None = None
 
 
 class Person(NamedTuple):
@@ -93,14 +64,14 @@ def animate(
         driving_face: which face of the driving video, from the left, from 1; default the largest.
         motion: relative or absolute; default ``animate.motion`` of params.yaml.
         watch: called with what is being done, frames done and all frames, and may raise to stop.
-        **chosen: fields of :class:`Options`.
+        **chosen: fields of :class:`head3d.options.Options`.
 
     Raises:
         UserError: one line on what is wrong with an input.
     """
     options = Options(**chosen)
     check_motion(motion, driving_face)
-    target = _check_files(out, (".mp4",), subject=subject, driving=driving)
+    target = check_files(out, (".mp4",), subject=subject, driving=driving)
     model = load(options)
     person = meet(model, subject, options, watch)
     shown = {"paste": paste, "compare": compare}
@@ -172,14 +143,14 @@ def view(
         out: mp4 file to write; it appears when it is complete.
         yaw: degrees, a number or a sweep ``A:B``; so are ``pitch`` and ``roll``.
         frames: how many frames the sweep takes, at 25 a second.
-        **chosen: fields of :class:`Options`.
+        **chosen: fields of :class:`head3d.options.Options`.
 
     Raises:
         UserError: one line on what is wrong with an input.
     """
     options = Options(**chosen)
     sweeps = check_sweeps(yaw, pitch, roll, frames)
-    target = _check_files(out, (".mp4",), subject=subject)
+    target = check_files(out, (".mp4",), subject=subject)
     model = load(options)
     turn(model, meet(model, subject, options), target, sweeps, frames)
     _report(target)
@@ -197,7 +168,7 @@ def turn(
     """What :func:`view` does once the person is known.
 
     Args:
-        sweeps: from :func:`check_sweeps`.
+        sweeps: from :func:`head3d.options.check_sweeps`.
         watch: called after every batch; may raise to stop.
     """
     with _progress(frames, "view") as bar:
@@ -210,94 +181,19 @@ def export(subject: str | Path, out: str | Path, **chosen: Any) -> Path:
     Args:
         subject: video of the person.
         out: .glb or .ply file to write; it appears when it is complete.
-        **chosen: fields of :class:`Options`.
+        **chosen: fields of :class:`head3d.options.Options`.
 
     Raises:
         UserError: one line on what is wrong with an input.
     """
     options = Options(**chosen)
-    target = _check_files(out, (".glb", ".ply"), subject=subject)
+    target = check_files(out, (".glb", ".ply"), subject=subject)
     model = load(options)
     from head3d.mesh import head_mesh, save
 
     mesh = head_mesh(meet(model, subject, options).subject.head(), model.geometry)
     save(mesh, target)
     print(f"{target}: {len(mesh.positions)} vertices, {len(mesh.faces)} triangles, metres")
-    return target
-
-
-def parse_range(name: str, text: str | float) -> tuple[float, float]:
-    """``"-20:20"`` -> (-20, 20), ``"15"`` -> (15, 15), in degrees.
-
-    Raises:
-        UserError: no such syntax, or an angle at which nothing of the face is left.
-    """
-    found = re.fullmatch(rf"\s*({_NUMBER})\s*(?::\s*({_NUMBER})\s*)?", str(text), re.ASCII)
-    limit = LIMITS[name]
-    allowed = f"degrees from {-limit:g} to {limit:g}: a number such as 15, or a sweep such as -20:20"
-    if not found:
-        raise UserError(f"--{name} is {text!r}", allowed=allowed)
-    low, high = float(found[1]), float(found[2] if found[2] is not None else found[1])
-    if max(abs(low), abs(high)) > limit:
-        raise UserError(f"--{name} is {text!r}", allowed=allowed)
-    return low, high
-
-
-def check_sweeps(
-    yaw: str | float, pitch: str | float, roll: str | float, frames: int
-) -> dict[str, tuple[float, float]]:
-    """First and last degrees of each angle of a sweep (:func:`parse_range`), and that its length is sane."""
-    sweeps = {name: parse_range(name, text) for name, text in (("yaw", yaw), ("pitch", pitch), ("roll", roll))}
-    if not 1 <= frames <= MOST_FRAMES:
-        raise UserError(f"--frames is {frames}", allowed=f"1 to {MOST_FRAMES}")
-    return sweeps
-
-
-def check_motion(motion: str | None, driving_face: int | None) -> None:
-    """The options of :func:`transfer` that a user can get wrong."""
-    if motion not in (None, "relative", "absolute"):
-        raise UserError(f"--motion is {motion!r}", allowed="relative or absolute")
-    _check_face("driving-face", driving_face)
-
-
-def check_choice(options: Options) -> None:
-    """The options that say how a head is made from a video."""
-    if options.references is not None and options.references < 1:
-        raise UserError(f"--references is {options.references}", allowed="1 or more")
-    if options.choose not in ("random", "diverse"):
-        raise UserError(f"--choose is {options.choose!r}", allowed="random or diverse")
-    _check_face("face", options.face)
-
-
-def _check_face(name: str, number: int | None) -> None:
-    if number is not None and number < 1:
-        raise UserError(f"--{name} is {number}", allowed="1 or more, counted from the left")
-
-
-def _check_files(out: str | Path, endings: tuple[str, ...], **videos: str | Path) -> Path:
-    """Everything that can be known before the slow work: inputs that can be read, an output that can be written."""
-    from head3d.data.video import probe
-
-    for name, video in videos.items():
-        if not Path(video).is_file():
-            kind = "a directory, not a video" if Path(video).is_dir() else "not there"
-            raise UserError(f"--{name} {video}: {kind}", allowed="a video file")
-    target = Path(out)
-    kinds = " or ".join(ending[1:] for ending in endings)
-    if target.suffix.lower() not in endings:
-        raise UserError(f"--out {out}: no {kinds} file", fix=f"name it {target.stem or 'out'}{endings[0]}")
-    if target.is_dir():
-        raise UserError(f"--out {out}: a directory", allowed=f"the name of a {kinds} file")
-    for name, video in videos.items():
-        if target.exists() and target.samefile(video):
-            raise UserError(f"--out {out}: the same file as --{name}", fix="choose another name")
-    folder = target.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"--out {out}: {folder} is no directory that can be written", fix="choose another place")
-    for video in videos.values():
-        probe(video)  # says what is wrong with a file that is no video, before the models are loaded
     return target
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import uvicorn
 
 from head3d.api import Head3D
@@ -96,7 +95,7 @@ def model(models: Path, tiny: Params) -> Head3D:
 
 
 @pytest.fixture(autouse=True)
-def _faces_without_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+def _faces_without_faces(heads_in_the_middle: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole frame is the crop, its middle the head; a black video shows no face."""
 
     def survey(path: Path, params: Params, *, name: str, watch: Any, **_: Any) -> Footage:
@@ -107,13 +106,7 @@ def _faces_without_faces(monkeypatch: pytest.MonkeyPatch) -> None:
             watch(f"{name}: finding the face", count, info.n_frames)
         return Footage(Path(path), info, info.fps, None, info.n_frames, Square(0, 0, 64), np.ones(info.n_frames, bool))
 
-    def masks(self: Head3D, frames: torch.Tensor) -> torch.Tensor:
-        found = torch.zeros(len(frames), 1, 64, 64)
-        found[:, :, 12:52, 16:48] = 1
-        return found
-
     monkeypatch.setattr("head3d.data.footage.survey", survey)
-    monkeypatch.setattr(Head3D, "masks", masks)
 
 
 @pytest.fixture(scope="session")

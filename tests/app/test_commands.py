@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from head3d import assets, cli, use
+from head3d import assets, cli, options, use
 from head3d.app import server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +38,7 @@ def test_options_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--models", "m", "--variant", "no_head", "--device", "cpu", "--host", "::1", "--port", "0"]
     assert cli.main(["app", *words, "--most-mb", "5"]) == 0
     assert seen == [
-        use.Options(models="m", variant="no_head", device="cpu"),
+        options.Options(models="m", variant="no_head", device="cpu"),
         ["face-parsing", "landmarks-68"],
         ("model", "::1", 0, 5_000_000),
     ]

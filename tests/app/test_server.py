@@ -16,10 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from head3d import use
+from head3d import options, use
 from head3d.api import Head3D
 from head3d.app import server
-from head3d.app.guard import HEADERS
 from head3d.app.studio import Studio
 from head3d.data import footage, video
 from head3d.errors import UserError
@@ -97,8 +96,8 @@ def test_a_view_is_the_command(client: Client, clips: Path, models: Path, tiny: 
     told = client.finish(client.post("/jobs", wish).json["id"])
     assert (told["state"], told["name"], told["done"]) == ("done", "subject-turned.mp4", 5)
     (tmp_path / "ours.mp4").write_bytes(client.get(f"/jobs/{told['id']}/result").body)
-    person = use.meet(Head3D.load(models, params=tiny), clips / "subject.mp4", use.Options(), lambda *_: None)
-    use.turn(Head3D.load(models, params=tiny), person, tmp_path / "t.mp4", use.check_sweeps("-20:20", 5, 0, 5), 5)
+    person = use.meet(Head3D.load(models, params=tiny), clips / "subject.mp4", options.Options(), lambda *_: None)
+    use.turn(Head3D.load(models, params=tiny), person, tmp_path / "t.mp4", options.check_sweeps("-20:20", 5, 0, 5), 5)
     assert np.abs(read(tmp_path / "ours.mp4") - read(tmp_path / "t.mp4")).max() <= 2
 
 
@@ -107,7 +106,7 @@ def test_the_head_at_a_pose(client: Client, clips: Path, model: Head3D) -> None:
     wish = {"kind": "head", "subject": client.send(clips / "subject.mp4")}
     told = client.finish(client.post("/jobs", wish).json["id"])
     assert (told["state"], told["result"]) == ("done", False)
-    subject = use.meet(model, clips / "subject.mp4", use.Options(), lambda *_: None).subject
+    subject = use.meet(model, clips / "subject.mp4", options.Options(), lambda *_: None).subject
     address = f"/heads/{told['head']}"
     front = picture(client.get(address).body)
     assert np.abs(front - to_frames(model.render(subject, hand_pose(subject))[0])[0]).max() <= 1
@@ -291,58 +290,6 @@ def test_cancelled_in_the_middle_of_the_output(
     go.set()
     assert client.finish(job["id"])["state"] == "cancelled"
     assert [path.name for path in studio.folder.iterdir() if path.suffix == ".mp4"] == []
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/../../etc/passwd",
-        "/page.js/../jobs.py",
-        "/jobs.py",
-        "/page/index.html",
-        "/videos/..%2f..%2fetc%2fpasswd/file",
-        "/videos/%2e%2e/file",
-        "/videos//etc/passwd",
-        "/jobs/../result",
-        "/heads/..%2fx",
-        "//etc/passwd",
-        "/%00",
-    ],
-)
-def test_nothing_else_can_be_read(client: Client, path: str) -> None:
-    answer = client.get(path)
-    assert answer.status == 404
-    assert b"root:" not in answer.body and b"import" not in answer.body
-
-
-def test_every_answer_has_the_headers(client: Client, clips: Path) -> None:
-    video = client.send(clips / "subject.mp4")
-    good = ["/", "/page.js", "/page.css", "/settings", f"/videos/{video}/file", f"/videos/{video}/thumbnail"]
-    for path, status in [*((path, 200) for path in good), ("/none", 404), ("/videos", 405)]:
-        answer = client.get(path)
-        assert answer.status == status, path
-        for name, value in HEADERS.items():
-            assert answer.headers[name.lower()] == value, (path, name)
-    refused = client.ask("POST", "/jobs", {}, {"Origin": "http://evil.example"})
-    assert refused.headers["x-content-type-options"] == "nosniff"
-    policy = HEADERS["Content-Security-Policy"]
-    assert "unsafe" not in policy and "*" not in policy and "http" not in policy
-    page = client.get("/").text
-    assert "<script src=" in page and "onclick" not in page and "style=" not in page  # or the policy would block it
-
-
-def test_other_sites_are_refused(client: Client, studio: Studio, clips: Path) -> None:
-    data = (clips / "subject.mp4").read_bytes()
-    for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"}):
-        assert client.ask("POST", "/videos?name=a.mp4", data, headers).status == 403
-        assert client.ask("POST", "/jobs", {"kind": "head"}, headers).status == 403
-    for host in ("evil.example", f"evil.example:{client.port}"):
-        own = {"Host": host, "Origin": f"http://{host}"}
-        assert client.ask("GET", "/settings", headers=own).status == 421
-        assert client.ask("POST", "/videos?name=a.mp4", data, own).status == 421
-    assert list(studio.folder.iterdir()) == []
-    same = {"Host": f"localhost:{client.port}", "Origin": f"http://localhost:{client.port}"}
-    assert client.ask("POST", "/videos?name=a.mp4", data, same).status == 200
 
 
 def test_thumbnail(client: Client, clips: Path) -> None:

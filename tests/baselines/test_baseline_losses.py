@@ -14,9 +14,10 @@ from head3d.baselines import losses
 from head3d.baselines.discriminator import Discriminator
 from head3d.baselines.facev2v.head import rotation_matrix
 from head3d.baselines.keypoints import coordinate_grid
-from head3d.baselines.objective import adversarial, weighted_sum
+from head3d.baselines.objective import Pairs, adversarial, weighted_sum
 from head3d.losses import ThinPlateSpline
 from head3d.params import Params
+from head3d.training.baseline import load_objective, make
 
 
 def rand(*shape: int, seed: int = 0) -> Tensor:
@@ -204,3 +205,20 @@ def test_a_weighted_sum_leaves_out_what_has_no_weight() -> None:
     got = weighted_sum(terms, {"a": 10.0, "b": 0.0})
     assert float(got["loss"]) == 20
     assert set(got) == {"loss", "a", "b", "shown"}
+
+
+@pytest.mark.parametrize("name", ["fomm", "mraa", "dagan"])
+def test_the_l1_term_is_added_where_it_has_a_weight(name: str, tiny: Params) -> None:
+    pairs = Pairs(rand(2, 3, 64, 64), rand(2, 3, 64, 64, seed=1), torch.ones(2, 1, 64, 64), torch.ones(2, 1, 64, 64))
+    settings, found = getattr(tiny.baseline, name), []
+    for weight in (0.0, 300.0):
+        torch.manual_seed(0)
+        method = make(tiny, name).train()
+        objective = load_objective(name)(method, settings, lambda a, b: (a - b).square().mean(), None, weight)
+        terms = objective.losses(pairs, torch.Generator().manual_seed(0))
+        found.append({name: float(value.detach()) for name, value in terms.items()})
+    without, beside = found
+    assert "pixel" not in without
+    assert set(beside) == {*without, "pixel"}
+    assert beside["loss"] - without["loss"] == pytest.approx(300 * beside["pixel"], rel=1e-3)
+    assert beside["pixel"] > 0.1

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from head3d.baselines import NAMES
-from head3d.data.store import ClipStore
+from head3d.data.store import ClipRecord, ClipStore
 from head3d.errors import UserError
 from head3d.evaluation import baseline, protocol
 from head3d.params import Params
@@ -19,6 +19,21 @@ def test_rows_of_every_draw(name: str, store: ClipStore, tiny: Params, models: P
     assert [(r["method"], r["draw"], r["n_frames"]) for r in rows] == [(name, 0, 4), (name, 1, 4)]
     assert ["lpips_vgg" in r for r in rows] == [True, False]  # it is slow: the first draw only
     assert set(rows[0]) == set(protocol.COLUMNS)
+
+
+def test_vgg_sees_every_fourth_frame(store: ClipStore) -> None:
+    """Of four frames the first one, here the only one that is wrong."""
+
+    def wrong(at: int) -> float:
+        def make(record: ClipRecord, case: protocol.Case) -> protocol.Made:
+            frames = case.driving.clone()
+            frames[at] = 1 - frames[at]
+            return [("made", 0, frames)]
+
+        return float(str(protocol.score(store, "mini-seen", "test", torch.device("cpu"), make)[0]["lpips_vgg"]))
+
+    assert wrong(0) > 0.05
+    assert wrong(1) == wrong(3) == pytest.approx(0, abs=1e-6)
 
 
 # In bfloat16 the processor's kernels round otherwise for a batch of one: far below what eight bits a channel hold.

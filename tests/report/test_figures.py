@@ -12,7 +12,7 @@ from head3d.data.store import ClipStore
 from head3d.errors import UserError
 from head3d.params import Params
 from head3d.report import figures
-from head3d.report.figures import compare, curves, datasheet, failures, framework, motion, people, pictures, solid
+from head3d.report.figures import compare, curves, datasheet, failures, framework, meshes, motion, people, pictures
 from head3d.report.figures.sheet import GAP, Row, Sheet, png_bytes, resized
 
 
@@ -271,15 +271,15 @@ def test_meshes_are_drawn_upright_and_not_mirrored() -> None:
     image[:, :8, 0], image[:, 8:, 2] = 250, 250
     image[:8, :, 1] = 120
     mesh = grid_mesh(np.stack((x, y, 0 * x), axis=-1), np.ones((17, 17)), image)
-    front = solid.mesh_picture(mesh, 0.0, side=64).astype(int)
+    front = meshes.mesh_picture(mesh, 0.0, side=64).astype(int)
     assert front[40, 16, 0] > 200 > front[40, 16, 2] and front[40, 48, 2] > 200 > front[40, 48, 0]
     assert front[16, 16, 1] > 80 > front[48, 16, 1]
     assert front[0, 0].tolist() == [255, 255, 255]
-    turned = solid.mesh_picture(mesh, 60.0, side=64)
+    turned = meshes.mesh_picture(mesh, 60.0, side=64)
     drawn = (turned[32] < 255).any(axis=-1).sum() / (front[32] < 255).any(axis=-1).sum()
     assert drawn == pytest.approx(0.5, abs=0.06)
-    assert (solid.mesh_picture(mesh, 180.0, side=64) == 255).all()  # from behind there is nothing
-    grey = solid.mesh_picture(mesh, 0.0, textured=False, side=64)[32, 32]
+    assert (meshes.mesh_picture(mesh, 180.0, side=64) == 255).all()  # from behind there is nothing
+    grey = meshes.mesh_picture(mesh, 0.0, textured=False, side=64)[32, 32]
     assert grey[0] == grey[1] == grey[2] > 100
 
 

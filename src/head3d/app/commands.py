@@ -35,7 +35,8 @@ def _run(args: argparse.Namespace) -> None:
         raise UserError(f"--most-mb is {args.most_mb}", allowed="1 or more megabytes")
     from head3d import assets, use
     from head3d.app.server import serve
+    from head3d.options import Options
 
-    model = use.load(use.Options(models=args.models, variant=args.variant, device=args.device))
+    model = use.load(Options(models=args.models, variant=args.variant, device=args.device))
     assets.fetch_all(["face-parsing", "landmarks-68"])  # before the first video needs them
     serve(model, args.host, args.port, args.most_mb * 1_000_000)

@@ -1,4 +1,4 @@
-"""What stands before every route: headers that confine the page, and refusal of requests that other sites send."""
+"""What stands before every route: refusal of requests that other sites send."""
 
 from __future__ import annotations
 
@@ -7,18 +7,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self'; "
-    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Guard:
@@ -36,23 +25,17 @@ class Guard:
         self._app, self._host = app, host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                extra = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
-            await send(message)
-
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
         app = self._app
-        if not is_ours(headers.get("host", ""), self._host):
-            line = "This server answers to numbers, as 127.0.0.1, and localhost; for a name start it with --host NAME."
-            app = PlainTextResponse(line, 421)
-        elif scope["method"] not in ("GET", "HEAD") and not same_origin(headers):
-            app = PlainTextResponse("Only the page of this server may ask for that.", 403)
-        await app(scope, receive, with_headers)
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if not is_ours(headers.get("host", ""), self._host):
+                line = (
+                    "This server answers to numbers, as 127.0.0.1, and localhost; for a name start it with --host NAME."
+                )
+                app = PlainTextResponse(line, 421)
+            elif scope["method"] not in ("GET", "HEAD") and not same_origin(headers):
+                app = PlainTextResponse("Only the page of this server may ask for that.", 403)
+        await app(scope, receive, send)
 
 
 def is_ours(host: str, listened: str) -> bool:

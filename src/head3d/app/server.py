@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -25,22 +23,22 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from head3d import use
+from head3d import options
 from head3d.app.guard import Guard
 from head3d.app.jobs import Job
 from head3d.app.studio import SHIFTS, Look, Studio, read
 from head3d.app.videos import TooLarge, Video
 from head3d.errors import UserError
+from head3d.web import NO_STORE, WithHeaders, confining, json_body, listen
 
 if TYPE_CHECKING:
     from head3d.api import Head3D
 
 PAGE = Path(__file__).parent / "page"
-MOST_BYTES = 4096  # of a request's body, but for videos
 MOST_DRAINED = 50_000_000  # bytes of a refused video that are still read: a browser that is sending hears nothing
 THUMBNAIL = 480  # pixels of its longer side
-NO_STORE = {"Cache-Control": "no-store"}
 TOLD = ("id", "state", "step", "done", "total", "error", "note", "head", "name", "beside")  # of a job
+HEADERS = confining("'self' data:")
 KINDS = ("head", "animate", "view")
 
 
@@ -63,7 +61,7 @@ def application(studio: Studio, host: str = "127.0.0.1") -> ASGIApp:
             "motion": params.animate.motion,
             "references": params.model.references,
             "size": studio.model.image_size,
-            "limits": {**use.LIMITS, **SHIFTS},
+            "limits": {**options.LIMITS, **SHIFTS},
         }
         return JSONResponse(known, headers=NO_STORE)
 
@@ -95,7 +93,7 @@ def application(studio: Studio, host: str = "127.0.0.1") -> ASGIApp:
         return Response(_thumbnail(video_of(request).path), media_type="image/jpeg", headers=NO_STORE)
 
     async def submit(request: Request) -> Response:
-        body = await _body(request)
+        body = await json_body(request, "a wish")
         kind = body.pop("kind", None) if isinstance(body, dict) else None
         if kind not in KINDS:
             raise UserError(f"a job of kind {kind!r}", allowed=", ".join(KINDS))
@@ -164,7 +162,8 @@ def application(studio: Studio, host: str = "127.0.0.1") -> ASGIApp:
         Route("/heads/{head}", picture),
     ]
     handlers: Any = {UserError: wrong, HTTPException: failed, ClientDisconnect: gone}
-    return Guard(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), host)
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    return WithHeaders(Guard(app, host), HEADERS)
 
 
 def serve(model: Head3D, host: str, port: int, most_bytes: int) -> None:
@@ -181,17 +180,10 @@ def serve(model: Head3D, host: str, port: int, most_bytes: int) -> None:
     """
     import uvicorn
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    with listener, tempfile.TemporaryDirectory(prefix="head3d-app-", ignore_cleanup_errors=True) as folder:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            raise UserError(
-                f"--host {host} --port {port}: cannot listen there ({error.strerror or error})",
-                fix="choose another port with --port, or an address of this machine",
-            ) from error
+    with (
+        listen(host, port) as listener,
+        tempfile.TemporaryDirectory(prefix="head3d-app-", ignore_cleanup_errors=True) as folder,
+    ):
         name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
         print(f"Head3D: http://{name}:{listener.getsockname()[1]}/")
         if not _is_loopback(host):
@@ -213,18 +205,6 @@ def serve(model: Head3D, host: str, port: int, most_bytes: int) -> None:
         finally:
             signal.signal(signal.SIGTERM, before)
     print("stopped; nothing is kept")
-
-
-async def _body(request: Request) -> Any:
-    data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MOST_BYTES:
-            raise HTTPException(413, "too long for a wish")
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        raise HTTPException(400, "a wish is sent as JSON") from None
 
 
 def _told_video(video: Video) -> dict[str, Any]:

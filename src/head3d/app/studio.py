@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from head3d import use
+from head3d import options, use
 from head3d.app.jobs import Job, Jobs
 from head3d.app.videos import Video, Videos
 from head3d.errors import UserError
@@ -64,9 +64,9 @@ class Look(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    yaw: float = Field(0.0, ge=-use.LIMITS["yaw"], le=use.LIMITS["yaw"])
-    pitch: float = Field(0.0, ge=-use.LIMITS["pitch"], le=use.LIMITS["pitch"])
-    roll: float = Field(0.0, ge=-use.LIMITS["roll"], le=use.LIMITS["roll"])
+    yaw: float = Field(0.0, ge=-options.LIMITS["yaw"], le=options.LIMITS["yaw"])
+    pitch: float = Field(0.0, ge=-options.LIMITS["pitch"], le=options.LIMITS["pitch"])
+    roll: float = Field(0.0, ge=-options.LIMITS["roll"], le=options.LIMITS["roll"])
     x: float = Field(0.0, ge=-SHIFTS["x"], le=SHIFTS["x"])
     y: float = Field(0.0, ge=-SHIFTS["y"], le=SHIFTS["y"])
     z: float = Field(0.0, ge=-SHIFTS["z"], le=SHIFTS["z"])
@@ -108,18 +108,18 @@ class Studio:
             UserError: a wrong option, a video that is not there, or too much waiting already.
         """
         wish = read({"head": Wish, "animate": AnimateWish, "view": ViewWish}[kind], body)
-        use.check_choice(_options(wish))
+        options.check_choice(_options(wish))
         subject = self._video("subject", wish.subject)
         result = self.folder / f"{secrets.token_urlsafe(16)}.mp4"
         if isinstance(wish, AnimateWish):
-            use.check_motion(wish.motion, wish.driving_face)
+            options.check_motion(wish.motion, wish.driving_face)
             driving = self._video("driving", wish.driving)
             name = f"{_stem(subject)}-as-{_stem(driving)}.mp4"
             both = (subject.id, driving.id)
             job = Job(lambda job: self._animate(job, wish, subject, driving), result, name, both)
             job.beside = None if wish.compare else driving.id
         elif isinstance(wish, ViewWish):
-            sweeps = use.check_sweeps(wish.yaw, wish.pitch, wish.roll, wish.frames)
+            sweeps = options.check_sweeps(wish.yaw, wish.pitch, wish.roll, wish.frames)
             name = f"{_stem(subject)}-turned.mp4"
             job = Job(lambda job: self._view(job, wish, subject, sweeps), result, name, (subject.id,))
         else:
@@ -206,8 +206,8 @@ def read(model: type[M], body: Any) -> M:
         raise UserError(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
 
 
-def _options(wish: Wish) -> use.Options:
-    return use.Options(references=wish.references, choose=wish.choose, seed=wish.seed, face=wish.face)
+def _options(wish: Wish) -> options.Options:
+    return options.Options(references=wish.references, choose=wish.choose, seed=wish.seed, face=wish.face)
 
 
 def _stem(video: Video) -> str:

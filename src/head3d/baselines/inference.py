@@ -26,7 +26,7 @@ M = TypeVar("M", bound=Method)
 # first of all and stays), in torchvision's ResNets and on the way past their blocks.
 FOLDED = (("conv", "norm"), ("conv1", "norm2"), ("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
 WORTH = 512 * 128  # input times output channels; above that, levels are so small that reading weights is the cost
-FEW = 21  # outputs times rows of a kernel, below which a convolution's outputs leave most of a processor idle
+FEW = 21  # outputs times rows of a kernel, up to which a convolution's outputs leave most of a processor idle
 
 
 def for_inference(method: M, dtype: torch.dtype = torch.bfloat16) -> M:
@@ -42,10 +42,7 @@ def for_inference(method: M, dtype: torch.dtype = torch.bfloat16) -> M:
             fold_norms(module)
         for module in list(result.modules()):
             for name, child in module.named_children():
-                if (
-                    isinstance(child, nn.Conv2d)
-                    and child.out_channels * child.kernel_size[0] <= FEW < child.in_channels
-                ):
+                if isinstance(child, nn.Conv2d) and has_few_outputs(child):
                     setattr(module, name, RowwiseConv(child))
                 elif isinstance(child, Up) and child.conv.in_channels * child.conv.out_channels <= WORTH:
                     setattr(module, name, PhasedUp(child))

@@ -8,7 +8,7 @@ import csv
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -50,15 +50,20 @@ COLUMNS = [field.name for field in fields(ClipRecord)]
 _NUMBERS = {"shard": int, "row": int, "start_frame": int, **dict.fromkeys(("fps", "x0", "y0", "x1", "y1"), float)}
 
 
-def write_records(path: Path, records: Iterable[ClipRecord]) -> None:
-    """Write clip records as CSV; the file appears when complete."""
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a CSV file; it appears when complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(record) for record in records)
+        writer.writerows(rows)
     os.replace(unfinished, path)
+
+
+def write_records(path: Path, records: Iterable[ClipRecord]) -> None:
+    """Write clip records as CSV; the file appears when complete."""
+    write_rows(path, COLUMNS, (asdict(record) for record in records))
 
 
 def read_records(path: Path) -> list[ClipRecord]:

@@ -66,10 +66,10 @@ def ffmpeg_exe() -> str:
 
 def probe(path: str | os.PathLike) -> VideoInfo:
     """Size, rate and length of a video; decodes its first frame, so a file that passes can be read."""
-    path = _existing(path)
-    source = _input(path)
+    path = existing_file(path)
+    source = input_graph(path)
     graph = source.video.filter("scale", **_SQUARE_PIXELS).filter("setsar", "1")
-    log = _run(graph.output("-", format="null", vframes=1), path)
+    log = run_graph(graph.output("-", format="null", vframes=1), path)
     head, _, tail = log.partition("\nOutput #0")
     shown = re.search(r"Video: wrapped_avframe.*?, (\d+)x(\d+)", tail)
     stream = re.search(r"Stream #0:.*?: Video: .*", head)
@@ -85,7 +85,7 @@ def probe(path: str | os.PathLike) -> VideoInfo:
     stated = re.search(r"Duration: (\d+):(\d+):([\d.]+)", head)
     duration = int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3]) if stated else 0.0
     try:
-        packets = re.findall(r"frame=\s*(\d+)", _run(source.video.output("-", format="null", vcodec="copy"), path))
+        packets = re.findall(r"frame=\s*(\d+)", run_graph(source.video.output("-", format="null", vcodec="copy"), path))
         n_frames = int(packets[-1]) if packets else 0
     except UserError:  # broken further on, or too long to count: what the header says will do
         n_frames = int(duration * fps)
@@ -108,9 +108,9 @@ def drift(path: str | os.PathLike, fps: float) -> float:
 
     Only time stamps are read, nothing is decoded. Phones and screen recorders write uneven ones.
     """
-    path = _existing(path)
+    path = existing_file(path)
     stamps, unit = array.array("q"), 0.0
-    command = _command(_input(path).video.output("pipe:", format="framecrc", vcodec="copy"))
+    command = _command(input_graph(path).video.output("pipe:", format="framecrc", vcodec="copy"))
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
         assert run.stdout is not None
         watchdog = _Watchdog(run)
@@ -149,8 +149,8 @@ def stream(
     path: str | os.PathLike, info: VideoInfo, fps: float | None = None, start: int = 0, count: int | None = None
 ) -> Generator[np.ndarray, None, None]:
     """:func:`read_frames` for a video that was probed before."""
-    path = _existing(path)
-    graph = _input(path).video
+    path = existing_file(path)
+    graph = input_graph(path).video
     if fps is not None:
         graph = graph.filter("fps", fps=fps)
     if start:
@@ -213,7 +213,7 @@ def write_video(
     streams, options = [picture], {}
     if audio_from is not None and probe(audio_from).has_audio:
         # apad: sound that ends before the frames is continued with silence, or `shortest` would cut the frames off
-        streams.append(_input(_existing(audio_from)).audio.filter("apad"))
+        streams.append(input_graph(existing_file(audio_from)).audio.filter("apad"))
         options = {"acodec": "aac", "shortest": None}
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.mp4")
@@ -280,7 +280,8 @@ class _Watchdog:
                 return
 
 
-def _existing(path: str | os.PathLike) -> Path:
+def existing_file(path: str | os.PathLike) -> Path:
+    """The path of a file that is there and not empty, or ``UserError``."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such video file")
@@ -289,7 +290,8 @@ def _existing(path: str | os.PathLike) -> Path:
     return path
 
 
-def _input(path: Path) -> Any:
+def input_graph(path: Path) -> Any:
+    """The start of an ffmpeg-python graph that reads a file, and nothing but files."""
     # "file:" keeps a name such as "http:..." or "-y.mp4" a file name
     return ffmpeg.input(f"file:{path.absolute()}", protocol_whitelist="file,pipe", format_whitelist=_CONTAINERS)
 
@@ -299,7 +301,7 @@ def _command(graph: Any, stdin: bool = False) -> list[str]:
     return [command[0], "-hide_banner", *([] if stdin else ["-nostdin"]), *command[1:]]
 
 
-def _run(graph: Any, path: Path) -> str:
+def run_graph(graph: Any, path: Path) -> str:
     """Run a graph that gives no data; ffmpeg's log, or ``UserError`` with its last words."""
     try:
         done = subprocess.run(_command(graph), stdin=subprocess.DEVNULL, capture_output=True, timeout=_STALL_S)

@@ -1,7 +1,5 @@
 """Measures of the transfer between people: every method's video of every pair, by docs/metrics.md."""
 
-import csv
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +8,7 @@ from tqdm import tqdm
 
 from head3d import tracking
 from head3d.compute import Compute
-from head3d.data.store import ClipStore
+from head3d.data.store import ClipStore, write_rows
 from head3d.evaluation import cross, measures, pairs
 from head3d.evaluation.observe import Observed, observe
 from head3d.models.parsing import head_masks
@@ -77,14 +75,7 @@ def run(params: "Params", test_set: str) -> None:
     with tracking.run(stage="evaluate_cross", params=params, instance=test_set) as tracked:
         tracked.dataset(test_set, store.digest, len(store.records(test_set)))
         rows = measure(params, test_set, store)
-        path = Path("metrics/cross") / f"{test_set}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        with unfinished.open("w", newline="") as file:
-            writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({key: measures.text_of(value) for key, value in row.items()} for row in rows)
-        os.replace(unfinished, path)
+        write_rows(Path("metrics/cross") / f"{test_set}.csv", COLUMNS, map(measures.texts_of, rows))
         for name in dict.fromkeys(str(row["method"]) for row in rows):
             own = [row for row in rows if row["method"] == name]
             for key in measures.MEASURES:

@@ -186,11 +186,15 @@ def motion_measures(result: Observed, driving: Observed, person: np.ndarray) -> 
     }
 
 
-def text_of(value: object) -> object:
-    """A cell of a CSV: numbers to six decimals; what could not be measured is empty."""
-    if isinstance(value, float):
-        return f"{value:.6f}" if value == value else ""
-    return value
+def texts_of(row: dict[str, object]) -> dict[str, object]:
+    """A row of a CSV: numbers to six decimals; what could not be measured is empty."""
+
+    def text(value: object) -> object:
+        if isinstance(value, float):
+            return f"{value:.6f}" if value == value else ""
+        return value
+
+    return {name: text(value) for name, value in row.items()}
 
 
 def _mean(values: np.ndarray) -> float:

@@ -4,8 +4,7 @@
 """
 
 import csv
-import os
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from head3d import tracking
-from head3d.data.store import ClipRecord, ClipStore, replacing_directory
+from head3d.data.store import ClipRecord, ClipStore, replacing_directory, write_rows
 from head3d.data.video import write_video
 from head3d.errors import UserError
 
@@ -70,13 +69,7 @@ def choose(records: list[ClipRecord], test_set: str, most: int, seed: int) -> li
 
 def write(path: Path, pairs: list[Pair]) -> None:
     """Write pairs.csv; it appears when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(astuple(pair) for pair in pairs)
-    os.replace(unfinished, path)
+    write_rows(path, COLUMNS, (asdict(pair) for pair in pairs))
 
 
 def read(path: Path) -> list[Pair]:

@@ -3,8 +3,6 @@
 It knows methods only as :class:`Reenactor`: prepare a subject, drive it.
 """
 
-import csv
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from head3d import tracking
-from head3d.data.store import ClipRecord, ClipStore
+from head3d.data.store import ClipRecord, ClipStore, write_rows
 from head3d.errors import UserError
 from head3d.evaluation.metrics import Lpips, mse_01
 
@@ -163,15 +161,8 @@ def run_evaluation(
     with tracking.run(stage="evaluate", params=params, instance=f"{test_set}-{method}") as tracked:
         tracked.dataset(test_set, store.digest, len(store.records(test_set)))
         rows = evaluate(params, test_set, method, store)
-        path = Path("metrics/transfer") / f"{test_set}-{method}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            for row in rows:
-                writer.writerow({k: f"{v:.8f}" if isinstance(v, float) else v for k, v in row.items()})
-        os.replace(temporary, path)
+        told = [{k: f"{v:.8f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+        write_rows(Path("metrics/transfer") / f"{test_set}-{method}.csv", COLUMNS, told)
         for name in sorted({str(r["method"]) for r in rows}):
             own = [r for r in rows if r["method"] == name]
             means = {k: sum(float(str(r[k])) for r in own) / len(own) for k in ("mse_01", "lpips_alex")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from head3d.data.store import write_rows
 from head3d.data.video import EXTENSIONS, VideoInfo, probe, stream
 from head3d.errors import UserError
 from head3d.evaluation import measures
@@ -82,7 +82,7 @@ def metrics(
         rows = [measure(trio, info, where, only, bar) for trio, info in zip(trios, infos, strict=True)]
     print(table(rows, only))
     if target is not None:
-        _write(target, rows)
+        write_rows(target, COLUMNS, map(measures.texts_of, rows))
         print(f"{target}: {len(rows)} row{'s' * (len(rows) > 1)}, definitions {measures.VERSION} of docs/metrics.md")
     return rows
 
@@ -282,12 +282,3 @@ def _check_out(out: str | Path | None) -> Path | None:
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{path}: its folder cannot be written to")
     return path
-
-
-def _write(path: Path, rows: list[Row]) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: measures.text_of(value) for key, value in row.items()} for row in rows)
-    os.replace(unfinished, path)

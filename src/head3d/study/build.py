@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
+from head3d.evaluation.pairs import COLUMNS
 from head3d.study import store
 from head3d.study.plan import BROKEN, OURS, TRUTH, Comparison, make_plan
 from head3d.study.session import QUESTIONS
@@ -21,7 +22,6 @@ from head3d.study.session import QUESTIONS
 if TYPE_CHECKING:
     import numpy as np
 
-COLUMNS = ("pair", "dataset", "subject_clip", "driving_clip")
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MOST_RATERS = 10_000
 CHECK_VIDEOS = 10  # at most so many driving videos of a data set get a broken twin

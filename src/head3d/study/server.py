@@ -6,7 +6,6 @@ name, so that no path from a browser ever touches the disk. No address, no time 
 
 from __future__ import annotations
 
-import json
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from head3d.errors import UserError
+from head3d import web
 from head3d.study import session
 from head3d.study.store import Rater, Study
 
 PAGE = Path(__file__).parent / "page"
-MOST_BYTES = 4096  # of a request's body
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self'; "
-    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Referrer-Policy": "no-referrer",  # the link is the rater's key
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "X-Robots-Tag": "noindex",
-}
-NO_STORE = {"Cache-Control": "no-store"}
+HEADERS = web.confining("data:") | {"X-Robots-Tag": "noindex"}
 
 
 def application(study: Study) -> ASGIApp:
@@ -51,14 +38,14 @@ def application(study: Study) -> ASGIApp:
     def told(rater: Rater) -> JSONResponse:
         number = rater.number
         known = session.state(study.items(number), study.criteria, study.answered(number), rater.consented)
-        return JSONResponse(known, headers=NO_STORE)
+        return JSONResponse(known, headers=web.NO_STORE)
 
     def page(request: Request) -> Response:
         rater_of(request)
-        return FileResponse(PAGE / "index.html", headers=NO_STORE)
+        return FileResponse(PAGE / "index.html", headers=web.NO_STORE)
 
     def enter(request: Request) -> Response:
-        return RedirectResponse(f"{rater_of(request).token}/", headers=NO_STORE)
+        return RedirectResponse(f"{rater_of(request).token}/", headers=web.NO_STORE)
 
     def state(request: Request) -> Response:
         return told(rater_of(request))
@@ -77,7 +64,7 @@ def application(study: Study) -> ASGIApp:
         # Browsers send this type across sites only after asking, and nobody here says yes.
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise HTTPException(415, "an answer is sent as application/json")
-        return await run_in_threadpool(keep, request, await _body(request))
+        return await run_in_threadpool(keep, request, await web.json_body(request, "an answer"))
 
     def video(request: Request) -> Response:
         rater = rater_of(request)
@@ -96,11 +83,11 @@ def application(study: Study) -> ASGIApp:
 
     def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, session.Refused)
-        return JSONResponse({"error": str(error)}, status_code=error.status, headers=NO_STORE)
+        return JSONResponse({"error": str(error)}, status_code=error.status, headers=web.NO_STORE)
 
     def failed(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return PlainTextResponse(error.detail, error.status_code, headers={**(error.headers or {}), **NO_STORE})
+        return PlainTextResponse(error.detail, error.status_code, headers={**(error.headers or {}), **web.NO_STORE})
 
     routes = [
         Route("/r/{token}", enter),
@@ -113,7 +100,7 @@ def application(study: Study) -> ASGIApp:
         Route("/page.css", style),
     ]
     handlers: Any = {session.Refused: refused, HTTPException: failed}
-    return _Headers(Starlette(routes=routes, exception_handlers=handlers))
+    return web.WithHeaders(Starlette(routes=routes, exception_handlers=handlers), HEADERS)
 
 
 def serve(study: Study, host: str, port: int) -> None:
@@ -124,19 +111,7 @@ def serve(study: Study, host: str, port: int) -> None:
     """
     import uvicorn
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-            listener.listen()  # from here on nobody is turned away: the links below are true when they are read
-        except (OSError, UnicodeError) as error:  # UnicodeError: no name of a machine at all
-            why = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"--host {host} --port {port}: cannot listen there ({why})",
-                fix="choose another port with --port, or an address of this machine",
-            ) from error
+    with web.listen(host, port) as listener:
         base = f"http://{_reached_by(host)}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
             application(study), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
@@ -150,18 +125,6 @@ def serve(study: Study, host: str, port: int) -> None:
             print(f"stopped; the answers are in {study.folder}")
 
 
-async def _body(request: Request) -> Any:
-    data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MOST_BYTES:
-            raise HTTPException(413, "too long for an answer")
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        raise HTTPException(400, "an answer is sent as JSON") from None
-
-
 def _reached_by(host: str) -> str:
     """The name under which raters reach an address; for all addresses at once, that of this machine in its network."""
     if host not in ("0.0.0.0", "::"):
@@ -172,19 +135,3 @@ def _reached_by(host: str) -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return socket.gethostname()
-
-
-class _Headers:
-    """Adds ``HEADERS`` to every response, errors too."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                extra = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
-            await send(message)
-
-        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from head3d.data.video import _existing, _input, _run  # that module runs ffmpeg; its code is a dep of every training
+from head3d.data.video import existing_file, input_graph, run_graph
 from head3d.errors import UserError
 
 MADE = 1_000_000_000  # seconds since 1970: one time of change for all copies, or it would tell which was made first
@@ -36,9 +36,9 @@ def copy_stripped(path: str | os.PathLike, out: str | os.PathLike) -> Copied:
     Raises:
         UserError: no video, or one in another coding.
     """
-    path, out = _existing(path), Path(out)
-    picture = _input(path)["v:0"]
-    log = _run(picture.output("-", format="null", vcodec="copy"), path)
+    path, out = existing_file(path), Path(out)
+    picture = input_graph(path)["v:0"]
+    log = run_graph(picture.output("-", format="null", vcodec="copy"), path)
     stream = re.search(r"Stream #0:\d+.*?: Video: (.*)", log)
     frames = re.findall(r"frame=\s*(\d+)", log)
     if not stream or not frames or int(frames[-1]) == 0:
@@ -61,7 +61,7 @@ def copy_stripped(path: str | os.PathLike, out: str | os.PathLike) -> Copied:
         movflags="+faststart",
     )
     try:
-        _run(graph, path)
+        run_graph(graph, path)
         os.utime(unfinished, (MADE, MADE))
         os.replace(unfinished, out)
     finally:

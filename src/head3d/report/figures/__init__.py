@@ -76,13 +76,13 @@ def draw_data(params: Params, store: ClipStore, metrics: Path, folder: Path) -> 
 
 def draw_heads(params: Params, model: Head3D, shown: list[Example], store: ClipStore, folder: Path) -> None:
     """Figures 1, 2, 4, 5, 6 and 7, and the head as a mesh."""
-    from head3d.report.figures import failures, framework, heads, motion, solid
+    from head3d.report.figures import failures, framework, heads, meshes, motion
     from head3d.report.figures.sheet import save_figure
 
     across = params.animate.motion
     save_figure(framework.framework_figure(model, shown[0], params), folder / "figure2")
     failures.failure_sheet(model, store, params).save(folder / "figure7")
-    solid.mesh_sheet(model, shown).save(folder / "mesh")
+    meshes.mesh_sheet(model, shown).save(folder / "mesh")
     heads.canonical_sheet(model, shown, params).save(folder / "figure1")
     motion.self_sheet(model, shown).save(folder / "figure4_self")
     motion.cross_sheet(model, shown, across).save(folder / "figure4_cross")

@@ -16,7 +16,7 @@ from head3d.report.figures import pictures
 from head3d.report.figures.sheet import DPI, STYLE
 
 if TYPE_CHECKING:
-    from head3d.api import Head3D
+    from head3d.api import Head3D, Subject, Transfer
     from head3d.params import Params
     from head3d.report.figures.people import Example
 
@@ -24,6 +24,7 @@ WIDE, HIGH = 13.4, 8.6  # of the drawing, inches
 BOX = (1.55, 0.82)
 PICTURE = 0.8  # side
 STAGES = ((7.1, "Stage 1: geometry"), (4.45, "Stage 2: canonical head"), (1.75, "Stage 3: fusion"))
+ARROW = {"arrowstyle": "-|>", "color": "#444444", "lw": 0.9, "shrinkA": 2, "shrinkB": 2}
 TONES = ("#e8f0fb", "#fdf0d8", "#e4f4ec")  # of the boxes of each stage
 
 
@@ -78,7 +79,6 @@ def watched(networks: dict[str, nn.Module]) -> Iterator[dict[str, Seen]]:
 
     def watch(name: str, network: nn.Module) -> Any:
         def note(module: nn.Module, given: tuple[Any, ...], answered: Any) -> None:
-            # The recurrence takes a sequence: what is left of its shape says so.
             shapes = [tuple(one.shape[1:]) for one in tensors(answered)]
             size = sum(p.numel() for p in network.parameters())
             seen.setdefault(name, Seen(tuple(next(tensors(given)).shape[1:]), shapes, size))
@@ -144,8 +144,12 @@ class Drawing:
         """From the right of one thing to the left of another."""
         for start, end in pairs:
             (x1, y1, w1), (x2, y2, w2) = self.halves[start], self.halves[end]
-            arrow = {"arrowstyle": "-|>", "color": "#444444", "lw": 0.9, "shrinkA": 2, "shrinkB": 2}
-            self.axes.annotate("", (x2 - w2, y2), (x1 + w1, y1), arrowprops=arrow, zorder=1)
+            self.axes.annotate("", (x2 - w2, y2), (x1 + w1, y1), arrowprops=ARROW, zorder=1)
+
+    def rise(self, start: str, end: str) -> None:
+        """An arrow from the top of one box to the bottom of another."""
+        (x1, y1, _), (x2, y2, _) = self.halves[start], self.halves[end]
+        self.axes.annotate("", (x2, y2 - BOX[1] / 2), (x1, y1 + BOX[1] / 2), arrowprops=ARROW, zorder=1)
 
 
 @torch.inference_mode()
@@ -160,13 +164,6 @@ def framework_figure(model: Head3D, example: Example, params: Params):
         subject = model.subject(frames[:half], masks[:half], references=min(params.model.references, half))
         moved = model.animate(example.subject, frames[last:], masks[last:])
     heads = to_frames(subject.references * subject.masks)
-    offset = (subject.depth[0, 0] - params.camera.distance_m).float().cpu().numpy() * 100
-    mask = subject.mask[0, 0].float().cpu().numpy()
-    inside = offset[mask > 0.5]
-    low, high = (float(v) for v in np.percentile(inside, [1, 99])) if inside.size else (-10.0, 10.0)
-    depth = pictures.depth_picture(offset, mask, low, high)
-    output = to_frames(moved.frames)[-1]
-    share = pictures.attention_picture(moved.attention[-1, 0].float().cpu().numpy(), output)
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDE, HIGH), dpi=DPI)
@@ -175,50 +172,71 @@ def framework_figure(model: Head3D, example: Example, params: Params):
         drawing = Drawing(axes)
         for y, title in STAGES:
             axes.text(0.25, y + 1.32, title, fontsize=10, weight="bold")
-
-        y, tone = STAGES[0][0], TONES[0]
-        drawing.picture("heads", (0.95, y), heads[0], f"x₁ … x_N, N = {len(heads)}")
-        drawing.box("F_D", (3.2, y + 0.6), "F_D, depth", seen["F_D"].words(), tone)
-        drawing.box("F_P", (3.2, y - 0.6), "F_P, pose", seen["F_P"].words(), tone)
-        drawing.picture("depth", (5.3, y + 0.6), depth, "depth, near is bright")
-        drawing.box("pose", (5.3, y - 0.6), "R, t", "rotation and translation\nof every frame", "white")
-        drawing.box("eq1", (7.5, y), "to canonical", "points turned back and\nsplatted (Eq. 1), mean", "white")
-        drawing.picture("mean", (9.6, y), to_frames(subject.mean_canonical)[0], "mean canonical head x̄ᶜ")
-        drawing.arrows(("heads", "F_D"), ("heads", "F_P"), ("F_D", "depth"), ("F_P", "pose"))
-        drawing.arrows(("depth", "eq1"), ("pose", "eq1"), ("eq1", "mean"))
-
-        y, tone = STAGES[1][0], TONES[1]
-        drawing.picture("heads2", (0.95, y), heads[-1], "x₁ … x_N")
-        drawing.box("E_H", (3.0, y), "E_H, encoder", seen["E_H"].words(), tone)
-        drawing.box("eq5", (5.1, y), "carried", "features to canonical\nspace (Eq. 5)", "white")
-        drawing.box("Λ", (7.2, y), "Λ, ConvLSTM", seen["Λ"].words(), tone)
-        drawing.box("Ω_H", (9.3, y), "Ω_H, decoder", seen["Ω_H"].words(), tone)
-        drawing.picture("canonical", (11.2, y), to_frames(subject.canonical)[0], "canonical head x̂ᶜ")
-        drawing.arrows(("heads2", "E_H"), ("E_H", "eq5"), ("eq5", "Λ"), ("Λ", "Ω_H"), ("Ω_H", "canonical"))
-
-        y, tone = STAGES[2][0], TONES[2]
-        drawing.picture("rendered", (0.95, y + 0.62), to_frames(moved.head)[-1], "x̂_dri: x̂ᶜ rendered (Eq. 3)")
-        drawing.picture("reference", (0.95, y - 0.53), to_frames(example.subject.reference)[0], "reference s_ref")
-        drawing.picture("driving", (2.6, y - 1.08), example.frames[last], "driving s_dri")
-        drawing.box("E_F", (4.4, y + 0.62), "E_F, encoder", seen["E_F"].words(), tone)
-        first = "Φ"
-        if "matcher" in seen:
-            first = "matcher"
-            drawing.box("matcher", (4.4, y - 0.62), "matching", seen["matcher"].words(), tone)
-        drawing.box("Φ", (6.5, y - 0.62), "Φ, flows, attention", seen["Φ"].words(), tone)
-        drawing.box("eq7", (7.4, y + 0.62), "warp, weigh", "by two flows and three\nattention maps (Eq. 7)", "white")
-        drawing.picture("share", (8.35, y - 0.62), share, "attention to x̂_dri")
-        drawing.box("e_dec", (9.3, y + 0.62), "e_dec", seen["e_dec"].words(), tone)
-        drawing.box("Ω_F", (11.0, y - 0.2), "Ω_F, decoder", seen["Ω_F"].words(), tone)
-        drawing.picture("output", (12.75, y - 0.2), output, "output ŝ_dri")
-        drawing.arrows(("rendered", "E_F"), ("reference", "E_F"), ("driving", first), ("reference", first))
-        drawing.arrows(("E_F", "eq7"), ("Φ", "share"), ("eq7", "e_dec"), ("e_dec", "Ω_F"), ("Ω_F", "output"))
-        if first != "Φ":
-            drawing.arrows((first, "Φ"))
-        axes.annotate(
-            "", (7.4, y + 0.62 - BOX[1] / 2), (6.9, y - 0.62 + BOX[1] / 2),
-            arrowprops={"arrowstyle": "-|>", "color": "#444444", "lw": 0.9},
-        )  # fmt: skip
+        draw_geometry(drawing, seen, heads, depth_of(subject, params), to_frames(subject.mean_canonical)[0])
+        draw_canonical(drawing, seen, heads, to_frames(subject.canonical)[0])
+        draw_fusion(drawing, seen, example, moved)
         axes.set_xlim(0, WIDE)
         axes.set_ylim(0, HIGH)
     return figure
+
+
+def depth_of(subject: Subject, params: Params) -> np.ndarray:
+    """Depth of the canonical head as a picture, uint8 (H, W, 3)."""
+    offset = (subject.depth[0, 0] - params.camera.distance_m).float().cpu().numpy() * 100
+    mask = subject.mask[0, 0].float().cpu().numpy()
+    inside = offset[mask > 0.5]
+    low, high = (float(v) for v in np.percentile(inside, [1, 99])) if inside.size else (-10.0, 10.0)
+    return pictures.depth_picture(offset, mask, low, high)
+
+
+def draw_geometry(
+    drawing: Drawing, seen: dict[str, Seen], heads: np.ndarray, depth: np.ndarray, mean: np.ndarray
+) -> None:
+    """Stage 1, from the reference heads (N, H, W, 3) to the mean canonical head."""
+    y, tone = STAGES[0][0], TONES[0]
+    drawing.picture("heads", (0.95, y), heads[0], f"x₁ … x_N, N = {len(heads)}")
+    drawing.box("F_D", (3.2, y + 0.6), "F_D, depth", seen["F_D"].words(), tone)
+    drawing.box("F_P", (3.2, y - 0.6), "F_P, pose", seen["F_P"].words(), tone)
+    drawing.picture("depth", (5.3, y + 0.6), depth, "depth, near is bright")
+    drawing.box("pose", (5.3, y - 0.6), "R, t", "rotation and translation\nof every frame", "white")
+    drawing.box("eq1", (7.5, y), "to canonical", "points turned back and\nsplatted (Eq. 1), mean", "white")
+    drawing.picture("mean", (9.6, y), mean, "mean canonical head x̄ᶜ")
+    drawing.arrows(("heads", "F_D"), ("heads", "F_P"), ("F_D", "depth"), ("F_P", "pose"))
+    drawing.arrows(("depth", "eq1"), ("pose", "eq1"), ("eq1", "mean"))
+
+
+def draw_canonical(drawing: Drawing, seen: dict[str, Seen], heads: np.ndarray, canonical: np.ndarray) -> None:
+    """Stage 2, from the reference heads (N, H, W, 3) to the canonical head."""
+    y, tone = STAGES[1][0], TONES[1]
+    drawing.picture("heads2", (0.95, y), heads[-1], "x₁ … x_N")
+    drawing.box("E_H", (3.0, y), "E_H, encoder", seen["E_H"].words(), tone)
+    drawing.box("eq5", (5.1, y), "carried", "features to canonical\nspace (Eq. 5)", "white")
+    drawing.box("Λ", (7.2, y), "Λ, ConvLSTM", seen["Λ"].words(), tone)
+    drawing.box("Ω_H", (9.3, y), "Ω_H, decoder", seen["Ω_H"].words(), tone)
+    drawing.picture("canonical", (11.2, y), canonical, "canonical head x̂ᶜ")
+    drawing.arrows(("heads2", "E_H"), ("E_H", "eq5"), ("eq5", "Λ"), ("Λ", "Ω_H"), ("Ω_H", "canonical"))
+
+
+def draw_fusion(drawing: Drawing, seen: dict[str, Seen], example: Example, moved: Transfer) -> None:
+    """Stage 3, from the rendered head, the reference and the driving frame to the output."""
+    y, tone = STAGES[2][0], TONES[2]
+    output = to_frames(moved.frames)[-1]
+    share = pictures.attention_picture(moved.attention[-1, 0].float().cpu().numpy(), output)
+    drawing.picture("rendered", (0.95, y + 0.62), to_frames(moved.head)[-1], "x̂_dri: x̂ᶜ rendered (Eq. 3)")
+    drawing.picture("reference", (0.95, y - 0.53), to_frames(example.subject.reference)[0], "reference s_ref")
+    drawing.picture("driving", (2.6, y - 1.08), example.frames[-1], "driving s_dri")
+    drawing.box("E_F", (4.4, y + 0.62), "E_F, encoder", seen["E_F"].words(), tone)
+    first = "matcher" if "matcher" in seen else "Φ"
+    if first == "matcher":
+        drawing.box("matcher", (4.4, y - 0.62), "matching", seen["matcher"].words(), tone)
+    drawing.box("Φ", (6.5, y - 0.62), "Φ, flows, attention", seen["Φ"].words(), tone)
+    drawing.box("eq7", (7.4, y + 0.62), "warp, weigh", "by two flows and three\nattention maps (Eq. 7)", "white")
+    drawing.picture("share", (8.35, y - 0.62), share, "attention to x̂_dri")
+    drawing.box("e_dec", (9.3, y + 0.62), "e_dec", seen["e_dec"].words(), tone)
+    drawing.box("Ω_F", (11.0, y - 0.2), "Ω_F, decoder", seen["Ω_F"].words(), tone)
+    drawing.picture("output", (12.75, y - 0.2), output, "output ŝ_dri")
+    drawing.arrows(("rendered", "E_F"), ("reference", "E_F"), ("driving", first), ("reference", first))
+    drawing.arrows(("E_F", "eq7"), ("Φ", "share"), ("eq7", "e_dec"), ("e_dec", "Ω_F"), ("Ω_F", "output"))
+    if first == "matcher":
+        drawing.arrows((first, "Φ"))
+    drawing.rise("Φ", "eq7")

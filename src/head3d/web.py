@@ -1,0 +1,94 @@
+"""What the local pages of ``head3d app`` and ``head3d study`` share: headers, an address to listen at, JSON bodies."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from head3d.errors import UserError
+
+MOST_BYTES = 4096  # of a request's JSON
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+def confining(images: str) -> dict[str, str]:
+    """Headers that confine a page to its own server; ``images`` is what its policy lets pictures come from."""
+    return {
+        "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self'; "
+        f"connect-src 'self'; img-src {images}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+        "Referrer-Policy": "no-referrer",  # a link may be a key
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    }
+
+
+class WithHeaders:
+    """Adds headers to every response of an application, errors too.
+
+    Args:
+        app: answers.
+        headers: what is added.
+    """
+
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._added = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", []), *self._added]}
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens already, so that an address that is told is true when it is read.
+
+    Args:
+        host: a name or a number of this machine.
+        port: 0 takes a free one.
+
+    Raises:
+        UserError: that cannot be listened at.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen()
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a machine at all
+        listener.close()
+        why = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"--host {host} --port {port}: cannot listen there ({why})",
+            fix="choose another port with --port, or an address of this machine",
+        ) from error
+    return listener
+
+
+async def json_body(request: Request, what: str) -> Any:
+    """What a browser sent as JSON; ``what`` is its name in the line of an error.
+
+    Raises:
+        HTTPException: 413, over ``MOST_BYTES``; 400, no JSON.
+    """
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MOST_BYTES:
+            raise HTTPException(413, f"too long for {what}")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise HTTPException(400, f"{what} is sent as JSON") from None
