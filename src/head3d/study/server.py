@@ -122,7 +122,9 @@ def serve(study: Study, host: str, port: int) -> None:
             print("Each link is for one person and is their key. Stop with Ctrl-C; every answer is kept.", flush=True)
             uvicorn.Server(config).run(sockets=[listener])
         except KeyboardInterrupt:
-            print(f"stopped; the answers are in {study.folder}")
+            pass
+        # Not only then: an interrupt while the server is starting ends it without this exception.
+        print(f"stopped; the answers are in {study.folder}")
 
 
 def _reached_by(host: str) -> str:
