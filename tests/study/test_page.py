@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from head3d.study.store import Study
 
 from .browser import Browser
 from .conftest import METHODS, Server, given
+from .lossy import Lossy
 
 OPEN = "return !document.getElementById('choose-left').disabled"
 ITEM = "return Number(document.getElementById('left').getAttribute('src').split('/')[1])"
@@ -146,3 +147,37 @@ def test_the_browser_knows_no_method(opened: Opened) -> None:
     assert "video/1/left" in known
     for name in (*METHODS, "broken", "head3d", "mini-seen"):
         assert name not in known.lower()
+
+
+def test_a_reply_that_breaks_off_is_asked_for_again(driver: str, server: Server, study: Study, tmp_path: Path) -> None:
+    """The server keeps an answer, is killed between the headers of its reply and the rest: the page must go on."""
+    with Lossy(server.port) as network, closing(Browser(driver, tmp_path / "profile")) as browser:
+        browser.open(f"http://127.0.0.1:{network.port}{server.path(0)}")
+        browser.wait("return !document.getElementById('welcome').hidden")
+        browser.click("#agree")
+        network.cut(b"POST /r/")
+        first = answer(browser, lambda: browser.press("left"))
+        assert network.cuts == 1
+        network.cut(b"GET /r/")
+        second = answer(browser, lambda: browser.press("right"))
+        browser.wait(OPEN)
+    assert network.cuts == 2
+    assert {item: choice for (_, item, _), choice in given(study).items()} == {first: "left", second: "right"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("request_", [b"POST /r/", b"GET /r/"], ids=["an answer", "a video"])
+def test_a_connection_that_falls_silent_is_given_up(
+    request_: bytes, driver: str, server: Server, study: Study, tmp_path: Path
+) -> None:
+    with Lossy(server.port) as network, closing(Browser(driver, tmp_path / "profile")) as browser:
+        browser.open(f"http://127.0.0.1:{network.port}{server.path(0)}")
+        browser.wait("return !document.getElementById('welcome').hidden")
+        browser.click("#agree")
+        browser.wait(OPEN)
+        network.swallow(request_)
+        first = browser.run(ITEM)
+        browser.press("left")
+        browser.wait(f"return {_inner(OPEN)} && {_inner(ITEM)} !== {first}", seconds=60.0)
+    assert network.swallowed == 1
+    assert len(given(study)) == 1

@@ -23,8 +23,18 @@ from .conftest import METHODS, Server, given, make_videos, rows_of, sides
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 RATERS, COMPARISONS, CHECKS = 4, 40, 4
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 OTHER = {"left": "right", "right": "left"}
+# What tells why a page waits.
+TROUBLE = """
+const videos = ['subject', 'driving', 'left', 'right'].map((id) => {
+  const video = document.getElementById(id);
+  return [video.getAttribute('src'), video.readyState, video.networkState, video.paused, String(video.error)].join(' ');
+});
+const texts = ['notice', 'pause', 'count'].map((id) => document.getElementById(id).textContent);
+const asked = performance.getEntriesByType('resource').slice(-6);
+return [document.hidden, ...texts, ...videos, ...asked.map((e) => `${e.name.slice(-16)} ${e.duration}`)].join('\\n');
+"""
 # What the page waits for: nothing yet, consent, an answer to an item, or nothing any more.
 STATE = """
 const shown = (id) => !document.getElementById(id).hidden;
@@ -49,24 +59,29 @@ class Rater:
     def run(self) -> None:
         """From the link to the last page."""
         try:
-            while (state := self._browser.wait(STATE, PATIENCE_S)) != "end":
-                self.told |= {item: choice for item, choice in self.clicked.items() if str(item) != state}
-                if state == "welcome":
-                    self._browser.click("#agree")
-                    self._browser.wait("return document.getElementById('welcome').hidden", PATIENCE_S)
-                    continue
-                item = int(state)
-                assert item not in self.told, "a question that was answered is asked again"
-                self.clicked[item] = self.wanted[item]
-                nuisance = {1: self._reload, 2: self._two_tabs, 3: self._double_click, 4: self._leave}[self.number]
-                if item % 5:
-                    self._choose(self.wanted[item])
-                else:
-                    nuisance(item, self.wanted[item])
-                    self.nuisances[nuisance.__name__] += 1
-            self.told |= self.clicked
+            self._answer_all()
+        except AssertionError as error:
+            raise AssertionError(f"rater {self.number}: {error}\n{self._browser.run(TROUBLE)}") from error
         finally:
             self._browser.close()
+
+    def _answer_all(self) -> None:
+        while (state := self._browser.wait(STATE, PATIENCE_S)) != "end":
+            self.told |= {item: choice for item, choice in self.clicked.items() if str(item) != state}
+            if state == "welcome":
+                self._browser.click("#agree")
+                self._browser.wait("return document.getElementById('welcome').hidden", PATIENCE_S)
+                continue
+            item = int(state)
+            assert item not in self.told, "a question that was answered is asked again"
+            self.clicked[item] = self.wanted[item]
+            nuisance = {1: self._reload, 2: self._two_tabs, 3: self._double_click, 4: self._leave}[self.number]
+            if item % 5:
+                self._choose(self.wanted[item])
+            else:
+                nuisance(item, self.wanted[item])
+                self.nuisances[nuisance.__name__] += 1
+        self.told |= self.clicked
 
     def _choose(self, choice: str) -> None:
         if self.number % 2:

@@ -7,6 +7,7 @@ const IN_STEP = ["driving", "right"]; // these follow the left video
 const MOST_DRIFT = 0.06; // seconds: one or two frames
 const RETRY_MS = [500, 1000, 2000, 4000];
 const PATIENCE_MS = 5000;
+const SILENCE_MS = 15000; // a connection that gives nothing for so long is given up, and tried anew
 const PAUSED = "Paused. All your answers are kept; you may close this page, and your link brings you back here.";
 
 let now = null; // what the server said last
@@ -33,17 +34,19 @@ async function call(path, body) {
     options.body = JSON.stringify(body);
   }
   for (let tries = 0; ; tries++) {
-    let response = null;
+    let refusal = null;
     try {
-      response = await fetch(path, options);
+      const response = await fetch(path, { ...options, signal: AbortSignal.timeout(SILENCE_MS) });
+      if (response.ok) {
+        const said = await response.json();
+        notice(paused ? PAUSED : "");
+        return said;
+      }
+      if (response.status < 500) refusal = await response.text();
     } catch {
-      // no connection: tried again below
+      // no connection, or one that fell silent: tried again below
     }
-    if (response && response.ok) {
-      notice(paused ? PAUSED : "");
-      return response.json();
-    }
-    if (response && response.status < 500) throw new Error(await response.text());
+    if (refusal !== null) throw new Error(refusal);
     notice("No connection to the server. Trying again; please leave this page open.");
     await new Promise((wake) => setTimeout(wake, RETRY_MS[Math.min(tries, RETRY_MS.length - 1)]));
   }
@@ -92,9 +95,16 @@ function keepInStep() {
 
 function loaded(video) {
   return new Promise((done, failed) => {
+    let silence;
+    const wait = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => failed(new Error("silence")), SILENCE_MS);
+    };
     video.oncanplay = done;
     video.onloadedmetadata = () => setTimeout(done, PATIENCE_MS); // some phones load no more before they play
     video.onerror = () => failed(new Error("video"));
+    video.onprogress = wait;
+    wait();
   });
 }
 
@@ -126,12 +136,13 @@ async function update(state) {
     try {
       await load(state.next.item);
     } catch {
+      if (now !== state) return; // something newer is on the page by now
       shown = null;
       notice("A video could not be loaded. Trying again.");
       setTimeout(refresh, 3000);
       return;
     }
-    if (now !== state) return; // something newer is on the page by now
+    if (now !== state) return;
     notice(paused ? PAUSED : "");
     restart();
   }
