@@ -22,7 +22,7 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("MPLBACKEND", "agg")
 
-# Beside each other (make test), each with a core of its own: threads of several processes on one core wait for each other.
+# Beside each other (make test) each has one core: threads of several processes on one core wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
