@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from head3d.data.store import COLUMNS, ClipRecord, write_records
+from head3d.data.store import ClipRecord, write_records
 
 from . import two_nodes
 from .scratch import Scratch
@@ -139,11 +139,12 @@ def make_clips(root: Path) -> None:
     np.save(root / "clips/shard-0/frames.npy", draw.integers(0, 256, (CLIPS, LENGTH, SIZE, SIZE, 3), np.uint8))
     np.save(root / "clips/shard-0/landmarks.npy", draw.uniform(16, 48, (CLIPS, LENGTH, 68, 2)).astype(np.float32))
     np.save(root / "masks/shard-0.npy", np.broadcast_to(disc, (CLIPS, LENGTH, SIZE, SIZE)).copy())
-    row = dict.fromkeys(COLUMNS, "0" * 64) | {
-        "shard": 0, "source": "made up", "video": "v", "person": "p", "start_frame": 0, "fps": 25.0,
-        "x0": 0.0, "y0": 0.0, "x1": 1.0, "y1": 1.0, "status": "ok", "split": "train",
-    }  # fmt: skip
-    write_records(root / "manifest.csv", [ClipRecord(**row | {"clip_id": f"c{i}", "row": i}) for i in range(CLIPS)])
+    zeros = "0" * 64
+    records = [
+        ClipRecord(f"c{i}", 0, i, "made up", "v", "p", 0, 25.0, 0.0, 0.0, 1.0, 1.0, "ok", "train", zeros, zeros)
+        for i in range(CLIPS)
+    ]
+    write_records(root / "manifest.csv", records)
 
 
 def undisturbed(scratch: Scratch) -> dict[str, bytes]:

@@ -156,7 +156,6 @@ class TwoNodes:
         key = root / "munge.key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o600)
-        root.chmod(0o755)
         user, host = pwd.getpwuid(os.getuid()).pw_name, socket.gethostname()
         (root / "slurm.conf").write_text(
             CONF.format(
@@ -170,7 +169,8 @@ class TwoNodes:
         srun.write_text(f'#!/bin/sh\nSLURM_CONF={root}/slurm.conf exec {shutil.which("srun")} "$@"\n')
         srun.chmod(0o755)
         self._daemon(
-            "munged", "munged", "--foreground", f"--socket={root}/munge.socket", f"--key-file={key}",
+            # --force: the directories above may be closed to others, as those of a test are.
+            "munged", "munged", "--foreground", "--force", f"--socket={root}/munge.socket", f"--key-file={key}",
             f"--pid-file={root}/munged.pid", f"--log-file={root}/munged.log", f"--seed-file={root}/munged.seed",
         )  # fmt: skip
         _wait((root / "munge.socket").exists, f"munged does not start; see {root}")
