@@ -12,6 +12,7 @@ import pytest
 
 from head3d.baselines import NAMES as BASELINES
 from head3d.cli import STAGES, build_parser
+from head3d.errors import UserError
 from head3d.params import read_yaml
 
 from .imports import needs
@@ -114,6 +115,19 @@ def test_resources_are_stated(stages: list[Stage]) -> None:
     for stage in stages:
         assert set(stage.resources) == {"gpu", "mem_mb", "runtime"}, stage.name
         assert stage.threads >= 1
+
+
+def test_no_job_is_longer_than_a_cluster_takes(stages: list[Stage]) -> None:
+    shorter = load_stages(ROOT, max_runtime=100)
+    for before, after in zip(stages, shorter, strict=True):
+        assert after.resources == before.resources | {"runtime": min(before.resources["runtime"], 100)}
+        assert (after.name, after.params) == (before.name, before.params)
+
+
+@pytest.mark.parametrize("given", ["1440", "24h", 0, -1, 1.5, True])
+def test_a_wrong_limit_is_one_line(given: object) -> None:
+    with pytest.raises(UserError, match=r"config: max_runtime is .*; allowed: whole minutes, at least 1$"):
+        load_stages(ROOT, max_runtime=given)
 
 
 def test_rules_equal_stages(stages: list[Stage]) -> None:
