@@ -41,4 +41,4 @@ for stage in STAGES:
         resources:
             **stage.resources,
         shell:
-            "{params.cmd} > {log} 2>&1"
+            "exec {params.cmd} > {log} 2>&1"  # no shell that dies of a SIGTERM while the training still saves its state
