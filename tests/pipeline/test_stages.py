@@ -137,14 +137,14 @@ def test_rules_equal_stages(stages: list[Stage]) -> None:
     for block in re.split(r"\n(?=rule )", plan):
         name, _, text = block.partition("\n")
         told = dict(re.findall(r"^    (input|output|threads|resources): (.*)$", text, re.M))
-        command = re.search(r"^(?:Shell command: )?(head3d .*)$", text, re.M)
+        command = re.search(r"^(?:Shell command: )?(exec head3d .*)$", text, re.M)
         jobs[name.removeprefix("rule ").rstrip(":")] = told | {"command": command[1] if command else ""}
     assert set(jobs) - {"all", ""} >= {stage.rule for stage in stages}
     for stage in stages:
         job = jobs[stage.rule]
         assert tuple(job.get("input", "").split(", ")) == stage.deps
         assert tuple(job["output"].split(", ")) == stage.outs
-        assert job["command"] == f"{stage.command} > logs/{stage.rule}.log 2>&1"
+        assert job["command"] == f"exec {stage.command} > logs/{stage.rule}.log 2>&1"
         assert int(job.get("threads", 1)) == stage.threads
         resources = dict(part.split("=") for part in job["resources"].split(", "))
         assert {key: int(resources[key]) for key in stage.resources} == stage.resources
