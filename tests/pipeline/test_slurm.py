@@ -214,11 +214,13 @@ def test_a_training_longer_than_the_time_limit_goes_on_in_the_next_job(training:
     whole = undisturbed(scratch)
     slow_down(scratch, 2.5)  # 150 seconds; Slurm sends the signal 120 to 150 seconds before four minutes are over
     said = scratch.run(sys.executable, "-m", "snakemake", *PROFILE, "--config", "max_runtime=4")
-    first, second = jobs_of(slurm, "train_matching")
-    assert (first["JobState"], second["JobState"]) == ("FAILED", "COMPLETED")
+    *stopped, last = jobs_of(slurm, "train_matching")  # more than two on a busy machine
+    assert stopped and {job["JobState"] for job in stopped} == {"FAILED"}
+    assert last["JobState"] == "COMPLETED"
     assert "Trying to restart job" in said
     # Snakemake waited until the training itself had ended, with the status that says that it has saved.
-    printed = (scratch.root / f".snakemake/slurm_logs/rule_train_matching/{first['JobId']}.log").read_text()
-    assert "returned non-zero exit status 143" in printed
+    logs = scratch.root / ".snakemake/slurm_logs/rule_train_matching"
+    printed = [(logs / f"{job['JobId']}.log").read_text() for job in stopped]
+    assert any("returned non-zero exit status 143" in text for text in printed)
     assert "goes on from runs/train_matching/" in (scratch.root / "logs/train_matching.log").read_text()
     assert made(scratch) == whole
