@@ -32,7 +32,7 @@ LACKING = two_nodes.missing() or (
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(LACKING is not None, reason=str(LACKING)),
 ]
 
