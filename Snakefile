@@ -8,9 +8,14 @@ from head3d.errors import UserError
 from stages import is_directory, load_stages
 
 try:
-    STAGES = load_stages(workflow.basedir)
+    STAGES = load_stages(workflow.basedir, max_runtime=config.get("max_runtime"))
 except UserError as error:
     sys.exit(f"snakemake: {error}")
+
+
+# `gpu: 1` in profiles/default is about the GPUs of this machine; Slurm counts those of a cluster itself.
+resource_scopes:
+    gpu="local",
 
 
 rule all:
@@ -36,4 +41,4 @@ for stage in STAGES:
         resources:
             **stage.resources,
         shell:
-            "{params.cmd} > {log} 2>&1"
+            "exec {params.cmd} > {log} 2>&1"  # no shell that dies of a SIGTERM while the training still saves its state

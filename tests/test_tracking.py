@@ -216,3 +216,49 @@ def test_nothing_phones_home() -> None:
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
     assert "analytics = false" in (ROOT / ".dvc" / "config").read_text()
+
+
+MOUNTS = r"""
+/dev/sda1 / ext4 rw,relatime 0 0
+tmpfs /tmp tmpfs rw 0 0
+server:/home /home nfs4 rw,vers=4.2 0 0
+/dev/sdb1 /home/local xfs rw 0 0
+10.0.0.1@tcp:/scratch /my\040scratch lustre rw 0 0
+beegfs_nodev /bee beegfs rw 0 0
+//server/share /bee/share cifs rw 0 0
+/dev/sdc1 /twice ext4 rw 0 0
+gpfs0 /twice gpfs rw 0 0
+a line cut sh
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/mlflow.db", None),
+        ("/tmp/run/mlflow.db", None),
+        ("/home/ann/mlflow.db", "nfs4"),
+        ("/homes/ann/mlflow.db", None),  # another directory, whose name only begins alike
+        ("/home/local/mlflow.db", None),  # a disk below the network's
+        ("/my scratch/mlflow.db", "lustre"),
+        ("/bee/mlflow.db", "beegfs"),
+        ("/bee/share/mlflow.db", "cifs"),
+        ("/twice/mlflow.db", "gpfs"),  # mounted over the disk
+    ],
+)
+def test_network_file_systems_are_known_by_the_mount_table(path: str, kind: str | None) -> None:
+    assert tracking.network_file_system(Path(path), MOUNTS) == kind
+
+
+def test_a_store_on_a_network_file_system_is_one_warning(
+    in_tmp: Path, params: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (in_tmp / "mounts").write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/x {in_tmp.resolve()} nfs4 rw 0 0\n")
+    monkeypatch.setattr(tracking, "MOUNTS", in_tmp / "mounts")
+    for stage in ("train_geometry", "train_canonical"):
+        with tracking.run(stage=stage, params=params) as run:
+            run.metrics({"loss": 1.0})
+    (line,) = [record.getMessage() for record in caplog.records if "network" in record.getMessage()]
+    assert line.startswith(f"{in_tmp.resolve()}/mlflow.db is on a network file system (nfs4)")
+    assert "docs/cluster.md" in line
+    assert {name for (name,) in rows("select name from runs")} >= {"train_geometry", "train_canonical"}

@@ -14,6 +14,7 @@ from typing import Any
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 
+from head3d.errors import UserError
 from head3d.params import check_params, read_yaml
 
 PARAMS = "params.yaml"
@@ -49,22 +50,37 @@ def is_directory(out: str) -> bool:
     return not Path(out).suffix
 
 
-def load_stages(root: str | Path = ".") -> list[Stage]:
+def load_stages(root: str | Path = ".", max_runtime: object = None) -> list[Stage]:
     """All stages of ``dvc.yaml`` under ``root``, expanded by DVC itself, in its order.
 
+    Args:
+        root: where dvc.yaml and params.yaml lie.
+        max_runtime: the longest job that a cluster takes, in minutes; None for no limit. A training that is stopped
+            there goes on in the next job.
+
     Raises:
-        head3d.errors.UserError: params.yaml is wrong.
+        head3d.errors.UserError: params.yaml or ``max_runtime`` is wrong.
     """
     root = Path(root).resolve()
+    limit = _minutes(max_runtime)
     values = read_yaml(root / PARAMS)
     check_params(values)
     with Repo(str(root)) as repo:
         found = [stage for stage in repo.index.stages if stage.is_data_source is False and stage.cmd]
         all_outs = [_path(out) for stage in found for out in stage.outs]
-        return [_stage(stage, root, all_outs, values) for stage in found]
+        return [_stage(stage, root, all_outs, values, limit) for stage in found]
 
 
-def _stage(stage: Any, root: Path, all_outs: list[str], values: dict[str, Any]) -> Stage:
+def _minutes(given: object) -> int | None:
+    """What ``--config max_runtime=…`` or a profile says, checked."""
+    if given is None:
+        return None
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise UserError(f"config: max_runtime is {given!r}", allowed="whole minutes, at least 1")
+    return given
+
+
+def _stage(stage: Any, root: Path, all_outs: list[str], values: dict[str, Any], limit: int | None) -> Stage:
     deps: list[str] = []
     keys: list[str] = []
     for dep in stage.deps:
@@ -73,6 +89,8 @@ def _stage(stage: Any, root: Path, all_outs: list[str], values: dict[str, Any]) 
         else:
             deps += _files(_path(dep), root, all_outs)
     meta = dict(stage.meta or {})
+    if limit and "runtime" in meta:
+        meta["runtime"] = min(meta["runtime"], limit)
     return Stage(
         name=stage.name,
         rule=re.sub(r"\W", "_", stage.name),

@@ -18,6 +18,7 @@ would all crash while creating it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -50,11 +51,43 @@ RETRY_AFTER = 60.0  # seconds of peace after a failed write, doubled each time: 
 BATCH = 1000  # most metrics that MLflow takes in one call
 KEPT = 200_000  # most metrics kept while the store can't be reached
 LOCK_TIMEOUT = 60.0  # seconds
+NETWORK = re.compile(r"(fuse\.)?(nfs4?|lustre|beegfs\w*|cifs|smb3|gpfs|ceph|glusterfs|sshfs|panfs|wekafs|afs)")
+MOUNTS = Path("/proc/mounts")  # there is none outside Linux
 
 
 def tracking_uri() -> str:
     """Where runs are kept."""
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def network_file_system(path: Path, table: str) -> str | None:
+    """The kind of network file system that a path lies on, such as ``nfs4``; None on a disk of this machine.
+
+    Args:
+        path: absolute, without links.
+        table: text of /proc/mounts: device, mount point, kind, options in each line.
+    """
+    deepest, found = -1, ""
+    for fields in map(str.split, table.splitlines()):
+        if len(fields) < 3:
+            continue
+        # A space in a mount point is written \040.
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[1])
+        if path.is_relative_to(point) and len(point) >= deepest:  # of two in one place the later hides the earlier
+            deepest, found = len(point), fields[2]
+    return found if NETWORK.fullmatch(found) else None
+
+
+@functools.cache
+def _warn_of_network(path: Path) -> None:
+    """One line in the log if an SQLite store lies where its locks are not to be relied on."""
+    with contextlib.suppress(OSError):
+        if kind := network_file_system(path, MOUNTS.read_text(errors="surrogateescape")):
+            log.warning(
+                "%s is on a network file system (%s), where jobs of several nodes can break an SQLite file; "
+                "docs/cluster.md says what to set MLFLOW_TRACKING_URI to",
+                path, kind,
+            )  # fmt: skip
 
 
 def run(stage: str, params: Params, instance: str | None = None, resume_id: str | None = None) -> Run:
@@ -238,6 +271,8 @@ class _Store:
         path = uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
         on_disk = path and path != ":memory:"
         self._lock = FileLock(f"{path}.lock", timeout=LOCK_TIMEOUT) if on_disk else contextlib.nullcontext()
+        if path and on_disk:
+            _warn_of_network(Path(path).resolve())
         with self._lock:  # the first client creates the database
             self._client = MlflowClient(uri)
             experiment = self._client.get_experiment_by_name(EXPERIMENT)

@@ -12,6 +12,7 @@ import pytest
 
 from head3d.baselines import NAMES as BASELINES
 from head3d.cli import STAGES, build_parser
+from head3d.errors import UserError
 from head3d.params import read_yaml
 
 from .imports import needs
@@ -116,6 +117,19 @@ def test_resources_are_stated(stages: list[Stage]) -> None:
         assert stage.threads >= 1
 
 
+def test_no_job_is_longer_than_a_cluster_takes(stages: list[Stage]) -> None:
+    shorter = load_stages(ROOT, max_runtime=100)
+    for before, after in zip(stages, shorter, strict=True):
+        assert after.resources == before.resources | {"runtime": min(before.resources["runtime"], 100)}
+        assert (after.name, after.params) == (before.name, before.params)
+
+
+@pytest.mark.parametrize("given", ["1440", "24h", 0, -1, 1.5, True])
+def test_a_wrong_limit_is_one_line(given: object) -> None:
+    with pytest.raises(UserError, match=r"config: max_runtime is .*; allowed: whole minutes, at least 1$"):
+        load_stages(ROOT, max_runtime=given)
+
+
 def test_rules_equal_stages(stages: list[Stage]) -> None:
     """The jobs that Snakemake plans against DVC's stages (their parameters: test_engines.py)."""
     plan = _snakemake("-n", "--forceall", "--printshellcmds", "--quiet", "progress", "host")
@@ -123,14 +137,14 @@ def test_rules_equal_stages(stages: list[Stage]) -> None:
     for block in re.split(r"\n(?=rule )", plan):
         name, _, text = block.partition("\n")
         told = dict(re.findall(r"^    (input|output|threads|resources): (.*)$", text, re.M))
-        command = re.search(r"^(?:Shell command: )?(head3d .*)$", text, re.M)
+        command = re.search(r"^(?:Shell command: )?(exec head3d .*)$", text, re.M)
         jobs[name.removeprefix("rule ").rstrip(":")] = told | {"command": command[1] if command else ""}
     assert set(jobs) - {"all", ""} >= {stage.rule for stage in stages}
     for stage in stages:
         job = jobs[stage.rule]
         assert tuple(job.get("input", "").split(", ")) == stage.deps
         assert tuple(job["output"].split(", ")) == stage.outs
-        assert job["command"] == f"{stage.command} > logs/{stage.rule}.log 2>&1"
+        assert job["command"] == f"exec {stage.command} > logs/{stage.rule}.log 2>&1"
         assert int(job.get("threads", 1)) == stage.threads
         resources = dict(part.split("=") for part in job["resources"].split(", "))
         assert {key: int(resources[key]) for key in stage.resources} == stage.resources
