@@ -41,7 +41,7 @@ ListOfNames = Annotated[tuple[Name, ...], Field(strict=False, min_length=1), Aft
 ListOfCounts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
 ListOfWholes = Annotated[tuple[Whole, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
 ListOfShares = Annotated[tuple[Share, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
-Source = Literal["mini", "folder"]
+Source = Literal["mini", "folder", "voxceleb", "faceforensics"]
 ListOfSources = Annotated[tuple[Source, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
 Variant = Literal["full", "mean_canonical", "no_head", "no_skip"]
 ListOfVariants = Annotated[tuple[Variant, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]

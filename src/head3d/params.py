@@ -47,11 +47,31 @@ class CropParams(Section):
     max_cut: Share
 
 
+class VoxcelebParams(Section):
+    """``data.voxceleb``: which videos of VoxCeleb, and where they lie or come to lie."""
+
+    metadata: str | None
+    videos: str | None
+    train: Whole
+    test: Whole
+    seconds: Positive
+
+
+class FaceforensicsParams(Section):
+    """``data.faceforensics``: which original videos of FaceForensics."""
+
+    videos: str | None
+    test: Count
+    compression: Literal["raw", "c0", "c23", "c40"] | None
+
+
 class DataParams(Section):
     """``data``: where the videos come from and how clips are taken from them."""
 
     sources: ListOfSources
     folder: str | None
+    voxceleb: VoxcelebParams
+    faceforensics: FaceforensicsParams
     image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
     clip_length: Annotated[int, Field(ge=4)]
     fps: Annotated[float, Field(gt=0, le=240)] | None
@@ -59,6 +79,17 @@ class DataParams(Section):
     seen_fraction: Fraction
     split_gap_s: NonNegative
     crop: CropParams
+
+
+class DownloadParams(Section):
+    """``download``: how `head3d data download` behaves; no stage reads it, as it changes no video."""
+
+    address: Annotated[str, Field(pattern=r"^https?://[^{}\s]+\{id\}[^{}\s]*$")]
+    pause_s: NonNegative
+    cookies: str | None
+    height: Annotated[int, Field(ge=144, le=4320)]
+    timeout_s: Positive
+    give_up_after: Count
 
 
 class ParseParams(Section):
@@ -231,6 +262,7 @@ class Params(Section):
     variants: ListOfVariants
     baselines: ListOfBaselines
     data: DataParams
+    download: DownloadParams
     parse: ParseParams
     camera: CameraParams
     model: ModelParams
@@ -314,6 +346,14 @@ def _check_together(params: Params, path: str | Path) -> None:
             refuse("test_sets", test_set, f"{', '.join(names)} (from data.sources)")
     if "folder" in params.data.sources and params.data.folder is None:
         refuse("data.folder", None, "the directory of the videos, as data.sources has folder")
+    for source in ("voxceleb", "faceforensics"):
+        if source in params.data.sources and getattr(params.data, source).videos is None:
+            refuse(f"data.{source}.videos", None, f"the directory of the videos, as data.sources has {source}")
+    if params.data.voxceleb.train + params.data.voxceleb.test == 0:
+        refuse("data.voxceleb.train", 0, "at least one video there or in data.voxceleb.test")
+    window = 2 * params.data.clip_length / 25  # VoxCeleb counts in frames at 25 a second
+    if params.data.voxceleb.seconds < window:
+        refuse("data.voxceleb.seconds", params.data.voxceleb.seconds, f"at least {window:g}, two clips long")
     flow_size = params.data.image_size * params.model.fusion.flow_scale
     if flow_size % 32:  # Phi halves its input five times
         refuse(

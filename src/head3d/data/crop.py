@@ -6,6 +6,7 @@ The face is detected every few frames and followed, its landmarks are found on e
 
 import hashlib
 import itertools
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -142,6 +143,7 @@ def video_clips(one: sources.Video, shard: int, row: int, params: Any):
         return
     fps = data.fps or info.fps
     n_frames = info.n_frames if data.fps is None else int(info.n_frames / info.fps * data.fps)
+    first, n_frames = _within(one, info, fps, n_frames)
     chosen = windows(
         one.name,
         one.source,
@@ -157,8 +159,11 @@ def video_clips(one: sources.Video, shard: int, row: int, params: Any):
     if not chosen:
         yield left_out(0, fps, "too short")
         return
+    chosen = [replace(window, start=first + window.start) for window in chosen]
     tracker = faces.FaceTracker(data.crop.min_face)
-    for window, stack in _window_frames(one.path, info, data.fps, chosen, data.clip_length):
+    if one.box is not None:
+        tracker = GivenTracker(data.crop.min_face, one.box.within(info.width, info.height))
+    for window, stack in _window_frames(one.path, info, data.fps, chosen, data.clip_length, first):
         if isinstance(stack, UserError):
             yield left_out(window.start, fps, f"unreadable: {_short(stack)}")
             continue
@@ -188,10 +193,52 @@ def video_clips(one: sources.Video, shard: int, row: int, params: Any):
         yield record, clip, landmarks
 
 
-def _window_frames(path: Path, info: video.VideoInfo, fps: float | None, chosen: list[Window], length: int):
-    """The frames of each window, reading the video once; short or none where it ends or breaks off."""
-    reader = video.stream(path, info, fps=fps)
-    position, problem = 0, None
+def _within(one: sources.Video, info: video.VideoInfo, fps: float, n_frames: int) -> tuple[int, int]:
+    """First frame and number of frames that clips may be taken of."""
+    if one.span is None and one.box is None:
+        return 0, n_frames
+    # What was cut out of a longer video holds stored frames before its begin that are never shown; its duration counts
+    # those that are. The last one may be missing.
+    n_frames = min(n_frames, max(0, int(info.duration * fps) - 1))
+    if one.span is None:
+        return 0, n_frames
+    first = math.ceil(one.span[0] * fps)
+    return first, max(0, min(n_frames, int(one.span[1] * fps)) - first)
+
+
+class GivenTracker(faces.FaceTracker):
+    """Follows the face whose middle is nearest to the middle of a given box ``x0, y0, x1, y1``, in pixels.
+
+    The given box may be of another moment: a face counts if it is no further away than the box is large.
+    """
+
+    def __init__(self, min_face: float, box: tuple[float, float, float, float]) -> None:
+        super().__init__(min_face)
+        self.given = box
+
+    def see(self, frame: np.ndarray) -> tuple[faces.Face | None, list[faces.Face]]:
+        if self.last is not None:
+            return super().see(frame)
+        largest, others = super().see(frame)
+        seen = [largest, *others] if largest else others
+        reach = max(self.given[2] - self.given[0], self.given[3] - self.given[1])
+        near = [face for face in seen if self._distance(face) <= reach]
+        self.last = min(near, key=self._distance, default=None)
+        return self.last, [face for face in seen if face is not self.last]
+
+    def _distance(self, face: faces.Face) -> float:
+        return math.hypot(*(sum(face.box[k::2]) / 2 - sum(self.given[k::2]) / 2 for k in (0, 1)))
+
+
+def _window_frames(
+    path: Path, info: video.VideoInfo, fps: float | None, chosen: list[Window], length: int, first: int = 0
+):
+    """The frames of each window, reading the video once; short or none where it ends or breaks off.
+
+    Nothing before the frame ``first`` is handed over.
+    """
+    reader = video.stream(path, info, fps=fps, start=first)
+    position, problem = first, None
     for window in chosen:
         stack: list[np.ndarray] = []
         try:
