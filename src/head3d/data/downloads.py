@@ -29,6 +29,7 @@ from head3d.errors import UserError
 STATUSES = (OK, GONE, PRIVATE, REGION, BROKEN, LATER, BLOCKED)
 _OF_VIDEO = frozenset({GONE, PRIVATE, REGION})  # true of all stretches of a video
 _FINAL = _OF_VIDEO | {BROKEN}  # not tried again, unless asked for
+_SHORT_S = 0.5  # by so much a video may end early
 _TRIES = 3  # times that a file arrives broken until it is given up
 
 
@@ -269,7 +270,7 @@ def _one_video(
         if section not in outcome.files:
             yield table.add(shard, one, outcome.status, outcome.reason)
             continue
-        if wrong := _wrong(outcome.files[section], params.data.clip_length):
+        if wrong := _wrong(outcome.files[section], section[1] - section[0]):
             before = table.own(one)
             often = before is not None and before.tries + 1 >= _TRIES
             yield table.add(shard, one, BROKEN if often else LATER, wrong)
@@ -278,13 +279,16 @@ def _one_video(
         yield table.add(shard, one, OK, "")
 
 
-def _wrong(part: Path, shortest: int) -> str:
-    """Why a file cannot be used, or nothing: it is opened, and must be long enough for a clip."""
+def _wrong(part: Path, seconds: float) -> str:
+    """Why a file cannot be used, or nothing: it is opened, and must be about as long as was asked for.
+
+    A shorter one broke off on the way, or the video is another one now.
+    """
     try:
         info = video.probe(part)
     except UserError as error:
         return error.what.replace(f"{part}: ", "")[:160]
-    return f"only {info.duration:.1f} s of it arrived" if info.duration * info.fps < shortest else ""
+    return f"only {info.duration:.1f} of {seconds:.1f} s arrived" if info.duration < seconds - _SHORT_S else ""
 
 
 def _accept(part: Path, root: Path, one: Stretch) -> Path:

@@ -1,8 +1,8 @@
 """VoxCeleb: what its metadata says of each stretch of video, and which stretches are chosen.
 
 Two kinds of metadata are read: ``vox-metadata.csv`` of FOMM's preprocessing, and VoxCeleb's own directories of text
-files, ``person/video/utterance.txt``. The unit is a stretch of a YouTube video that shows one person, as in FOMM and the
-paper. Where its video lies is the business of :mod:`head3d.data.voxceleb_files`.
+files, ``person/video/utterance.txt``. The unit is a stretch of a YouTube video that shows one person, as in FOMM and
+the paper. Where its video lies is the business of :mod:`head3d.data.voxceleb_files`.
 """
 
 import csv
