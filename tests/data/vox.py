@@ -18,10 +18,10 @@ from .conftest import ffmpeg, with_data
 REASONS = {
     "private": "Private video. Sign in if you've been granted access to this video. Use --cookies-from-browser or "
     "--cookies for the authentication. See  https://github.com/yt-dlp/yt-dlp/wiki/FAQ#how-do-i-pass-cookies-to-yt-dlp",
-    "agelimit": "Sign in to confirm your age. This video may be inappropriate for some users. Use --cookies-from-browser",
+    "agelimit": "Sign in to confirm your age. This video may be inappropriate for some users. Use --cookies",
     "region": "Video unavailable. The uploader has not made this video available in your country",
-    "claimed": "Video unavailable. This video contains content from ZDF, who has blocked it in your country on copyright "
-    "grounds",
+    "claimed": "Video unavailable. This video contains content from ZDF, who has blocked it in your country on "
+    "copyright grounds",
     "ended": "Video unavailable. This video is no longer available because the YouTube account associated with this "
     "video has been terminated.",
     "removed": "Video unavailable. This video has been removed by the uploader",
@@ -44,13 +44,15 @@ while words:
     elif word in ("--format", "--format-sort", "--ffmpeg-location", "--retries", "--socket-timeout", "--output",
                   "--cookies"):
         options[word] = words.pop(0)
-    elif not word.startswith("--no-"):
+    elif not word.startswith("--no-") and word != "--":
         sys.exit("yt-dlp: error: no such option: " + word)
 name = url.rpartition("/")[2]
 if "--cookies" in options:
     text = open(options["--cookies"]).read()
     open(options["--cookies"], "a").write("# written back\\n")
     os.environ["COOKIES_SEEN"] = text
+    if "quoted" in text:
+        sys.exit("ERROR: invalid Netscape format cookies file: " + text)
 def end(text):
     sys.stderr.write("WARNING: [youtube] No supported JavaScript runtime could be found\\n")
     sys.stderr.write("ERROR: " + text + "\\n")
@@ -151,10 +153,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind in REASONS:
             self.send_header("X-Reason", REASONS[kind].encode().decode("latin-1"))
         self.end_headers()
-        half = len(body) // 2
+        part = len(body) // 5
         with contextlib.suppress(OSError):
-            if kind in ("cut", "stalls") and last >= half:
-                self.wfile.write(body[first : max(first, half)])
+            if kind in ("cut", "stalls") and last >= part:
+                self.wfile.write(body[first : max(first, part)])
                 self.wfile.flush()
                 if kind == "stalls":
                     time.sleep(30)

@@ -28,6 +28,8 @@ _WORKING_SIDE = (
     2048  # pixels; larger frames are shrunk to this while they are read, so that forty of them fit in memory
 )
 
+_RAGGED_S = 0.25  # seconds at the end of a cut video that are not used
+
 
 def working_size(info: video.VideoInfo) -> tuple[video.VideoInfo, float]:
     """The size at which a video is read, and how much smaller that is than the video."""
@@ -197,9 +199,9 @@ def _within(one: sources.Video, info: video.VideoInfo, fps: float, n_frames: int
     """First frame and number of frames that clips may be taken of."""
     if one.span is None and one.box is None:
         return 0, n_frames
-    # What was cut out of a longer video holds stored frames before its begin that are never shown; its duration counts
-    # those that are. The last one may be missing.
-    n_frames = min(n_frames, max(0, int(info.duration * fps) - 1))
+    # What was cut out of a longer video holds stored frames before its begin that are never shown, so that its duration
+    # counts, not they; and where it ends, frames that others were needed for are missing between those that are there.
+    n_frames = min(n_frames, max(0, int((info.duration - _RAGGED_S) * fps)))
     if one.span is None:
         return 0, n_frames
     first = math.ceil(one.span[0] * fps)

@@ -213,10 +213,9 @@ def order(stretches: Iterable[Stretch], n_test: int, seed: int) -> Order:
 
 def window(one: Stretch, seconds: float, seed: int) -> tuple[float, float]:
     """Begin and end in seconds of what is downloaded of a stretch: all of it, or ``seconds`` drawn with the seed."""
-    begin, end = one.start / FPS, one.end / FPS
-    spare = max(0.0, end - begin - seconds)
-    begin = round(begin + spare * _draw(seed, f"{one.name} window") / 2**64, 3)
-    return begin, round(min(end, begin + seconds), 3)
+    spare = max(0, one.end - one.start - int(seconds * FPS))
+    start = one.start + _draw(seed, f"{one.name} window") % (spare + 1)
+    return start / FPS, (one.end - one.start - spare + start) / FPS
 
 
 def _draw(seed: int, name: str) -> int:

@@ -90,11 +90,11 @@ def fetch(video: str, sections: Sequence[tuple[float, float]], folder: Path, set
     Returns:
         Files that yt-dlp calls complete, of which none was looked into yet; the status is that of the others.
     """
-    command = _command(video, sections, folder, settings)
-    with tempfile.TemporaryFile() as log, _cookies(settings.cookies) as cookies:
+    with tempfile.TemporaryFile() as log, _cookies(settings.cookies) as (cookies, secrets):
+        command = _command(video, sections, folder, settings, cookies)
         try:
             process = subprocess.Popen(
-                command + cookies,
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -123,6 +123,8 @@ def fetch(video: str, sections: Sequence[tuple[float, float]], folder: Path, set
         return Outcome(files, LATER, f"nothing complete within {settings.timeout_s:g} s")
     if code == 0:
         return Outcome(files, LATER, "yt-dlp made no file of it")
+    for secret in secrets:  # yt-dlp quotes a line of the file that it cannot read
+        said = said.replace(secret, "…")
     return Outcome(files, *meaning(said))
 
 
@@ -130,7 +132,7 @@ def meaning(said: str) -> tuple[str, str]:
     """Status and reason, one line, of what yt-dlp wrote to stderr when it failed."""
     if media := _MEDIA_BLOCKED.search(said):
         return BLOCKED, _one_line(media[0])
-    errors = re.findall(r"^ERROR: (.*(?:\n(?!ERROR:|WARNING:|\[).*)*)", said, re.MULTILINE)
+    errors = re.findall(r"^(?:yt-dlp: error|ERROR): (.*(?:\n(?!ERROR:|WARNING:|\[).*)*)", said, re.MULTILINE)
     last = _one_line(errors[-1]) if errors else "yt-dlp failed and did not say why"
     for status, words in _MEANINGS:
         if re.search(words, last, re.IGNORECASE):
@@ -148,7 +150,9 @@ def _stem(section: tuple[float, float]) -> str:
     return f"{section[0]:09.3f}"
 
 
-def _command(video: str, sections: Sequence[tuple[float, float]], folder: Path, settings: Any) -> list[str]:
+def _command(
+    video: str, sections: Sequence[tuple[float, float]], folder: Path, settings: Any, more: list[str]
+) -> list[str]:
     ranges = [word for begin, end in sections for word in ("--download-sections", f"*{begin:.3f}-{end:.3f}")]
     return [
         find(),
@@ -158,19 +162,21 @@ def _command(video: str, sections: Sequence[tuple[float, float]], folder: Path, 
         *("--ffmpeg-location", ffmpeg_exe(), "--retries", "3", "--socket-timeout", "30"),
         *("--output", f"{folder}/%(section_start)09.3f.%(ext)s"),
         *ranges,
+        *more,
+        "--",
         settings.address.replace("{id}", video),
     ]
 
 
 @contextlib.contextmanager
 def _cookies(path: str | None):
-    """The options for a file of cookies.
+    """The options for a file of cookies, and its values, which must never be shown.
 
     yt-dlp writes the file that it is given, and two processes would spoil it for each other: each call gets a copy that
     only this user can read.
     """
     if path is None:
-        yield []
+        yield [], []
         return
     with tempfile.TemporaryDirectory(prefix="head3d-") as private:
         copy = Path(private) / "cookies.txt"
@@ -178,4 +184,5 @@ def _cookies(path: str | None):
             shutil.copyfile(Path(path).expanduser(), copy)
         except OSError as error:
             raise UserError(f"params.yaml: download.cookies, {path}, cannot be read ({error.strerror})") from None
-        yield ["--cookies", str(copy)]
+        lines = [line.split() for line in copy.read_text(errors="replace").splitlines() if line[:2] != "# "]
+        yield ["--cookies", str(copy)], [words[-1] for words in lines if words and len(words[-1]) > 3]
