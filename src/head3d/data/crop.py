@@ -21,6 +21,7 @@ from head3d import tracking
 from head3d.data import boxes, faces, sources, video
 from head3d.data.boxes import Rejected, Square
 from head3d.data.clips import Window, windows
+from head3d.data.given import GivenTracker
 from head3d.data.store import ClipRecord, NpyWriter, replacing_directory, write_records
 from head3d.errors import UserError
 
@@ -206,30 +207,6 @@ def _within(one: sources.Video, info: video.VideoInfo, fps: float, n_frames: int
         return 0, n_frames
     first = math.ceil(one.span[0] * fps)
     return first, max(0, min(n_frames, int(one.span[1] * fps)) - first)
-
-
-class GivenTracker(faces.FaceTracker):
-    """Follows the face whose middle is nearest to the middle of a given box ``x0, y0, x1, y1``, in pixels.
-
-    The given box may be of another moment: a face counts if it is no further away than the box is large.
-    """
-
-    def __init__(self, min_face: float, box: tuple[float, float, float, float]) -> None:
-        super().__init__(min_face)
-        self.given = box
-
-    def see(self, frame: np.ndarray) -> tuple[faces.Face | None, list[faces.Face]]:
-        if self.last is not None:
-            return super().see(frame)
-        largest, others = super().see(frame)
-        seen = [largest, *others] if largest else others
-        reach = max(self.given[2] - self.given[0], self.given[3] - self.given[1])
-        near = [face for face in seen if self._distance(face) <= reach]
-        self.last = min(near, key=self._distance, default=None)
-        return self.last, [face for face in seen if face is not self.last]
-
-    def _distance(self, face: faces.Face) -> float:
-        return math.hypot(*(sum(face.box[k::2]) / 2 - sum(self.given[k::2]) / 2 for k in (0, 1)))
 
 
 def _window_frames(

@@ -153,7 +153,7 @@ def _directory(root: Path) -> Iterator[Stretch]:
             person, video, part = inside[-3], inside[-2], path.stem
             if all(_NAME.fullmatch(name) for name in (person, video, part)):
                 # of the whole path, as somebody may name vox1_test_txt/ itself
-                test = any(re.search(r"(^|_)test(_|$)", name) for name in (root.name, *inside[:-3]))
+                test = any(re.fullmatch(r"(vox\d_)?test(_txt)?", name) for name in (root.name, *inside[:-3]))
                 yield Stretch(person, video, part, test, text=path)
 
 

@@ -1,0 +1,403 @@
+"""VoxCeleb and FaceForensics as sources: metadata, choice, layouts, and clips within a span around a given face."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from head3d import assets, cli, scales
+from head3d.data import crop, downloads, faceforensics, manifest, overview, sources, video, voxceleb, voxceleb_files
+from head3d.data.store import ClipRecord, write_records
+from head3d.data.voxceleb import Box, Stretch
+from head3d.errors import UserError
+from head3d.params import Params, check_params, read_yaml
+
+from .conftest import ROOT, with_data
+from .vox import counts, settings, write_csv
+
+ROW = "WMh3ye5tBsE,3657,3994,624-48-1018-553,25,1280,720,train,id10005"
+HEAD = "video_id,start,end,bbox,fps,width,height,partition,person_id"
+
+
+def put(path: Path, content: bytes = b"a video") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def csv(path: Path, *rows: str, head: str = HEAD) -> Path:
+    path.write_text("\n".join([head, *rows]) + "\n")
+    return path
+
+
+def test_metadata_of_fomm(tmp_path: Path) -> None:
+    path = csv(
+        tmp_path / "m.csv", ROW, ROW, "a-_1#id10270,10,70,0-0-5-5,50,10,10,test,", "b,1,20,0-0-5-5,25,9,9,train,id1"
+    )
+    found = voxceleb.read_metadata(path, 30)
+    assert [one.name for one in found] == ["id10005/WMh3ye5tBsE/003657-003994", "id10270/a-_1/000005-000035"]
+    first, second = found
+    assert (first.start, first.end, first.test, second.test) == (3657, 3994, False, True)
+    assert first.box is not None
+    assert first.box.within(640, 360) == (312, 24, 509, 276.5)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("../x,1,2,0-0-1-1,25,9,9,train,id1", "line 3: video_id is '../x'; allowed: letters, digits, _ and -"),
+        ("x,1,2,0-0-1-1,25,9,9,train,", "line 3: person_id is ''"),
+        ("x,one,2,0-0-1-1,25,9,9,train,id1", "line 3: start is 'one'; allowed: a whole number"),
+        ("x,5,2,0-0-1-1,25,9,9,train,id1", "line 3: end is '2'; allowed: more than start, 5"),
+        ("x,1,2,0-0-1,25,9,9,train,id1", "line 3: bbox is '0-0-1'; allowed: left-top-right-bottom"),
+        ("x,1,2,5-0-1-1,25,9,9,train,id1", "of some width and height"),
+        ("x,1,2,0-0-1-1,0,9,9,train,id1", "line 3: fps is '0'"),
+        ("x,1,2,0-0-1-1,25,9,0,train,id1", "line 3: height is '0'; allowed: at least 1"),
+        ("x", "line 3: person_id is ''"),
+    ],
+)
+def test_wrong_lines_are_named(tmp_path: Path, row: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        voxceleb.read_metadata(csv(tmp_path / "m.csv", ROW, row), 1)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    put(tmp_path / "binary.csv", b"\xff\xfe\x00")
+    for path, words in {
+        csv(tmp_path / "a.csv", "1,2", head="video_id,start"): "has no column end; allowed: video_id, start, end, bbox",
+        csv(tmp_path / "b.csv", "x,1,9,0-0-5-5,25,9,9,train,id1"): "no stretch of video in it",
+        tmp_path / "none.csv": "which does not exist; allowed: vox-metadata.csv, a directory",
+        tmp_path / "empty": "no stretch of video in it; it should hold person/video/utterance.txt",
+        tmp_path / "binary.csv": "cannot be read as a csv file",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            voxceleb.read_metadata(path, 40)
+
+
+UTTERANCE = """Identity  : \tid10270
+Reference : \t5r0dWxy17C8
+Offset    : \t-1
+FV Conf   : \t19.735\t(1)
+ASD Conf  : \t3.442
+
+FRAME \tX \tY \tW \tH
+{rows}
+"""
+
+
+def test_text_files_of_voxceleb(tmp_path: Path) -> None:
+    pixels = "\n".join(f"{index:06d} \t100 \t{40 + 10 * (index % 2)} \t80 \t80" for index in range(100, 200))
+    shares = "\n".join(f"{index:06d} \t0.25 \t0.1 \t0.5 \t0.5" for index in range(7, 107))
+    put(tmp_path / "vox1_dev_txt/txt/id10001/5r0dWxy17C8/00003.txt", UTTERANCE.format(rows=pixels).encode())
+    put(tmp_path / "vox2_test_txt/txt/id00017/_mjZ87sK6cA/00095.txt", UTTERANCE.format(rows=shares).encode())
+    put(tmp_path / "vox2_test_txt/txt/id00017/_mjZ87sK6cA/00096.txt", b"nothing")
+    found = {one.part: one for one in voxceleb.read_metadata(tmp_path, 40)}
+    assert {part: one.test for part, one in found.items()} == {"00003": False, "00095": True, "00096": True}
+    first, second = voxceleb.detailed(found["00003"]), voxceleb.detailed(found["00095"])
+    assert (first.start, first.end, second.start, second.end) == (100, 200, 7, 107)
+    assert first.box is not None
+    assert second.box is not None
+    assert first.box.within(1280, 720) == (200, 90, 360, 250)  # VoxCeleb1 counts pixels at a height of 360
+    assert second.box.within(1280, 720) == pytest.approx((320, 72, 960, 432))  # VoxCeleb2 shares
+    with pytest.raises(UserError, match=r"00096\.txt: no table of faces in it; allowed: lines of FRAME X Y W H"):
+        voxceleb.detailed(found["00096"])
+
+
+def stretches(n: int, people: int, kept: int = 0) -> list[Stretch]:
+    box = Box(400, 100, 800, 500, 1280, 720)
+    return [
+        Stretch(f"id{i % people}", f"v{i // 3}", f"{i:06d}-{i + 90:06d}", i % people < kept, i, i + 90, box)
+        for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_people_of_test_and_training_are_disjoint(kept: int) -> None:
+    made = stretches(600, 40, kept)
+    drawn = voxceleb.order(made, 30, seed=1)
+    people = [{one.person for one in part} for part in (drawn.train, drawn.test)]
+    assert not people[0] & people[1]
+    assert people[1] == {"id0", "id1", "id2"} if kept else len(drawn.test) >= 60
+    assert sorted(one.name for one in drawn.train + drawn.test) == sorted(one.name for one in made)
+    assert voxceleb.order(made[::-1], 30, seed=1) == drawn
+    assert voxceleb.order(made, 30, seed=2).train[:5] != drawn.train[:5]
+    # who leaves the metadata moves nobody else
+    fewer = voxceleb.order(made[1:], 30, seed=1) if kept else drawn
+    assert fewer.train == [one for one in drawn.train if one != made[0]]
+
+
+def test_windows_lie_within_their_stretch() -> None:
+    long = Stretch("id1", "v", "000100-000900", start=100, end=900)
+    begin, end = voxceleb.window(long, 8.0, seed=0)
+    assert 4.0 <= begin < end <= 36.0
+    assert end - begin == pytest.approx(8.0)
+    assert voxceleb.window(long, 8.0, seed=1) != (begin, end)
+    assert voxceleb.window(long, 60.0, seed=1) == (4.0, 36.0)
+
+
+def test_layouts_that_others_have_made(demo: Params, tmp_path: Path) -> None:
+    rows = [("whole_video", "id1", 250, 350, "train"), ("cut_by_fomm", "id2", 30, 130, "train"),
+            ("ours_is_here", "id3", 0, 100, "test"), ("nowhere_here", "id4", 0, 100, "train")]  # fmt: skip
+    metadata, root = write_csv(tmp_path / "m.csv", rows), tmp_path / "videos"
+    put(root / "youtube" / "whole_video.mp4")
+    put(root / "train" / "id2#cut_by_fomm#000030#000130.mp4")
+    put(root / "downloaded/id3/ours_is_here/000000-000100.webm")
+    put(root / "downloaded/.work-0/000000.000.mp4")
+    put(root / "downloaded/id4/nowhere_here/.000000-000100.mp4")
+    found = {one.name.split("/")[1]: one for one in sources.voxceleb(settings(demo, metadata, root))}
+    assert set(found) == {"whole_video", "cut_by_fomm", "ours_is_here"}
+    box = Box(40, 10, 80, 60, 160, 90)
+    assert (found["whole_video"].span, found["whole_video"].box) == ((10.0, 14.0), box)
+    assert (found["cut_by_fomm"].span, found["cut_by_fomm"].box) == (None, None)
+    assert (found["ours_is_here"].span, found["ours_is_here"].box) == (None, box)
+    assert [one.unseen for one in found.values()] == [False, False, True]
+    # without metadata: what names tell
+    put(root / "test" / "id9#another#000001#000200.mp4")
+    put(root / "dev/mp4/id00012/21Uxsk56VDQ/00001.mp4")
+    found = {one.name: one for one in sources.voxceleb(settings(demo, None, root))}
+    assert {name: (one.person, one.unseen) for name, one in found.items()} == {
+        "id2/cut_by_fomm/000030-000130": ("id2", False), "id3/ours_is_here/000000-000100": ("id3", False),
+        "id00012/21Uxsk56VDQ/00001": ("id00012", False), "id9/another/000001-000200": ("id9", True),
+    }  # fmt: skip
+
+
+def test_sources_say_what_is_missing(demo: Params, tmp_path: Path) -> None:
+    metadata = write_csv(tmp_path / "m.csv", [("a", "id1", 0, 100, "train")])
+    with pytest.raises(UserError, match=r"data\.voxceleb\.videos is '.*nowhere', which is no directory"):
+        sources.voxceleb(settings(demo, metadata, tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"no video of VoxCeleb in it that .*m\.csv names; allowed: downloaded/"):
+        sources.voxceleb(settings(demo, metadata, tmp_path))
+    for name in ("voxceleb", "faceforensics"):
+        values = read_yaml(ROOT / "params.yaml")
+        values["data"]["sources"], values["test_sets"] = [name], [f"{name}-unseen"]
+        with pytest.raises(UserError, match=rf"data\.{name}\.videos is null; allowed: the directory of the videos"):
+            check_params(values)
+
+
+# --- FaceForensics ----------------------------------------------------------------------------------------------------
+
+
+def forensics(demo: Params, root: Path, **values: object) -> Params:
+    update = {"videos": str(root), **values}
+    return with_data(demo, sources=("faceforensics",), faceforensics=demo.data.faceforensics.model_copy(update=update))
+
+
+def test_only_originals_of_faceforensics(demo: Params, tmp_path: Path) -> None:
+    for name in ("c40", "c23"):
+        for index in range(20):
+            put(tmp_path / f"original_sequences/youtube/{name}/videos/{index:03d}.mp4")
+    put(tmp_path / "original_sequences/actors/c23/videos/01__walking.mp4")
+    put(tmp_path / "manipulated_sequences/Deepfakes/c23/videos/000_003.mp4")
+    found = sources.faceforensics(forensics(demo, tmp_path, test=12))
+    assert len(found) == 12
+    assert all(one.unseen and one.path.parent.parent.name == "c23" for one in found)
+    assert len({one.person for one in found}) == 12
+    assert [one.name for one in found] != sorted(one.name for one in found)[:12]
+    low = faceforensics.choose(forensics(demo, tmp_path, test=12, compression="c40"))
+    assert [path.stem for path in low] == [one.name for one in found]  # the draw is by name
+    assert all("c40" in path.parts for path in low)
+    with pytest.raises(UserError, match="has no raw; allowed: c23, c40"):
+        faceforensics.choose(forensics(demo, tmp_path, compression="raw"))
+    plain = faceforensics.choose(forensics(demo, tmp_path / "original_sequences/youtube/c40/videos"))
+    assert len(plain) == 20
+
+
+def test_faceforensics_of_2018_and_wrong_directories(demo: Params, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for kind in ("original", "altered", "mask"):
+            put(tmp_path / "old" / part / kind / f"{part}_{kind}.avi")
+    found = sources.faceforensics(forensics(demo, tmp_path / "old"))
+    assert {one.name for one in found} == {"train_original", "test_original"}
+    put(tmp_path / "two" / "a" / "000.mp4")
+    put(tmp_path / "two" / "b" / "000.mp4")
+    (tmp_path / "none").mkdir()
+    for name, words in {
+        "two": "2 videos have 1 names; allowed: each original once",
+        "none": "no original videos in it",
+        "nowhere": "is no directory; allowed: the directory that the official script filled",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            sources.faceforensics(forensics(demo, tmp_path / name))
+
+
+# --- clips ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film of 100 frames with two people side by side, a large one on the right."""
+    small = list(video.read_frames(assets.fetch("video-carphone"), count=100))
+    large = list(video.read_frames(assets.fetch("video-single"), count=100))
+    height = max(small[0].shape[0], large[0].shape[0])
+    path = tmp_path_factory.mktemp("two") / "pair.mp4"
+
+    def beside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.pad(one, ((0, height - one.shape[0]), (0, 40), (0, 0))) for one in (a, b)], axis=1)
+
+    video.write_video(path, map(beside, small, large), 25.0)
+    return path
+
+
+def test_clips_follow_the_given_face_within_the_given_span(demo: Params, two_people: Path) -> None:
+    info = video.probe(two_people)
+    middle = 196.0 / info.width  # carphone is 176 pixels wide
+    squares = {}
+    for side, box in {"left": Box(0, 0, middle, 1, 1, 1), "right": Box(middle, 0, 1, 1, 1, 1)}.items():
+        one = sources.Video("voxceleb", f"p/v/{side}", "p", two_people, True, (1.0, 3.4), box)
+        for record, frames, landmarks in crop.video_clips(one, 0, 0, demo):
+            assert record.status == "ok", record
+            assert frames is not None
+            assert landmarks is not None
+            assert 25 <= record.start_frame <= 85 - 40
+            squares[side] = ((record.x0 + record.x1) / 2 / info.width, np.nanmean(landmarks))
+            whole = list(video.read_frames(two_people, start=record.start_frame, count=1))
+            square = crop.Square(record.x0, record.y0, record.x1 - record.x0)
+            assert np.abs(square.cut(whole[0], 128).astype(int) - frames[0]).mean() < 1  # the right moment
+    assert squares["left"][0] < middle < squares["right"][0]
+    # nobody near the box, or no time
+    far = sources.Video("voxceleb", "p/v/far", "p", two_people, True, None, Box(0, 0.99, 0.01, 1, 1, 1))
+    assert {record.status for record, _, _ in crop.video_clips(far, 0, 0, demo)} == {"no face"}
+    late = sources.Video("voxceleb", "p/v/late", "p", two_people, True, (60.0, 70.0), None)
+    assert [record.status for record, _, _ in crop.video_clips(late, 0, 0, demo)] == ["too short"]
+
+
+def test_other_sources_are_cut_as_ever(demo: Params) -> None:
+    info = video.probe(assets.fetch("video-single"))
+    one = sources.Video("mini", "single", "single", assets.fetch("video-single"), True)
+    assert crop._within(one, info, info.fps, info.n_frames) == (0, info.n_frames)
+
+
+# --- the paper's size -------------------------------------------------------------------------------------------------
+
+
+def test_bookkeeping_of_22496_stretches_takes_seconds_and_little_memory(demo: Params, tmp_path: Path) -> None:
+    """22,496 stretches of 1,251 people in 4,500 videos; a part is there, a part is lost, most are not tried."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(22_496):
+        who, start = index % 1251, int(rng.integers(0, 20_000))
+        part = "test" if 270 <= who < 310 else "train"
+        rows.append((f"video{index // 5:06d}", f"id{10_001 + who}", start, start + int(rng.integers(64, 1024)), part))
+    metadata, root = write_csv(tmp_path / "vox-metadata.csv", rows), tmp_path / "videos"
+    params = settings(demo, metadata, root).model_copy(update={"shards": tuple(range(8))})
+    status = root / "downloaded" / "status"
+    status.mkdir(parents=True)
+    table, listed = downloads.Table(status), voxceleb.read_metadata(metadata, 40)
+    lines = [",".join(downloads._COLUMNS) + "\n"]
+    for index, one in enumerate(listed[:6000]):
+        if index % 3 == 0:
+            put(root / "downloaded" / f"{one.name}.mp4")
+        kind = ("ok", "gone", "retry later")[index % 3]
+        entry = downloads.Entry(one.name, one.video, kind, 1, "2026-01-01T00:00:00.000+00:00", "a reason, with commas")
+        lines.append(downloads._as_csv(entry).decode())
+    (status / "shard-0.csv").write_text("".join(lines))
+
+    started = time.process_time()
+    said = overview.text(params)
+    chosen = sources.voxceleb(params)
+    planned = downloads.plans(params, voxceleb_files.Library(root))
+    hands = sources.deal(chosen, 8)
+    table = downloads.Table(status)
+    todo = [plan.todo(voxceleb_files.Library(tmp_path / "x"), table, set(), False) for plan in planned[0]]
+    assert time.process_time() - started < 20  # 3 s on a slow core
+
+    tracemalloc.start()
+    overview.text(params)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60e6
+
+    assert len(said.splitlines()) == 11
+    assert len(chosen) == 2000
+    people = [{one.person for one in chosen if one.unseen is part} for part in (True, False)]
+    assert not people[0] & people[1]
+    assert sum(plan.wanted for part in planned.values() for plan in part) == 7500 + 400
+    shares = [sum(plan.wanted for plan in part) for part in planned.values()]
+    assert max(shares) < 1.2 * min(shares)
+    of_video: dict[str, set[int]] = {}
+    for shard, part in planned.items():
+        for plan in part:
+            for one in plan.stretches:
+                of_video.setdefault(one.video, set()).add(shard)
+    assert {len(where) for where in of_video.values()} == {1}
+    assert sum(map(len, todo)) <= shares[0]
+    assert sorted(one.name for hand in hands for one in hand) == sorted(one.name for one in chosen)
+
+
+def test_the_manifest_of_many_videos_takes_seconds(in_tmp: Path, demo: Params) -> None:
+    folder, n = Path("data/clips/shard-0"), 8050
+    records = [
+        ClipRecord(f"voxceleb-{i}", 0, i, "voxceleb", f"v{i}", f"id{i % 999}", 0, 25.0, 0, 0, 9, 9, "ok", "train", "x")
+        for i in range(n)
+    ]
+    write_records(folder / "clips.csv", records)
+    np.save(folder / "landmarks.npy", np.zeros((n, 1, 1, 2), np.float32))
+    Path("data/masks").mkdir()
+    np.save("data/masks/shard-0.npy", np.full((n, 1, 2, 2), 255, np.uint8))
+    started = time.process_time()
+    summary = manifest.join_shards(demo.model_copy(update={"shards": (0,)}))
+    assert time.process_time() - started < 6
+    assert (summary["clips"], len(summary["videos"]), summary["videos"]["voxceleb/v7"]) == (n, n, {"train": 1})
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command(demo: Params, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = read_yaml(ROOT / "params.yaml")
+
+    def run(*words: str) -> tuple[int, str]:
+        with Path("params.yaml").open("w") as file:
+            scales._yaml().dump(values, file)
+        code = cli.main(["data", *words])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    assert run("status") == (0, "mini: 6 of 6 videos in the cache\n")
+    for words, told in {
+        ("--source", "mini"): "--source is 'mini'; allowed: voxceleb",
+        ("--source", "faceforensics"): "its authors give the videos out themselves, after a request; docs/data.md says",
+        ("--source", "voxceleb", "--shard", "9"): "--shard is 9; allowed: 0, 1 (params.yaml: shards)",
+        ("--source", "voxceleb"): "data.voxceleb.metadata is null, so there is nothing to download from",
+    }.items():
+        code, said = run("download", *words)
+        assert (code, said.count("\n")) == (2, 1)
+        assert told in said
+    values["data"]["voxceleb"] |= {"videos": "vox", "metadata": "meta.csv"}
+    values["data"]["faceforensics"]["videos"] = "ff"
+    code, said = run("status")
+    assert code == 0
+    assert (
+        "voxceleb (not in data.sources): !! params.yaml: data.voxceleb.metadata is 'meta.csv', which does not" in said
+    )
+    assert "faceforensics (not in data.sources): !! params.yaml: data.faceforensics.videos is 'ff'" in said
+    put(Path("ff/000.mp4"))
+    put(Path("vox/downloaded/id1/a/000000-000100.mp4"))
+    write_csv(Path("meta.csv"), [("a", "id1", 0, 100, "train"), ("b", "id2", 0, 100, "test")])
+    code, said = run("status")
+    assert (
+        "voxceleb (not in data.sources): 1 of 7500 videos to train on, 0 of 400 to test on, in vox\nshard  wanted"
+        in said
+    )
+    assert said.splitlines()[-2].split()[:3] == ["all", "2", "1"]
+    assert "faceforensics (not in data.sources): 1 of 150 videos to test on, drawn from 1 in ff\n" in said
+
+
+def test_counts_are_parameters(demo: Params, tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    for index in range(50):
+        put(root / "train" / f"id{index % 10}#v{index}#000000#000100.mp4")
+    params = counts(settings(demo, None, root), train=20, test=7)
+    found = sources.voxceleb(params)
+    assert [sum(one.unseen is part for one in found) for part in (False, True)] == [20, 7]
+    assert not {one.person for one in found if one.unseen} & {one.person for one in found if not one.unseen}
+    other = sources.voxceleb(params.model_copy(update={"seed": 5}))
+    assert {one.name for one in other} != {one.name for one in found}
+    assert [one.name for one in sources.voxceleb(params)] == [one.name for one in found]
