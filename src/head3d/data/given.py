@@ -11,7 +11,7 @@ _ROOM = 0.5  # around the place that is looked at closely, in its sizes
 
 
 class GivenTracker(faces.FaceTracker):
-    """Follows the face whose middle is nearest to the middle of a given box ``x0, y0, x1, y1``, in pixels, and no other.
+    """Follows the face whose middle is nearest to that of a given box ``x0, y0, x1, y1``, in pixels, and no other.
 
     The given box may be of another moment: a face counts if it is no further away than the box is large. Where the
     search of the whole frame does not find it, as it may be the smallest, the place itself is looked at closely.
@@ -47,8 +47,8 @@ class GivenTracker(faces.FaceTracker):
         if right - left < self.min_face or bottom - top < self.min_face:
             return []
         part = frame[top:bottom, left:right]
-        found = []
-        for face in faces.find(part, faces.search_scale(*part.shape[:2])):
+        scale, found = faces.search_scale(*part.shape[:2]), []
+        for face in faces.find(part, scale) or faces.find(part, 2 * scale):
             if face.size >= self.min_face:
                 shifted = (face.box[0] + left, face.box[1] + top, face.box[2] + left, face.box[3] + top)
                 found.append(faces.Face(shifted, face.score))
