@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from head3d.baseline_params import BaselineParams, ListOfBaselines
 from head3d.errors import UserError
 from head3d.param_types import (
+    Address,
     Count,
     Device,
     Fraction,
@@ -84,7 +85,7 @@ class DataParams(Section):
 class DownloadParams(Section):
     """``download``: how `head3d data download` behaves; no stage reads it, as it changes no video."""
 
-    address: Annotated[str, Field(pattern=r"^https?://[^{}\s]+\{id\}[^{}\s]*$")]
+    address: Address
     pause_s: NonNegative
     cookies: str | None
     height: Annotated[int, Field(ge=144, le=4320)]

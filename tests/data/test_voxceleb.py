@@ -10,8 +10,19 @@ import numpy as np
 import pytest
 
 from head3d import assets, cli, scales
-from head3d.data import crop, downloads, faceforensics, manifest, overview, sources, video, voxceleb, voxceleb_files
-from head3d.data.store import ClipRecord, write_records
+from head3d.data import (
+    crop,
+    downloads,
+    faceforensics,
+    manifest,
+    overview,
+    parse,
+    sources,
+    video,
+    voxceleb,
+    voxceleb_files,
+)
+from head3d.data.store import ClipRecord, ClipStore, write_records
 from head3d.data.voxceleb import Box, Stretch
 from head3d.errors import UserError
 from head3d.params import Params, check_params, read_yaml
@@ -273,6 +284,38 @@ def test_other_sources_are_cut_as_ever(demo: Params) -> None:
     info = video.probe(assets.fetch("video-single"))
     one = sources.Video("mini", "single", "single", assets.fetch("video-single"), True)
     assert crop._within(one, info, info.fps, info.n_frames) == (0, info.n_frames)
+
+
+def test_from_videos_to_the_manifest(demo: Params, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is there runs, with its own digest and size; what comes later is taken in."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{in_tmp}/mlflow.db")
+    single, carphone = assets.fetch("video-single"), assets.fetch("video-carphone")
+    rows = [("a_video", "id1", 10, 110, "train"), ("b_video", "id2", 0, 60, "test"), ("c_video", "id3", 0, 99, "train")]
+    metadata = write_csv(in_tmp / "m.csv", [*rows, ("gone_video", "id4", 0, 100, "test")])
+    put(Path("videos/a_video.mp4"), single.read_bytes())
+    put(Path("videos/downloaded/id2/b_video/000000-000060.mp4"), carphone.read_bytes())
+    put(Path("ff/original_sequences/youtube/c23/videos/033.mp4"), carphone.read_bytes())
+    params = settings(demo, metadata, Path("videos"))
+    update = {"image_size": 64, "clip_length": 16, "clips_per_video": 1, "seen_fraction": 0.0}
+    forensic = demo.data.faceforensics.model_copy(update={"videos": "ff"})
+    params = with_data(params, sources=("voxceleb", "faceforensics"), faceforensics=forensic, **update)
+    params = params.model_copy(update={"device": "cpu"})
+
+    def made() -> dict:
+        crop.run(params, 0)
+        parse.run(params, 0)
+        return manifest.join_shards(params)
+
+    summary = made()
+    assert summary["splits"] == {"faceforensics-unseen": 1, "train": 1, "voxceleb-unseen": 1}, summary
+    assert (summary["clips"], summary["people"]) == (3, 3)
+    (clip,) = ClipStore("data").records("train")
+    assert (clip.video, clip.person) == ("id1/a_video/000010-000110", "id1")
+    assert 10 <= clip.start_frame <= 110 - 16
+    put(Path("videos/train/id3#c_video#000000#000099.mp4"), single.read_bytes())
+    later = made()
+    assert later["splits"]["train"] == 2
+    assert later["digest"] != summary["digest"]
 
 
 # --- the paper's size -------------------------------------------------------------------------------------------------
