@@ -210,3 +210,10 @@ def settings(demo: Params, metadata: Path | None, videos: Path, address: str = "
 def counts(params: Params, **values: object) -> Params:
     """The same with other values in ``data.voxceleb``."""
     return with_data(params, voxceleb=params.data.voxceleb.model_copy(update=values))
+
+
+def put(path: Path, content: bytes = b"a video") -> Path:
+    """Write a file, with its directories."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path

@@ -13,7 +13,8 @@ from head3d.data.video import EXTENSIONS
 from head3d.errors import UserError
 
 COMPRESSIONS = ("raw", "c0", "c23", "c40")  # the best first
-ORIGINALS = Path("original_sequences/youtube")
+# Below the official script's directory; its first versions had no `youtube`.
+ORIGINALS = (Path("original_sequences/youtube"), Path("original_sequences"))
 # Directories, in small letters, of FaceForensics (2018) and FaceForensics++ that hold no original videos from YouTube.
 _OTHERS = {"manipulated_sequences", "altered", "mask", "masks", "actors", "images", "downloaded_videos"}
 _OTHERS |= {"deepfakes", "deepfakedetection", "face2face", "faceswap", "faceshifter", "neuraltextures"}
@@ -35,8 +36,8 @@ def originals(params: Any) -> tuple[Path, list[Path]]:
             allowed="the directory that the official script filled, or one of original videos",
             fix="docs/data.md says how to come by them",
         )
-    official = root / ORIGINALS
-    if official.is_dir():
+    official = next((root / path for path in ORIGINALS if (root / path).is_dir()), None)
+    if official is not None:
         there = [name for name in COMPRESSIONS if (official / name / "videos").is_dir()]
         wanted = [settings.compression] if settings.compression else there[:1]
         if not there or wanted[0] not in there:
@@ -51,7 +52,7 @@ def originals(params: Any) -> tuple[Path, list[Path]]:
         below[:] = sorted(name for name in below if name.lower() not in _OTHERS and not name.startswith("."))
         found += [Path(folder, name) for name in sorted(files) if _is_video(name)]
     if not found:
-        raise UserError(f"{root}: no original videos in it", allowed=f"{ORIGINALS}/c23/videos/*.mp4, or *.mp4")
+        raise UserError(f"{root}: no original videos in it", allowed=f"{ORIGINALS[0]}/c23/videos/*.mp4, or *.mp4")
     stems = {path.stem for path in found}
     if len(stems) < len(found):
         raise UserError(
