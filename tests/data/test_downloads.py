@@ -19,7 +19,7 @@ from head3d.errors import UserError
 from head3d.params import Params, read_yaml
 
 from .conftest import ROOT
-from .vox import REASONS, Server, counts, film, put_on_path, settings, write_csv
+from .vox import REASONS, Server, counts, film, put, put_on_path, settings, write_csv
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,11 @@ def table(params: Params) -> dict[str, list[str]]:
     return found
 
 
+def progress(params: Params) -> str:
+    library = voxceleb_files.open_library(params)
+    return downloads.status(params, library, voxceleb_files.drawn(params, library))
+
+
 def files(params: Params) -> list[str]:
     root = Path(params.data.voxceleb.videos or "") / "downloaded"
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.mp4"))
@@ -66,7 +71,8 @@ def test_only_the_needed_seconds_arrive_and_begin_at_the_very_frame(
     assert capsys.readouterr().out == "voxceleb, shard 0: 3 of 3 there; this run: 3 ok\n"
     assert sorted(server.asked) == ["good-moved2", "good1", "moved2"]  # one request for both stretches of a video
     whole = np.stack(list(video.read_frames(movie)))
-    for one in voxceleb_files.choose(params):
+    library = voxceleb_files.open_library(params)
+    for one in voxceleb_files.choose(params, library, voxceleb_files.drawn(params, library)):
         begin, end = voxceleb.window(one.stretch, 4.0, params.seed)
         assert one.path.stat().st_size < 0.6 * movie.stat().st_size
         frames = np.stack(list(video.read_frames(one.path)))
@@ -116,7 +122,7 @@ def test_every_end_has_its_status(
     assert table(params)["refused"] == ["retry later", "ok"]
     assert table(params)["cut"] == ["retry later", "retry later", "broken"]
     assert table(params)["formats"] == ["retry later"] * 3
-    lines = [line.split() for line in downloads.status(params).splitlines()]
+    lines = [line.split() for line in progress(params).splitlines()]
     assert " ".join(lines[0]) == "shard wanted there gone private region broken retry later blocked not tried"
     assert lines[-1] == ["all", "16", "4", "3", "2", "2", "2", "3", "0", "0"]
     # and when asked, everything that is not there
@@ -136,10 +142,10 @@ def test_a_stalled_transfer_is_cut_off_with_everything_it_started(server: Server
 
 @pytest.mark.parametrize("kind", ["robot", "limited", "toomany"])
 def test_a_block_stops_the_shard_at_once(kind: str, server: Server, demo: Params, tmp_path: Path) -> None:
-    names = ["good1", *(f"{kind}{index}" for index in range(2, 40))]
+    names = ["good1", *(f"{kind}{index}" for index in range(2, 12))]
     params = counts(settings(demo, one_each(tmp_path, *names), tmp_path / "videos", server.address), test=0)
     with pytest.raises(
-        UserError, match=r"shard 0: stopped with [01] of 39 there, this machine or account is blocked"
+        UserError, match=r"shard 0: stopped with [01] of 11 there, this machine or account is blocked"
     ) as e:
         downloads.download(params, [0])
     assert "\n" not in str(e.value)
@@ -147,7 +153,7 @@ def test_a_block_stops_the_shard_at_once(kind: str, server: Server, demo: Params
     assert len(server.asked) <= 2
     server.healed |= set(names)
     downloads.download(params, [0])
-    assert len(files(params)) == 39
+    assert len(files(params)) == 11
 
 
 def test_when_nothing_works_any_more_it_stops(server: Server, demo: Params, tmp_path: Path) -> None:
@@ -194,6 +200,20 @@ def test_who_is_gone_is_replaced_by_the_next_in_line(server: Server, demo: Param
     downloads.download(other, other.shards)
     assert not set(server.asked) & set(known)
     assert [one.name for one in sources.videos(other)] != []
+
+
+def test_enough_is_enough_wherever_it_stands_in_line(demo: Params, tmp_path: Path) -> None:
+    """Somebody's own videos, of any stretches, are not downloaded past the number that is wanted."""
+    metadata = one_each(tmp_path, *(f"v{index}" for index in range(30)))
+    params = counts(settings(demo, metadata, tmp_path / "videos"), train=8, test=0)
+    order = voxceleb.order(voxceleb.read_metadata(metadata, 40), 0, params.seed)
+    for one in order.train[-6:]:
+        put(tmp_path / "videos" / f"{one.video}.mp4")
+    library = voxceleb_files.Library(tmp_path / "videos")
+    (plan, _) = downloads.plans(params, order)[0]
+    todo = plan.todo(library, downloads.Table(tmp_path), set(), again=False)
+    assert (plan.wanted, plan.there(library)) == (8, 6)
+    assert todo == order.train[:2]
 
 
 def test_cookies_go_to_yt_dlp_and_nowhere_else(
@@ -264,7 +284,7 @@ def test_a_killed_run_goes_on_where_it_stood(server: Server, demo: Params, tmp_p
     assert sorted(server.asked) == sorted(set(names) - {name.split("/")[1] for name in half})
     assert "8 of 8 there" in done.stdout
     assert "\r" not in done.stderr, "no progress bar without a terminal"
-    assert "not tried" in downloads.status(params)
+    assert "not tried" in progress(params)
 
 
 def test_one_process_a_shard(server: Server, demo: Params, tmp_path: Path) -> None:

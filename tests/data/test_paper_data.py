@@ -136,10 +136,12 @@ def test_from_videos_to_the_manifest(demo: Params, in_tmp: Path, monkeypatch: py
     put(Path("videos/downloaded/id2/b_video/000000-000060.mp4"), carphone.read_bytes())
     put(Path("ff/original_sequences/youtube/c23/videos/033.mp4"), carphone.read_bytes())
     params = settings(demo, metadata, Path("videos"))
-    update = {"image_size": 64, "clip_length": 16, "clips_per_video": 1, "seen_fraction": 0.0}
+    update = {"image_size": 64, "clip_length": 8, "clips_per_video": 1, "seen_fraction": 0.0}
     forensic = demo.data.faceforensics.model_copy(update={"videos": "ff"})
     params = with_data(params, sources=("voxceleb", "faceforensics"), faceforensics=forensic, **update)
-    params = params.model_copy(update={"device": "cpu"})
+    params = params.model_copy(
+        update={"device": "cpu", "parse": demo.parse.model_copy(update={"input_size": 128, "batch_size": 8})}
+    )
 
     def made() -> dict:
         crop.run(params, 0)
@@ -151,7 +153,7 @@ def test_from_videos_to_the_manifest(demo: Params, in_tmp: Path, monkeypatch: py
     assert (summary["clips"], summary["people"]) == (3, 3)
     (clip,) = ClipStore("data").records("train")
     assert (clip.video, clip.person) == ("id1/a_video/000010-000110", "id1")
-    assert 10 <= clip.start_frame <= 110 - 16
+    assert 10 <= clip.start_frame <= 110 - 8
     put(Path("videos/train/id3#c_video#000000#000099.mp4"), single.read_bytes())
     later = made()
     assert later["splits"]["train"] == 2
@@ -186,7 +188,7 @@ def test_bookkeeping_of_22496_stretches_takes_seconds_and_little_memory(demo: Pa
     started = time.process_time()
     said = overview.text(params)
     chosen = sources.voxceleb(params)
-    planned = downloads.plans(params, voxceleb_files.Library(root))
+    planned = downloads.plans(params, voxceleb_files.drawn(params, voxceleb_files.Library(root)))
     hands = sources.deal(chosen, 8)
     table = downloads.Table(status)
     todo = [plan.todo(voxceleb_files.Library(tmp_path / "x"), table, set(), False) for plan in planned[0]]

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from head3d.data import video, voxceleb, voxceleb_files, ytdlp
-from head3d.data.voxceleb import Stretch
+from head3d.data.voxceleb import Order, Stretch
 from head3d.data.voxceleb_files import DOWNLOADED, Library
 from head3d.data.ytdlp import BLOCKED, BROKEN, GONE, LATER, OK, PRIVATE, REGION
 from head3d.errors import UserError
@@ -122,25 +122,29 @@ class Plan:
     wanted: int
 
     def todo(self, library: Library, table: Table, tried: set[str], again: bool) -> list[Stretch]:
-        """What is to be tried next; a stretch that is lost makes the next in line move up."""
-        found, held = [], 0
+        """What is to be tried next, as many as are missing; who is lost makes the next in line move up."""
+        found, missing = [], self.wanted - self.there(library)
         for one in self.stretches:
-            if held >= self.wanted:
+            if missing <= 0:
                 break
-            if not library.has(one):
-                entry = table.last(one)
-                if entry and entry.status in _FINAL and not (again and one.name not in tried):
-                    continue
-                if one.name not in tried:
-                    found.append(one)
-            held += 1
+            if library.has(one):
+                continue
+            entry = table.last(one)
+            if entry and entry.status in _FINAL and not (again and one.name not in tried):
+                continue
+            missing -= 1  # also for one that was tried in this run: it may work in the next
+            if one.name not in tried:
+                found.append(one)
         return found
 
+    def there(self, library: Library) -> int:
+        """How many of the wanted are there; wherever in line they stand."""
+        return min(self.wanted, sum(library.has(one) for one in self.stretches))
 
-def plans(params: Any, library: Library) -> dict[int, list[Plan]]:
+
+def plans(params: Any, drawn: Order) -> dict[int, list[Plan]]:
     """The plans of all shards, for training and for testing: all stretches of a video fall to one shard."""
     settings, shards = params.data.voxceleb, list(params.shards)
-    drawn = voxceleb.order(voxceleb_files.listed(params, library), settings.test, params.seed)
     made: dict[int, list[Plan]] = {shard: [] for shard in shards}
     for stretches, most in ((drawn.train, settings.train), (drawn.test, settings.test)):
         hands: dict[int, Plan] = {shard: Plan([], 0) for shard in shards}
@@ -174,7 +178,7 @@ def download(params: Any, shards: Iterable[int], again: bool = False) -> None:
     ytdlp.check_cookies(params.download.cookies)
     root = voxceleb_files.videos_folder(params)
     library = Library(root)
-    planned = plans(params, library)
+    planned = plans(params, voxceleb_files.drawn(params, library))
     for shard in shards:
         lock = FileLock(_folder(root) / f"shard-{shard}.lock")
         try:
@@ -232,7 +236,7 @@ def _stop(shard: int, planned: list[Plan], library: Library, what: str, reason: 
 
 
 def _there(planned: list[Plan], library: Library) -> int:
-    return sum(min(plan.wanted, sum(library.has(one) for one in plan.stretches)) for plan in planned)
+    return sum(plan.there(library) for plan in planned)
 
 
 def _by_video(batch: list[Stretch]) -> list[list[Stretch]]:
@@ -318,12 +322,9 @@ def _wait_for_turn(folder: Path, pause: float) -> None:
     time.sleep(max(0.0, turn - time.time()))
 
 
-def status(params: Any) -> str:
+def status(params: Any, library: Library, drawn: Order) -> str:
     """How far the download is, as a text: a line a shard, and the sum."""
-    settings = params.data.voxceleb
-    root = Path(settings.videos or "").expanduser()
-    library, table = Library(root), Table(root / DOWNLOADED / "status")
-    planned = plans(params, library)
+    table, planned = Table(library.root / DOWNLOADED / "status"), plans(params, drawn)
     head = ["shard", "wanted", "there", *STATUSES[1:], "not tried"]
     lines, total = [head], Counter[str]()
     for shard, parts in planned.items():

@@ -33,18 +33,23 @@ def _folder(params: Any) -> str:
 
 def _voxceleb(params: Any) -> str:
     settings = params.data.voxceleb
+    if settings.metadata is None:
+        library = voxceleb_files.open_library(params)
+    else:
+        library = voxceleb_files.Library(settings.videos or "")  # which the first download makes
+    line = voxceleb_files.drawn(params, library)
     try:
-        found = voxceleb_files.choose(params)
-    except UserError as error:
+        found = voxceleb_files.choose(params, library, line)
+    except UserError:
         if settings.metadata is None:
             raise
-        first = str(error) if settings.videos is None else "no videos yet"
+        first = "no videos yet"
     else:
         unseen = sum(one.unseen for one in found)
         first = f"{len(found) - unseen} of {settings.train} videos to train on, {unseen} of {settings.test} to test on"
     if settings.metadata is None:
         return f"{first}, in {settings.videos} (no metadata)"
-    return f"{first}, in {settings.videos}\n{downloads.status(params)}"
+    return f"{first}, in {settings.videos}\n{downloads.status(params, library, line)}"
 
 
 def _faceforensics(params: Any) -> str:

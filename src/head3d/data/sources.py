@@ -80,9 +80,10 @@ def folder(params: Any) -> list[Video]:
 
 def voxceleb(params: Any) -> list[Video]:
     """The stretches of VoxCeleb that are drawn and there; people of its test part are never trained on."""
+    library = voxceleb_files.open_library(params)
     return [
         Video("voxceleb", one.stretch.name, one.stretch.person, one.path, one.unseen, one.span, one.box)
-        for one in voxceleb_files.choose(params)
+        for one in voxceleb_files.choose(params, library, voxceleb_files.drawn(params, library))
     ]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from head3d.data.video import EXTENSIONS
-from head3d.data.voxceleb import FPS, Box, Stretch, detailed, order, read_metadata
+from head3d.data.voxceleb import FPS, Box, Order, Stretch, detailed, order, read_metadata
 from head3d.errors import UserError
 
 DOWNLOADED = "downloaded"
@@ -109,12 +109,14 @@ class Library:
         return [Stretch(*key, test=key[0] in self._tested) for key in sorted(keys)]
 
 
-def listed(params: Any, library: Library) -> list[Stretch]:
-    """The stretches that can be chosen from: the metadata's, or without metadata whatever lies in the library."""
+def drawn(params: Any, library: Library) -> Order:
+    """All stretches in their order: the metadata's, or without metadata whatever lies in the library."""
     settings = params.data.voxceleb
     if settings.metadata is not None:
-        return read_metadata(settings.metadata, params.data.clip_length)
-    return library.stretches()
+        listed = read_metadata(settings.metadata, params.data.clip_length)
+    else:
+        listed = library.stretches()
+    return order(listed, settings.test, params.seed)
 
 
 def open_library(params: Any) -> Library:
@@ -145,17 +147,16 @@ def videos_folder(params: Any) -> Path:
     return root
 
 
-def choose(params: Any) -> list[Found]:
-    """The data set: the first ``train`` and ``test`` stretches in the drawn order whose videos are there.
+def choose(params: Any, library: Library, line: Order) -> list[Found]:
+    """The data set: the first ``train`` and ``test`` stretches in line whose videos are there.
 
     Raises:
-        UserError: none is there, or the metadata is wrong.
+        UserError: none is there.
     """
-    settings, library = params.data.voxceleb, open_library(params)
-    drawn = order(listed(params, library), settings.test, params.seed)
+    settings = params.data.voxceleb
     found = [
-        *_first(drawn.train, settings.train, library, unseen=False),
-        *_first(drawn.test, settings.test, library, unseen=True),
+        *_first(line.train, settings.train, library, unseen=False),
+        *_first(line.test, settings.test, library, unseen=True),
     ]
     if not found:
         raise UserError(
