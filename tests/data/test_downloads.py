@@ -164,6 +164,30 @@ def test_when_nothing_works_any_more_it_stops(server: Server, demo: Params, tmp_
     assert len(server.asked) == 4
 
 
+def test_when_everything_is_gone_the_address_is_wrong(server: Server, demo: Params, tmp_path: Path) -> None:
+    names = [f"gone{index}" for index in range(30)]
+    params = settings(demo, one_each(tmp_path, *names), tmp_path / "videos", server.address, give_up_after=2)
+    with pytest.raises(UserError, match=r"10 videos in a row were not to be had \(.*HTTP Error 404"):
+        downloads.download(params, [0])
+    assert len(server.asked) == 10
+
+
+def test_a_torn_or_spoiled_table_costs_only_its_line(tmp_path: Path) -> None:
+    one, two = voxceleb.Stretch("id1", "a", "x"), voxceleb.Stretch("id2", "b", "y")
+    downloads.Table(tmp_path).add(0, one, "gone", 'a "quoted", reason\nin two lines')
+    with (tmp_path / "shard-0.csv").open("ab") as file:
+        file.write(b'"id9/c/z","c","go\0\xff')
+    downloads.Table(tmp_path).add(0, two, "broken", "short")
+    (tmp_path / "shard-1.csv").write_bytes(b'\x00\xff\n,,,\n"')
+    table = downloads.Table(tmp_path)
+    assert [(entry.status, entry.reason) for entry in map(table.own, (one, two)) if entry] == [
+        ("gone", 'a "quoted", reason in two lines'), ("broken", "short"),
+    ]  # fmt: skip
+    assert table.own(voxceleb.Stretch("id9", "c", "z")) is None
+    table.add(0, two, "ok", "")
+    assert [(entry.status, entry.tries) for entry in [downloads.Table(tmp_path).own(two)] if entry] == [("ok", 2)]
+
+
 def test_without_yt_dlp(demo: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")

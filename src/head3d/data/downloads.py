@@ -29,6 +29,7 @@ from head3d.errors import UserError
 STATUSES = (OK, GONE, PRIVATE, REGION, BROKEN, LATER, BLOCKED)
 _OF_VIDEO = frozenset({GONE, PRIVATE, REGION})  # true of all stretches of a video
 _FINAL = _OF_VIDEO | {BROKEN}  # not tried again, unless asked for
+_BARREN = 5  # so many times `give_up_after` videos in a row without one that is there end a shard
 _SHORT_S = 0.5  # by so much a video may end early
 _TRIES = 3  # times that a file arrives broken until it is given up
 
@@ -108,8 +109,10 @@ def _as_csv(entry: Entry) -> bytes:
 
 def _lines(path: Path) -> Iterable[Entry]:
     """The complete lines of a table; what a killed run left of a line is passed over."""
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        for row in csv.reader(line.replace("\0", "") for line in file if line.endswith("\n")):
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            # each by itself: the open quote of a torn line must not take in the next one
+            row = next(csv.reader([line.replace("\0", "")]), []) if line.endswith('"\n') else []
             if len(row) == len(_COLUMNS) and row[2] in STATUSES and row[3].isdigit():
                 yield Entry(row[0], row[1], row[2], int(row[3]), row[4], row[5])
 
@@ -203,7 +206,7 @@ def _folder(root: Path) -> Path:
 
 def _shard(params: Any, root: Path, shard: int, planned: list[Plan], library: Library, again: bool) -> str:
     """Download one shard; returns what to print."""
-    table, in_a_row = Table(_folder(root)), 0
+    table, in_a_row, barren = Table(_folder(root)), 0, 0
     tried: set[str] = set()
     work = root / DOWNLOADED / f".work-{shard}"  # what a killed run left in it is thrown away
     counts: Counter[str] = Counter()
@@ -217,10 +220,13 @@ def _shard(params: Any, root: Path, shard: int, planned: list[Plan], library: Li
                 bar.update(len(entries))
                 last = entries[-1]
                 in_a_row = in_a_row + 1 if all(entry.status == LATER for entry in entries) else 0
+                barren = 0 if again or OK in (entry.status for entry in entries) else barren + 1
                 if BLOCKED in (entry.status for entry in entries):
                     raise _stop(shard, planned, library, "this machine or account is blocked", last.reason)
                 if in_a_row >= params.download.give_up_after:
                     raise _stop(shard, planned, library, f"{in_a_row} videos in a row failed", last.reason)
+                if barren >= _BARREN * params.download.give_up_after:  # a wrong address makes all of them gone
+                    raise _stop(shard, planned, library, f"{barren} videos in a row were not to be had", last.reason)
     shutil.rmtree(work, ignore_errors=True)
     there = _there(planned, library)
     lost = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status]) or "nothing to do"
@@ -318,7 +324,10 @@ def _wait_for_turn(folder: Path, pause: float) -> None:
         turn = max(now, last + pause)
         if turn > now + 1000 * pause:  # a clock that was wrong
             turn = now + pause
-        note.write_text(repr(turn))
+        try:
+            note.write_text(repr(turn))
+        except OSError as error:
+            raise UserError(f"{note}: cannot be written ({error.strerror})", fix="make room, then go on") from error
     time.sleep(max(0.0, turn - time.time()))
 
 
