@@ -33,10 +33,10 @@ demo: setup ## the whole pipeline at the scale of params.yaml (demo: under an ho
 	@echo "report: $(CURDIR)/reports/index.html"
 
 test: setup lint ## every check: ruff, pyright, pytest, and the smoke scale through both engines
-	python -m pytest
+	python -m pytest --numprocesses 2 --dist worksteal
 
 test-fast: setup ## the tests that take seconds
-	python -m pytest -m "not slow"
+	python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
 
 smoke: setup ## a first look: the whole pipeline tiny, in a copy, ending with the path of its report
 	bash workflow/smoke.sh .smoke

@@ -43,7 +43,8 @@ def test_the_result_does_not_depend_on_the_batch(model: Head3D) -> None:
     assert whole.frames.shape == (9, 3, 64, 64)
     for index in (0, 4, 8):
         alone = model.animate(subject, driving[index : index + 1], masks[index : index + 1])
-        assert (whole.frames[index] - alone.frames[0]).abs().max() < 1e-4
+        # An eighth of a step of eight bits: how matmuls round depends on their size, and on the processor.
+        assert (whole.frames[index] - alone.frames[0]).abs().max() < 5e-4
 
 
 def test_canonical_is_the_head_of_the_subject(model: Head3D) -> None:

@@ -61,6 +61,12 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
         ("test_sets", ["mini-seen", "../x"], ["test_sets.1", "'../x'", "letters, digits"]),
         ("test_sets", ["folder-seen"], ["test_sets", "'folder-seen'", "mini-seen, mini-unseen"]),
         ("data.sources", ["folder"], ["test_sets", "folder-seen"]),
+        ("data.sources", ["youtube"], ["data.sources.0", "'youtube'", "faceforensics"]),
+        ("data.faceforensics.compression", "c1", ["data.faceforensics.compression", "'c1'", "c23"]),
+        ("data.voxceleb.seconds", 1.0, ["data.voxceleb.seconds", "1.0", "at least 3.2, two clips long"]),
+        ("data.voxceleb", {"metadata": None, "videos": None, "train": 0, "test": 0, "seconds": 8.0}, ["at least one"]),
+        ("download.address", "https://a.b/c", ["download.address", "'https://a.b/c'", "{id}"]),
+        ("download.pause_s", -1.0, ["download.pause_s", "-1.0", "greater than or equal to 0"]),
         ("data.image_size", 100, ["data.image_size", "100", "multiple of 32"]),
         ("model.fusion.flow_scale", 0.1, ["model.fusion.flow_scale", "0.1", "multiple of 32"]),
         ("baselines", ["fomm", "x2face"], ["baselines.1", "'x2face'", "facev2v"]),
@@ -157,6 +163,9 @@ def test_the_paper_scale_has_the_papers_numbers() -> None:
     """Against the table of numbers that the paper fixes, and each `paper:` comment of params.yaml."""
     params = check_params(scales.values("paper", ROOT))
     assert (params.data.image_size, params.data.clip_length, params.data.clips_per_video) == (128, 40, 1)
+    assert params.data.sources == ("voxceleb", "faceforensics")
+    assert params.test_sets == ("voxceleb-unseen", "faceforensics-unseen")
+    assert (params.data.voxceleb.train, params.data.voxceleb.test, params.data.faceforensics.test) == (7500, 400, 150)
     assert (params.model.references, params.evaluate.references) == (5, (1, 3, 5, 10))
     assert (params.geometry.epochs, params.geometry.lr_drop_epoch) == (10, 5)
     assert (params.geometry.depth_lr, params.geometry.pose_lr) == (2e-4, 2e-5)

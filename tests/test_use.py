@@ -83,6 +83,7 @@ def test_animate(tiny: Params, models: Path, subject: Path, driving: Path, tmp_p
     assert "11 frames of 64x64, 12.5 a second" in printed.out
     assert printed.err == ""  # no bars where nobody watches
     assert [path.name for path in out.parent.iterdir()] == ["out.mp4"]
+    assert use.SYNTHETIC.encode() in out.read_bytes()  # what players show as the comment
 
 
 def test_a_watcher_sees_every_frame(tiny: Params, models: Path, subject: Path, driving: Path, tmp_path: Path) -> None:

@@ -163,6 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
     from head3d import __version__
     from head3d.app import commands as app_commands
     from head3d.baselines import NAMES
+    from head3d.data import commands as data_commands
     from head3d.study import commands as study_commands
 
     parser = argparse.ArgumentParser(
@@ -245,6 +246,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     take.set_defaults(run=_import)
 
+    data_commands.add(commands)
     app_commands.add(commands)
     study_commands.add(commands)
     return parser

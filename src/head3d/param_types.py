@@ -27,7 +27,14 @@ def _check_name(value: str) -> str:
     return value
 
 
+def _check_address(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s{}]+\{id\}[^\s{}]*", value):
+        raise ValueError("http(s)://… with one {id} in it, as https://www.youtube.com/watch?v={id}")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_check_name)]
+Address = Annotated[str, AfterValidator(_check_address)]  # of any of many pages
 Device = Annotated[str, AfterValidator(_check_device)]
 Count = Annotated[int, Field(ge=1)]  # at least one
 Whole = Annotated[int, Field(ge=0)]
@@ -41,7 +48,7 @@ ListOfNames = Annotated[tuple[Name, ...], Field(strict=False, min_length=1), Aft
 ListOfCounts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
 ListOfWholes = Annotated[tuple[Whole, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
 ListOfShares = Annotated[tuple[Share, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
-Source = Literal["mini", "folder"]
+Source = Literal["mini", "folder", "voxceleb", "faceforensics"]
 ListOfSources = Annotated[tuple[Source, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
 Variant = Literal["full", "mean_canonical", "no_head", "no_skip"]
 ListOfVariants = Annotated[tuple[Variant, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from head3d.baseline_params import BaselineParams, ListOfBaselines
+from head3d.data_params import DataParams, DownloadParams
 from head3d.errors import UserError
 from head3d.param_types import (
     Count,
@@ -23,7 +24,6 @@ from head3d.param_types import (
     ListOfCounts,
     ListOfNames,
     ListOfShares,
-    ListOfSources,
     ListOfVariants,
     ListOfWholes,
     Name,
@@ -35,30 +35,6 @@ from head3d.param_types import (
 )
 
 FLOORS = "floors"  # the "method" that stands for the floors copy, copy_last and paste: no training of their own
-
-
-class CropParams(Section):
-    """``data.crop``: how a video is cut to one steady square box."""
-
-    margin: Annotated[float, Field(ge=0, le=2)]
-    detect_every: Count
-    min_face: Annotated[int, Field(ge=8)]
-    min_iou: Annotated[float, Field(ge=0, le=1)]
-    max_cut: Share
-
-
-class DataParams(Section):
-    """``data``: where the videos come from and how clips are taken from them."""
-
-    sources: ListOfSources
-    folder: str | None
-    image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
-    clip_length: Annotated[int, Field(ge=4)]
-    fps: Annotated[float, Field(gt=0, le=240)] | None
-    clips_per_video: Count
-    seen_fraction: Fraction
-    split_gap_s: NonNegative
-    crop: CropParams
 
 
 class ParseParams(Section):
@@ -231,6 +207,7 @@ class Params(Section):
     variants: ListOfVariants
     baselines: ListOfBaselines
     data: DataParams
+    download: DownloadParams
     parse: ParseParams
     camera: CameraParams
     model: ModelParams
@@ -314,6 +291,14 @@ def _check_together(params: Params, path: str | Path) -> None:
             refuse("test_sets", test_set, f"{', '.join(names)} (from data.sources)")
     if "folder" in params.data.sources and params.data.folder is None:
         refuse("data.folder", None, "the directory of the videos, as data.sources has folder")
+    for source in ("voxceleb", "faceforensics"):
+        if source in params.data.sources and getattr(params.data, source).videos is None:
+            refuse(f"data.{source}.videos", None, f"the directory of the videos, as data.sources has {source}")
+    if params.data.voxceleb.train + params.data.voxceleb.test == 0:
+        refuse("data.voxceleb.train", 0, "at least one video there or in data.voxceleb.test")
+    window = 2 * params.data.clip_length / 25  # VoxCeleb counts in frames at 25 a second
+    if params.data.voxceleb.seconds < window:
+        refuse("data.voxceleb.seconds", params.data.voxceleb.seconds, f"at least {window:g}, two clips long")
     flow_size = params.data.image_size * params.model.fusion.flow_scale
     if flow_size % 32:  # Phi halves its input five times
         refuse(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from head3d.params import Params
 
 VIEW_FPS = 25.0
+SYNTHETIC = "Synthetic video of a person, made by Head3D"  # in the metadata of every video that a user gets
 
 
 class Person(NamedTuple):
@@ -279,7 +280,7 @@ def _write(target: Path, frames: Iterator[np.ndarray], fps: float, audio_from: s
     from head3d.data.video import write_video
 
     try:
-        write_video(target, frames, fps=fps, audio_from=audio_from)
+        write_video(target, frames, fps=fps, audio_from=audio_from, comment=SYNTHETIC)
     except OSError as error:
         raise UserError(f"--out {target}: cannot be written ({error.strerror or error})") from error
 

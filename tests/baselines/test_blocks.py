@@ -240,4 +240,4 @@ def test_volumes_shorter_than_the_kernel_learn_right_in_bfloat16(kernel: int, si
     got = torch.autograd.grad(y.float(), (x, conv.weight), towards)
     wanted = torch.autograd.grad(conv.double()(x.double()), (x, conv.weight), towards.double())
     for one, other in zip(got, wanted, strict=True):
-        assert float((one - other).norm()) < 0.01 * float(other.norm())
+        assert float((one - other).norm()) < 0.03 * float(other.norm())

@@ -18,6 +18,7 @@ from head3d.baselines.facev2v.head import Head, expected_degrees, rotation_matri
 from head3d.baselines.facev2v.method import FaceV2V
 from head3d.baselines.inference import for_inference
 from head3d.baselines.keypoints import Keypoints, relative_keypoints
+from head3d.compute import cpu_has_bfloat16
 from head3d.errors import UserError
 
 NETWORKS = ("generator", "kp_detector", "he_estimator")
@@ -53,6 +54,14 @@ def test_answers_are_the_official_ones() -> None:
         torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
     driven = method.drive(method.prepare(source), driving)
     torch.testing.assert_close(driven, answers["prediction"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(not cpu_has_bfloat16(), reason="this processor emulates bfloat16: five minutes")
+@torch.inference_mode()
+def test_bfloat16_answers_are_nearly_the_official_ones() -> None:
+    method = build("facev2v", 128)
+    method.load_official(official_states(method))
+    source, driving, answers = golden("facev2v")
     fast = for_inference(method, torch.bfloat16)
     driven = fast.drive(fast.prepare(source), driving)
     torch.testing.assert_close(driven, answers["prediction"], rtol=0, atol=1e-2)

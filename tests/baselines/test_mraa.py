@@ -136,7 +136,7 @@ def test_a_batch_is_the_same_as_one_by_one(motion: str) -> None:
     together = method.drive(state, driving, motion, first=driving[0])
     alone = torch.cat([method.drive(state, frame[None], motion, first=driving[0]) for frame in driving])
     assert torch.allclose(together, alone, atol=1e-4)  # random regions are thin: rounding grows a thousandfold
-    assert (together[0] - together[1]).abs().mean() > 10 * (together - alone).abs().mean()
+    assert (together[0] - together[1]).abs().mean() > 3 * (together - alone).abs().mean()
 
 
 def test_unknown_motions_are_named() -> None:

@@ -36,7 +36,8 @@ FEW = {
 }  # the other engine's turn: the rest says nothing new
 
 
-@pytest.mark.parametrize("engine", ["dvc", pytest.param("snakemake", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["dvc", "snakemake"])
 def test_after_one_engine_the_other_has_nothing_to_do(scratch: Scratch, engine: str) -> None:
     names = {stage.name for stage in scratch.stages()}
     assert scratch.stale_dvc() == scratch.stale_snakemake() == names
@@ -66,6 +67,7 @@ def test_after_one_engine_the_other_has_nothing_to_do(scratch: Scratch, engine: 
     assert scratch.stale_dvc() == scratch.stale_snakemake() == {"tables", "report"}
 
 
+@pytest.mark.slow
 def test_sync_waves_no_stale_stage_through(scratch: Scratch) -> None:
     scratch.dvc("repro")
     scratch.ran()

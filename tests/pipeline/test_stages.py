@@ -22,7 +22,7 @@ from .scratch import ROOT, Stage, load_stages
 # data/assets.json, so a new source of a file must not make everything again. Only `fetch` itself depends on them.
 NO_DEPS = {
     f"src/head3d/{name}.py"
-    for name in ("cli", "errors", "params", "param_types", "baseline_params", "tracking", "scales")
+    for name in ("cli", "errors", "params", "param_types", "baseline_params", "data_params", "tracking", "scales")
 }
 ASSETS = {f"src/head3d/{name}.py" for name in ("assets", "asset_list", "download")}
 

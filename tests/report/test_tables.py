@@ -171,6 +171,8 @@ def test_names() -> None:
     assert names.tex("copy", 5) == "copy (random reference)"
     assert names.table3_methods(["head3d_n10", "copy", "head3d", "head3d_n3"]) == ["head3d_n3", "head3d_n10", "head3d"]
     assert paper.paper_dataset("folder-unseen") == "FaceForensics"
+    assert paper.paper_dataset("voxceleb-unseen") == "VoxCeleb"  # the paper's own test people
+    assert paper.paper_dataset("faceforensics-unseen") == "FaceForensics"
     assert paper.paper_dataset("else") == ""
 
 

@@ -6,6 +6,7 @@ The face is detected every few frames and followed, its landmarks are found on e
 
 import hashlib
 import itertools
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -20,12 +21,15 @@ from head3d import tracking
 from head3d.data import boxes, faces, sources, video
 from head3d.data.boxes import Rejected, Square
 from head3d.data.clips import Window, windows
+from head3d.data.given import GivenTracker
 from head3d.data.store import ClipRecord, NpyWriter, replacing_directory, write_records
 from head3d.errors import UserError
 
 _WORKING_SIDE = (
     2048  # pixels; larger frames are shrunk to this while they are read, so that forty of them fit in memory
 )
+
+_RAGGED_S = 0.25  # seconds at the end of a cut video that are not used
 
 
 def working_size(info: video.VideoInfo) -> tuple[video.VideoInfo, float]:
@@ -142,6 +146,7 @@ def video_clips(one: sources.Video, shard: int, row: int, params: Any):
         return
     fps = data.fps or info.fps
     n_frames = info.n_frames if data.fps is None else int(info.n_frames / info.fps * data.fps)
+    first, n_frames = _within(one, info, fps, n_frames)
     chosen = windows(
         one.name,
         one.source,
@@ -157,8 +162,11 @@ def video_clips(one: sources.Video, shard: int, row: int, params: Any):
     if not chosen:
         yield left_out(0, fps, "too short")
         return
+    chosen = [replace(window, start=first + window.start) for window in chosen]
     tracker = faces.FaceTracker(data.crop.min_face)
-    for window, stack in _window_frames(one.path, info, data.fps, chosen, data.clip_length):
+    if one.box is not None:
+        tracker = GivenTracker(data.crop.min_face, one.box.within(info.width, info.height))
+    for window, stack in _window_frames(one.path, info, data.fps, chosen, data.clip_length, first):
         if isinstance(stack, UserError):
             yield left_out(window.start, fps, f"unreadable: {_short(stack)}")
             continue
@@ -188,10 +196,28 @@ def video_clips(one: sources.Video, shard: int, row: int, params: Any):
         yield record, clip, landmarks
 
 
-def _window_frames(path: Path, info: video.VideoInfo, fps: float | None, chosen: list[Window], length: int):
-    """The frames of each window, reading the video once; short or none where it ends or breaks off."""
-    reader = video.stream(path, info, fps=fps)
-    position, problem = 0, None
+def _within(one: sources.Video, info: video.VideoInfo, fps: float, n_frames: int) -> tuple[int, int]:
+    """First frame and number of frames that clips may be taken of."""
+    if one.span is None and one.box is None:
+        return 0, n_frames
+    # What was cut out of a longer video holds stored frames before its begin that are never shown, so that its duration
+    # counts, not they; and where it ends, frames that others were needed for are missing between those that are there.
+    n_frames = min(n_frames, max(0, int((info.duration - _RAGGED_S) * fps)))
+    if one.span is None:
+        return 0, n_frames
+    first = math.ceil(one.span[0] * fps)
+    return first, max(0, min(n_frames, int(one.span[1] * fps)) - first)
+
+
+def _window_frames(
+    path: Path, info: video.VideoInfo, fps: float | None, chosen: list[Window], length: int, first: int = 0
+):
+    """The frames of each window, reading the video once; short or none where it ends or breaks off.
+
+    Nothing before the frame ``first`` is handed over.
+    """
+    reader = video.stream(path, info, fps=fps, start=first)
+    position, problem = first, None
     for window in chosen:
         stack: list[np.ndarray] = []
         try:

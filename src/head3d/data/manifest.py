@@ -35,6 +35,9 @@ def join_shards(params: Any) -> dict[str, Any]:
             records.append(_checked(record, masks, points))
     records.sort(key=lambda record: record.clip_id)
     usable = [record for record in records if record.status == "ok"]
+    by_video: dict[tuple[str, str], Counter[str]] = {(record.source, record.video): Counter() for record in records}
+    for record in usable:
+        by_video[record.source, record.video][record.split] += 1
     if not any(record.split == "train" for record in usable):
         reasons = ", ".join(sorted({record.status for record in records if record.status != "ok"})) or "no videos"
         raise UserError(f"data/manifest.csv: no clip is left to train on ({reasons})", fix="add videos to a source")
@@ -46,9 +49,7 @@ def join_shards(params: Any) -> dict[str, Any]:
         "people": len({(record.source, record.person) for record in usable}),
         "splits": dict(sorted(Counter(record.split for record in usable).items())),
         "videos": {
-            f"{source}/{video}": dict(sorted(Counter(r.split for r in usable if (r.source, r.video) == key).items()))
-            for key in sorted({(r.source, r.video) for r in records})
-            for source, video in [key]
+            f"{source}/{name}": dict(sorted(splits.items())) for (source, name), splits in sorted(by_video.items())
         },
         "reasons": dict(sorted(Counter(r.status.split(":")[0] for r in records if r.status != "ok").items())),
     }

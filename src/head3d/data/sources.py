@@ -1,6 +1,6 @@
-"""Where videos come from: the embedded ``mini`` set and ``folder``, anybody's directory of videos.
+"""Where videos come from: the embedded ``mini`` set, ``folder``, anybody's directory of videos, and the paper's sets.
 
-A source lists videos; it does not open them. ``voxceleb`` and ``faceforensics`` can be added as two more functions.
+A source lists videos; it does not open them.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from head3d import assets
+from head3d.data import faceforensics as originals
+from head3d.data import voxceleb_files
 from head3d.data.video import EXTENSIONS
+from head3d.data.voxceleb import Box
 from head3d.errors import UserError
 
 
@@ -19,6 +22,7 @@ class Video:
 
     ``name`` is unique in its source and names the video in the manifest. Of an ``unseen`` video all clips are test
     clips of people that training never saw; of any other the later part is held back for the test set ``seen``.
+    Clips are taken within ``span``, begin and end in seconds, and of the face nearest to ``box``, where there are any.
     """
 
     source: str
@@ -26,6 +30,8 @@ class Video:
     person: str
     path: Path
     unseen: bool
+    span: tuple[float, float] | None = None
+    box: Box | None = None
 
 
 _MINI = {  # name: (person, unseen)
@@ -72,7 +78,26 @@ def folder(params: Any) -> list[Video]:
     return videos
 
 
-SOURCES: dict[str, Callable[[Any], list[Video]]] = {"mini": mini, "folder": folder}
+def voxceleb(params: Any) -> list[Video]:
+    """The stretches of VoxCeleb that are drawn and there; people of its test part are never trained on."""
+    library = voxceleb_files.open_library(params)
+    return [
+        Video("voxceleb", one.stretch.name, one.stretch.person, one.path, one.unseen, one.span, one.box)
+        for one in voxceleb_files.choose(params, library, voxceleb_files.drawn(params, library))
+    ]
+
+
+def faceforensics(params: Any) -> list[Video]:
+    """Original videos of FaceForensics, for testing only, each a person of its own."""
+    return [Video("faceforensics", path.stem, path.stem, path, True) for path in originals.choose(params)]
+
+
+SOURCES: dict[str, Callable[[Any], list[Video]]] = {
+    "mini": mini,
+    "folder": folder,
+    "voxceleb": voxceleb,
+    "faceforensics": faceforensics,
+}
 
 
 def videos(params: Any) -> list[Video]:

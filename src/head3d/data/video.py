@@ -195,6 +195,7 @@ def write_video(
     fps: float,
     audio_from: str | os.PathLike | None = None,
     crf: int = 16,
+    comment: str | None = None,
 ) -> None:
     """Write uint8 ``(H, W, 3)`` RGB frames as H.264 (yuv420p) in an mp4, streaming; the file appears when complete.
 
@@ -215,6 +216,8 @@ def write_video(
         # apad: sound that ends before the frames is continued with silence, or `shortest` would cut the frames off
         streams.append(input_graph(existing_file(audio_from)).audio.filter("apad"))
         options = {"acodec": "aac", "shortest": None}
+    if comment is not None:
+        options["metadata"] = f"comment={comment}"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.mp4")
     colours = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}

@@ -46,8 +46,11 @@ def paper_dataset(test_set: str) -> str:
     """Name of the paper's data set that plays the same part as ``test_set``, or an empty string.
 
     The paper trains on VoxCeleb and tests on its held-out videos; FaceForensics is never trained on. Our ``*-seen`` and
-    ``*-unseen`` sets stand in the same relation to the training data.
+    ``*-unseen`` sets stand in the same relation to the training data, but for those of the paper's own two sources.
     """
+    own = {"voxceleb": "VoxCeleb", "faceforensics": "FaceForensics"}.get(test_set.partition("-")[0])
+    if own:
+        return own
     if test_set.endswith("-unseen"):
         return "FaceForensics"
     if test_set.endswith("-seen"):

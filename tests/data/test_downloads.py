@@ -1,0 +1,336 @@
+"""Downloads of VoxCeleb against a server that serves, stalls, truncates, redirects, refuses and limits."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from head3d import scales
+from head3d.data import crop, downloads, sources, video, voxceleb, voxceleb_files, ytdlp
+from head3d.errors import UserError
+from head3d.params import Params, read_yaml
+
+from .conftest import ROOT
+from .vox import REASONS, Server, counts, film, put, put_on_path, settings, write_csv
+
+
+@pytest.fixture(scope="module")
+def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return film(tmp_path_factory.mktemp("film") / "film.mp4")
+
+
+@pytest.fixture
+def server(movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    put_on_path(tmp_path / "bin", monkeypatch)
+    running = Server(movie)
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+def one_each(tmp_path: Path, *names: str) -> Path:
+    """Metadata with one stretch, frames 30 to 130, of each video; each shows another person."""
+    rows = [(name, f"id{index}", 30, 130, "train") for index, name in enumerate(names)]
+    return write_csv(tmp_path / "vox-metadata.csv", rows)
+
+
+def table(params: Params) -> dict[str, list[str]]:
+    """Status of each try, by video, as the tables on the disk tell."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(Path(params.data.voxceleb.videos or "").rglob("shard-*.csv")):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(row["video"], []).append(row["status"])
+    return found
+
+
+def progress(params: Params) -> str:
+    library = voxceleb_files.open_library(params)
+    return downloads.status(params, library, voxceleb_files.drawn(params, library))
+
+
+def files(params: Params) -> list[str]:
+    root = Path(params.data.voxceleb.videos or "") / "downloaded"
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.mp4"))
+
+
+def test_only_the_needed_seconds_arrive_and_begin_at_the_very_frame(
+    server: Server, movie: Path, demo: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("good1", "id1", 30, 130, "train"), ("good1", "id1", 140, 290, "train"), ("moved2", "id2", 7, 107, "test")]
+    params = settings(demo, write_csv(tmp_path / "meta.csv", rows), tmp_path / "videos", server.address)
+    downloads.download(params, [0])
+    assert capsys.readouterr().out == "voxceleb, shard 0: 3 of 3 there; this run: 3 ok\n"
+    assert sorted(server.asked) == ["good-moved2", "good1", "moved2"]  # one request for both stretches of a video
+    whole = np.stack(list(video.read_frames(movie)))
+    library = voxceleb_files.open_library(params)
+    for one in voxceleb_files.choose(params, library, voxceleb_files.drawn(params, library)):
+        begin, end = voxceleb.window(one.stretch, 4.0, params.seed)
+        assert one.path.stat().st_size < 0.6 * movie.stat().st_size
+        frames = np.stack(list(video.read_frames(one.path)))
+        first, wanted = round(begin * 25), round(25 * (end - begin))
+        assert wanted <= len(frames) <= wanted + 4  # a few more that are ragged
+        assert np.array_equal(frames[:wanted], whole[first : first + wanted])  # not encoded again
+        (listed,) = [each for each in sources.videos(params) if each.path == one.path]
+        info = video.probe(one.path)
+        # more frames are stored than shown: only those that are whole are used
+        assert wanted - 6 <= crop._within(listed, info, 25.0, info.n_frames)[1] <= wanted
+    assert {one.name: one.unseen for one in sources.videos(params)} == {
+        "id1/good1/000030-000130": False, "id1/good1/000140-000290": False, "id2/moved2/000007-000107": True,
+    }  # fmt: skip
+    downloads.download(params, [0])
+    assert len(server.asked) == 3, "what is there is not asked for again"
+
+
+# name of the video -> its status after the first try
+TOLD = {
+    "good": "ok", "moved": "ok", "gone": "gone", "private": "private", "agelimit": "private", "region": "region",
+    "claimed": "region", "ended": "gone", "removed": "gone", "drm": "broken", "formats": "retry later",
+    "refused": "retry later", "broken": "retry later", "hangsup": "retry later", "page": "retry later",
+    "cut": "retry later",
+}  # fmt: skip
+
+
+def test_every_end_has_its_status(
+    server: Server, demo: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = one_each(tmp_path, *TOLD)
+    params = counts(settings(demo, metadata, tmp_path / "videos", server.address), test=0)
+    downloads.download(params, [0])
+    assert table(params) == {name: [status] for name, status in TOLD.items()}
+    assert (
+        "2 of 16 there; this run: 2 ok, 3 gone, 2 private, 2 region, 1 broken, 6 retry later" in capsys.readouterr().out
+    )
+    assert not list(Path(params.data.voxceleb.videos or "").rglob(".work*"))
+    # again: only those that may work now are tried
+    # again: only those that may work now are tried, and what arrives broken three times is given up
+    server.healed |= {"refused", "hangsup"}
+    for turn in (1, 2):
+        server.asked.clear()
+        downloads.download(params, [0])
+        assert set(server.asked) == {name for name, said in TOLD.items() if said == "retry later"} - (
+            {"refused", "hangsup"} if turn == 2 else set()
+        )
+    assert table(params)["refused"] == ["retry later", "ok"]
+    assert table(params)["cut"] == ["retry later", "retry later", "broken"]
+    assert table(params)["formats"] == ["retry later"] * 3
+    lines = [line.split() for line in progress(params).splitlines()]
+    assert " ".join(lines[0]) == "shard wanted there gone private region broken retry later blocked not tried"
+    assert lines[-1] == ["all", "16", "4", "3", "2", "2", "2", "3", "0", "0"]
+    # and when asked, everything that is not there
+    server.asked.clear()
+    downloads.download(params, [0], again=True)
+    assert set(server.asked) == set(TOLD) - {"good", "moved", "refused", "hangsup"}
+
+
+def test_a_stalled_transfer_is_cut_off_with_everything_it_started(server: Server, demo: Params, tmp_path: Path) -> None:
+    params = settings(demo, one_each(tmp_path, "stalls1", "good2"), tmp_path / "videos", server.address, timeout_s=3.0)
+    started = time.monotonic()
+    downloads.download(params, [0])
+    assert time.monotonic() - started < 15
+    assert table(params) == {"stalls1": ["retry later"], "good2": ["ok"]}
+    assert str(tmp_path / "videos") not in subprocess.run(["ps", "ax"], capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("kind", ["robot", "limited", "toomany"])
+def test_a_block_stops_the_shard_at_once(kind: str, server: Server, demo: Params, tmp_path: Path) -> None:
+    names = ["good1", *(f"{kind}{index}" for index in range(2, 12))]
+    params = counts(settings(demo, one_each(tmp_path, *names), tmp_path / "videos", server.address), test=0)
+    with pytest.raises(
+        UserError, match=r"shard 0: stopped with [01] of 11 there, this machine or account is blocked"
+    ) as e:
+        downloads.download(params, [0])
+    assert "\n" not in str(e.value)
+    assert "then run the same command again" in str(e.value)
+    assert len(server.asked) <= 2
+    server.healed |= set(names)
+    downloads.download(params, [0])
+    assert len(files(params)) == 11
+
+
+def test_when_nothing_works_any_more_it_stops(server: Server, demo: Params, tmp_path: Path) -> None:
+    names = [f"broken{index}" for index in range(30)]
+    params = settings(demo, one_each(tmp_path, *names), tmp_path / "videos", server.address, give_up_after=4)
+    with pytest.raises(UserError, match=r"4 videos in a row failed \(.*HTTP Error 503"):
+        downloads.download(params, [0])
+    assert len(server.asked) == 4
+
+
+def test_without_yt_dlp(demo: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    params = settings(demo, one_each(tmp_path, "good1"), tmp_path / "videos")
+    with pytest.raises(UserError, match="yt-dlp was not found on the PATH; pip install yt-dlp"):
+        downloads.download(params, [0])
+    with pytest.raises(UserError, match=r"data\.voxceleb\.metadata is null, so there is nothing to download from"):
+        downloads.download(settings(demo, None, tmp_path / "videos"), [0])
+
+
+def test_requests_of_all_shards_keep_their_distance(server: Server, demo: Params, tmp_path: Path) -> None:
+    params = settings(
+        demo, one_each(tmp_path, *(f"good{n}" for n in range(5))), tmp_path / "v", server.address, pause_s=0.8
+    )
+    params = params.model_copy(update={"shards": (0, 1, 2)})
+    downloads.download(params, params.shards)
+    gaps = np.diff(server.times)
+    assert len(gaps) == 4
+    assert gaps.min() > 0.6
+
+
+def test_who_is_gone_is_replaced_by_the_next_in_line(server: Server, demo: Params, tmp_path: Path) -> None:
+    names = [f"{'gone' if index % 3 == 0 else 'good'}{index}" for index in range(30)]
+    params = counts(settings(demo, one_each(tmp_path, *names), tmp_path / "videos", server.address), train=8, test=0)
+    params = params.model_copy(update={"shards": (0, 1, 2)})
+    downloads.download(params, params.shards)
+    assert len(sources.videos(params)) == 8
+    assert len(files(params)) == 8
+    known = table(params)
+    assert {said for name, (said, *_) in known.items() if name.startswith("gone")} == {"gone"}
+    # another number of shards finds what the old ones had, and asks for nobody twice
+    server.asked.clear()
+    other = params.model_copy(update={"shards": (0, 1)})
+    downloads.download(other, other.shards)
+    assert not set(server.asked) & set(known)
+    assert [one.name for one in sources.videos(other)] != []
+
+
+def test_enough_is_enough_wherever_it_stands_in_line(demo: Params, tmp_path: Path) -> None:
+    """Somebody's own videos, of any stretches, are not downloaded past the number that is wanted."""
+    metadata = one_each(tmp_path, *(f"v{index}" for index in range(30)))
+    params = counts(settings(demo, metadata, tmp_path / "videos"), train=8, test=0)
+    order = voxceleb.order(voxceleb.read_metadata(metadata, 40), 0, params.seed)
+    for one in order.train[-6:]:
+        put(tmp_path / "videos" / f"{one.video}.mp4")
+    library = voxceleb_files.Library(tmp_path / "videos")
+    (plan, _) = downloads.plans(params, order)[0]
+    todo = plan.todo(library, downloads.Table(tmp_path), set(), again=False)
+    assert (plan.wanted, plan.there(library)) == (8, 6)
+    assert todo == order.train[:2]
+
+
+def test_cookies_go_to_yt_dlp_and_nowhere_else(
+    server: Server, demo: Params, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / "cookies.txt"
+    secret.write_text("SESSION=verysecret\n")
+    before = secret.read_bytes()
+    metadata = one_each(tmp_path, "good1", "private2", "formats3")
+    params = settings(demo, metadata, tmp_path / "videos", server.address, cookies=str(secret))
+    downloads.download(params, [0])
+    assert server.cookies[0] == "SESSION=verysecret"
+    assert secret.read_bytes() == before, "yt-dlp writes the file that it is given back: it gets a copy"
+    for path in (path for path in (tmp_path / "videos").rglob("*") if path.is_file()):
+        assert b"verysecret" not in path.read_bytes()
+    said = capfd.readouterr()
+    assert "verysecret" not in said.out + said.err
+    # a file that yt-dlp cannot read, which it quotes
+    secret.write_text("quoted\tSESSION=verysecret\n")
+    downloads.download(
+        settings(demo, one_each(tmp_path, "quoted4"), tmp_path / "v", server.address, cookies=str(secret)), [0]
+    )
+    assert [path for path in (tmp_path / "v").rglob("*") if path.is_file() and b"verysecret" in path.read_bytes()] == []
+    with pytest.raises(UserError, match=r"download\.cookies is '.*none\.txt', which cannot be read"):
+        downloads.download(settings(demo, metadata, tmp_path / "v", cookies=str(tmp_path / "none.txt")), [0])
+
+
+def project(tmp_path: Path, metadata: Path, address: str) -> Path:
+    """A directory with params.yaml from which the command downloads."""
+    values = read_yaml(ROOT / "params.yaml")
+    values["data"]["sources"], values["test_sets"] = ["voxceleb"], ["voxceleb-unseen"]
+    values["data"]["voxceleb"] |= {"metadata": str(metadata), "videos": "videos", "seconds": 4.0, "test": 0}
+    values["download"] |= {"address": address, "pause_s": 0.0}
+    values["shards"] = [0]
+    with (tmp_path / "params.yaml").open("w") as file:
+        scales._yaml().dump(values, file)
+    return tmp_path
+
+
+def test_a_killed_run_goes_on_where_it_stood(server: Server, demo: Params, tmp_path: Path) -> None:
+    names = [f"good{index}" for index in range(8)]
+    metadata = one_each(tmp_path, *names)
+    root = project(tmp_path, metadata, server.address)
+    params = counts(settings(demo, metadata, root / "videos", server.address), test=0)
+    command = [sys.executable, "-m", "head3d.cli", "data", "download", "--source", "voxceleb", "--shard", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    server.slow_s = 0.4
+    for kills in range(2):
+        before = len(server.asked)
+        run = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while len(server.asked) < before + 3 and run.poll() is None:
+            time.sleep(0.02)
+        time.sleep(0.1 * kills)
+        os.kill(run.pid, signal.SIGKILL)
+        run.communicate()
+    half = files(params)
+    assert half
+    for name in half:  # whatever has its final name is whole
+        assert video.probe(root / "videos/downloaded" / name).duration > 3.4
+    status = root / "videos/downloaded/status/shard-0.csv"
+    with status.open("a") as file:
+        file.write('"id3/good3/000030-0001')  # a line that the kill tore
+    server.slow_s = 0.0
+    server.asked.clear()
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(files(params)) == 8
+    assert sorted(server.asked) == sorted(set(names) - {name.split("/")[1] for name in half})
+    assert "8 of 8 there" in done.stdout
+    assert "\r" not in done.stderr, "no progress bar without a terminal"
+    assert "not tried" in progress(params)
+
+
+def test_one_process_a_shard(server: Server, demo: Params, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    params = settings(demo, one_each(tmp_path, "good1"), tmp_path / "videos", server.address)
+    folder = tmp_path / "videos/downloaded/status"
+    folder.mkdir(parents=True)
+    with (
+        FileLock(folder / "shard-0.lock"),
+        pytest.raises(UserError, match="shard 0: another process is downloading it"),
+    ):
+        downloads.download(params, [0])
+
+
+def test_meanings_of_what_yt_dlp_says() -> None:
+    kinds = {name: status for name, status in TOLD.items() if name in REASONS}
+    kinds |= {"robot": "blocked", "limited": "blocked"}
+    assert set(kinds) == set(REASONS)
+    for kind, reason in REASONS.items():
+        status, told = ytdlp.meaning(f"WARNING: x\nERROR: [youtube] a-b_c: {reason}\n")
+        assert status == kinds[kind], reason
+        assert told and "\n" not in told and "ERROR" not in told and "--cookies" not in told
+    assert (
+        ytdlp.meaning("[https @ 0x1] HTTP error 429 Too Many Requests\nERROR: ffmpeg exited with code 1")[0]
+        == "blocked"
+    )
+    assert (
+        ytdlp.meaning("ERROR: [youtube] x: Video unavailable\nThis video has been removed by the uploader.")[0]
+        == "gone"
+    )
+    assert ytdlp.meaning("usage: yt-dlp\nyt-dlp: error: no such option: --x")[1] == "no such option: --x"
+    assert ytdlp.meaning("")[0] == "retry later"
+
+
+@pytest.mark.skipif(subprocess.run(["which", "yt-dlp"], capture_output=True).returncode != 0, reason="no yt-dlp here")
+def test_the_real_yt_dlp(movie: Path, demo: Params, tmp_path: Path) -> None:
+    running = Server(movie)
+    try:
+        metadata = one_each(tmp_path, "good1", "moved2", "gone3", "refused4", "broken5", "cut6")
+        params = settings(demo, metadata, tmp_path / "videos", running.address + ".mp4", timeout_s=60.0)
+        downloads.download(params, [0])
+    finally:
+        running.shutdown()
+        running.server_close()
+    assert table(params) == {
+        "good1": ["ok"], "moved2": ["ok"], "gone3": ["gone"], "refused4": ["retry later"], "broken5": ["retry later"],
+        "cut6": ["retry later"],
+    }  # fmt: skip
