@@ -17,7 +17,7 @@ git init --quiet
 export PYTHONPATH="$PWD/src" MLFLOW_TRACKING_URI="sqlite:///mlflow.db"
 
 head3d scale smoke
-if [ "$engine" = dvc ]; then dvc repro; else snakemake --cores "$(nproc)"; fi
+if [ "$engine" = dvc ]; then dvc repro; else snakemake --cores "$(env -u OMP_NUM_THREADS nproc)"; fi
 head3d sync
 cd "$source"
 echo "smoke: $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s; its numbers mean nothing"

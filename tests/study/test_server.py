@@ -162,6 +162,7 @@ def test_it_ends_at_a_wish(own: Server, capfd: pytest.CaptureFixture[str]) -> No
     assert own.links[0].startswith("http://127.0.0.1:")
     process = own.process
     assert process is not None and process.stdout is not None
+    assert own.ask("/page.js").status == 200  # before it is up, a shell's `&` would have it ignore an interrupt
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
     assert f"stopped; the answers are in {own.folder}" in process.stdout.read()
