@@ -12,6 +12,8 @@ export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
+# Two tests at a time; tests/conftest.py gives each one core.
+PYTEST := python -m pytest --numprocesses 2 --dist worksteal
 .PHONY: help setup demo test test-fast smoke bench ui figures sync lint format lock clean
 
 help: ## list the targets
@@ -33,10 +35,10 @@ demo: setup ## the whole pipeline at the scale of params.yaml (demo: under an ho
 	@echo "report: $(CURDIR)/reports/index.html"
 
 test: setup lint ## every check: ruff, pyright, pytest, and the smoke scale through both engines
-	python -m pytest --numprocesses 2 --dist worksteal
+	$(PYTEST)
 
 test-fast: setup ## the tests that take seconds
-	python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
+	$(PYTEST) -m "not slow"
 
 smoke: setup ## a first look: the whole pipeline tiny, in a copy, ending with the path of its report
 	bash workflow/smoke.sh .smoke
