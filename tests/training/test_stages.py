@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def shrink_baselines(section: dict) -> None:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with parameters, data, and untrained networks for a stage that is tested without those before it."""
     from ruamel.yaml import YAML
 
@@ -109,6 +110,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_weights(build_canonical(params), place / "models/canonical.safetensors", {})
         save_weights(Matcher(), place / "models/matching.safetensors", {})
     return place
+
+
+@pytest.fixture
+def workplace(template: Path, tmp_path: Path) -> Path:
+    """A test's own copy: with two workers nobody knows which tests ran before it in this process."""
+    return Path(shutil.copytree(template, tmp_path / "stages"))
 
 
 def weights(path: Path) -> dict[str, np.ndarray]:
@@ -194,6 +201,7 @@ def test_a_changed_parameter_never_continues_an_old_state(workplace: Path) -> No
     settings = params.canonical.model_dump()
     changed = params.canonical.model_copy(update={"lr": 1e-3}).model_dump()
     assert run_digest(settings, ("models",)) != run_digest(changed, ("models",))
+    finish(workplace, "canonical")
     (before,) = (workplace / "runs/train_canonical").iterdir()
     text = (workplace / "params.yaml").read_text()
     try:
