@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_every_scale_is_allowed() -> None:
-    assert scales.names(ROOT) == ["demo", "paper", "smoke"]
+    assert scales.names(ROOT) == ["demo", "paper", "paper256", "smoke"]
     for name in scales.names(ROOT):
         assert check_params(scales.values(name, ROOT)).scale == name
 
@@ -157,6 +158,42 @@ def test_the_demo_gives_every_baseline_the_same_budget_and_no_less_than_stage_3(
         assert section.batch_size == fusion.batch_size * fusion.drivings, name
         assert section.lr == fusion.lr, name
     assert len(params.baselines) == 4
+
+
+def test_paper256_is_the_paper_scale_with_larger_frames() -> None:
+    small, large = scales.values("paper", ROOT), scales.values("paper256", ROOT)
+    assert large.pop("scale") == "paper256" and small.pop("scale") == "paper"
+    assert large["data"].pop("image_size") == 256 and small["data"].pop("image_size") == 128
+    assert large == small
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """params.yaml and the scales, to write in."""
+    shutil.copytree(ROOT / "workflow" / "scales", tmp_path / "workflow" / "scales")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+def test_a_scale_that_extends_another_is_saved_as_that(copied: Path) -> None:
+    scales.use("paper256", copied)
+    path = copied / "params.yaml"
+    path.write_text(path.read_text().replace("seed: 0 ", "seed: 7 "))
+    wanted = read_yaml(path)
+    written = read_yaml(scales.save("paper256", copied))
+    assert written == {"extends": "paper", "scale": "paper256", "seed": 7, "data": {"image_size": 256}}
+    scales.use("demo", copied)
+    scales.use("paper256", copied)
+    assert read_yaml(path) == wanted
+
+
+@pytest.mark.parametrize("under", ["paper512", "paper256", "smoke"])
+def test_a_scale_that_extends_nothing_that_ends(copied: Path, under: str) -> None:
+    (copied / "workflow/scales/smoke.yaml").write_text("extends: paper256\n")
+    (copied / "workflow/scales/paper256.yaml").write_text(f"extends: {under}\n")
+    with pytest.raises(UserError, match=r"paper256\.yaml: extends is") as caught:
+        scales.values("paper256" if under != "smoke" else "smoke", copied)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_paper_scale_has_the_papers_numbers() -> None:
@@ -220,53 +257,42 @@ def test_paper_comments_agree_with_the_paper_scale() -> None:
     assert checked > 15
 
 
-def test_a_scale_and_back_changes_no_character(tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(ROOT / "workflow" / "scales", tmp_path / "workflow" / "scales")
-    path = tmp_path / "params.yaml"
-    shutil.copy(ROOT / "params.yaml", path)
+def test_a_scale_and_back_changes_no_character(copied: Path) -> None:
+    path = copied / "params.yaml"
     before = path.read_text()
-    for name in ("smoke", "paper"):
-        assert name in scales.use(name, tmp_path)
-        assert read_yaml(path) == scales.values(name, tmp_path)
+    for name in ("smoke", "paper", "paper256"):
+        assert name in scales.use(name, copied)
+        assert read_yaml(path) == scales.values(name, copied)
         assert path.read_text().count("#") == before.count("#"), "a comment was lost"
-        scales.use("demo", tmp_path)
+        scales.use("demo", copied)
         assert path.read_text() == before
 
 
 @pytest.mark.parametrize("written", ["[]", "[mraa]", "\n  - mraa\n  - dagan"])
-def test_lists_may_be_empty_and_stay_in_one_line(tmp_path: Path, written: str) -> None:
+def test_lists_may_be_empty_and_stay_in_one_line(copied: Path, written: str) -> None:
     """An empty list of params.yaml that a scale fills, and a full one that it empties, however it was written."""
-    import shutil
-
-    shutil.copytree(ROOT / "workflow" / "scales", tmp_path / "workflow" / "scales")
-    path, demo = tmp_path / "params.yaml", tmp_path / "workflow/scales/demo.yaml"
+    path, demo = copied / "params.yaml", copied / "workflow/scales/demo.yaml"
     committed = (ROOT / "params.yaml").read_text()
     line = "baselines: [fomm, mraa, dagan, facev2v]\n"
     assert committed.count(line) == 1
     path.write_text(committed.replace(line, f"baselines: {written}\n"))
-    scales.use("demo", tmp_path)
+    scales.use("demo", copied)
     assert path.read_text() == committed
     demo.write_text(demo.read_text().replace(line, "baselines: []\n"))
     for _ in range(2):  # to the empty list, and from it to itself
-        scales.use("demo", tmp_path)
+        scales.use("demo", copied)
         assert path.read_text() == committed.replace(line, "baselines: []\n")
 
 
-def test_saving_a_scale(tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(ROOT / "workflow" / "scales", tmp_path / "workflow" / "scales")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    scales.use("smoke", tmp_path)
-    wanted = read_yaml(tmp_path / "params.yaml")
-    scales.save("mine", tmp_path)
-    scales.use("demo", tmp_path)
-    scales.use("mine", tmp_path)
-    assert read_yaml(tmp_path / "params.yaml") == wanted
-    with pytest.raises(UserError, match=r"no scale 'x'; allowed: demo, mine, paper, smoke"):
-        scales.use("x", tmp_path)
+def test_saving_a_scale(copied: Path) -> None:
+    scales.use("smoke", copied)
+    wanted = read_yaml(copied / "params.yaml")
+    scales.save("mine", copied)
+    scales.use("demo", copied)
+    scales.use("mine", copied)
+    assert read_yaml(copied / "params.yaml") == wanted
+    with pytest.raises(UserError, match=r"no scale 'x'; allowed: demo, mine, paper, paper256, smoke"):
+        scales.use("x", copied)
 
 
 def test_written_numbers_are_numbers_to_every_reader(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument(f"--{option.replace('_', '-')}", required=True, **OPTIONS[option])
         command.set_defaults(run=_stage_command(name))
 
-    scale = commands.add_parser("scale", help="rewrite params.yaml for a scale: smoke, demo or paper")
+    scale = commands.add_parser("scale", help="rewrite params.yaml for a scale: smoke, demo, paper or paper256")
     scale.add_argument("name", metavar="NAME", help="a file of workflow/scales without .yaml")
     scale.add_argument("--save", action="store_true", help="the other way: write params.yaml's values to that file")
     scale.set_defaults(run=_scale)

@@ -1,6 +1,7 @@
 """Scales: rewriting ``params.yaml`` from ``workflow/scales`` without losing a comment.
 
-``demo.yaml`` holds every value; the other files hold what differs from it.
+``demo.yaml`` holds every value; the other files hold what differs from it, or from the scale that their key
+``extends`` names.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from head3d.params import check_params, read_yaml
 
 FOLDER = Path("workflow/scales")
 BASE = "demo"
+EXTENDS = "extends"  # key of a scale's file
 HEADER = {
     BASE: "# Every value of the demo scale. Made by `head3d scale --save demo`; the comments stand in params.yaml.\n",
-    "": "# What differs from demo.yaml, for `head3d scale {name}`; the comments stand in params.yaml.\n",
+    "": "# What differs from {under}.yaml, for `head3d scale {name}`; the comments stand in params.yaml.\n",
 }
 
 
@@ -36,10 +38,24 @@ def values(name: str, root: str | Path = ".") -> dict[str, Any]:
     if name not in names(root):
         raise UserError(f"there is no scale {name!r}", allowed=", ".join(names(root)) or f"files in {FOLDER}")
     found = read_yaml(Path(root) / "params.yaml")  # a key that is newer than the scales keeps its value
-    for layer in dict.fromkeys((BASE, name)):
-        _merge(found, read_yaml(Path(root) / FOLDER / f"{layer}.yaml"))
+    for layer in _layers(name, root):
+        _merge(found, layer)
     check_params(found, FOLDER / f"{name}.yaml")
     return found
+
+
+def _layers(name: str, root: str | Path) -> list[dict[str, Any]]:
+    """What a scale is made of, the base first."""
+    layers: dict[str, dict[str, Any]] = {}
+    while True:
+        path = Path(root) / FOLDER / f"{name}.yaml"
+        layers[name] = read_yaml(path)
+        if name == BASE:
+            return list(layers.values())[::-1]
+        name = layers[name].pop(EXTENDS, BASE)
+        others = [other for other in names(root) if other not in layers]
+        if name not in others:
+            raise UserError(f"{path}: {EXTENDS} is {name!r}", allowed=", ".join(others))
 
 
 def use(name: str, root: str | Path = ".") -> str:
@@ -60,12 +76,14 @@ def save(name: str, root: str | Path = ".") -> Path:
     """Write the values of ``params.yaml`` to a scale's file; returns its path."""
     found = read_yaml(Path(root) / "params.yaml")
     check_params(found)
-    if name != BASE:
-        found = _difference(found, read_yaml(Path(root) / FOLDER / f"{BASE}.yaml"))
     path = Path(root) / FOLDER / f"{name}.yaml"
+    if name != BASE:
+        under = read_yaml(path).get(EXTENDS) if path.exists() else None
+        found = _difference(found, values(under or BASE, root))
+        found = {EXTENDS: under, **found} if under else found
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with unfinished.open("w", encoding="utf-8") as file:
-        file.write(HEADER.get(name, HEADER[""]).format(name=name))
+        file.write(HEADER.get(name, HEADER[""]).format(name=name, under=found.get(EXTENDS, BASE)))
         _yaml().dump(_flow(found), file)
     os.replace(unfinished, path)
     return path

@@ -57,6 +57,16 @@ def test_random_access(store: tuple[ClipStore, dict[str, np.ndarray]]) -> None:
         assert np.array_equal(read(a), clip)
 
 
+def test_views_read_what_is_indexed(store: tuple[ClipStore, dict[str, np.ndarray]]) -> None:
+    clips, arrays = store
+    frames, masks = clips.views(clips.records("train")[0])
+    assert type(frames) is np.ndarray and not frames.flags.writeable and not frames.flags.owndata
+    assert np.array_equal(frames[[4, 0]], arrays["frames"][2][[4, 0]])
+    assert np.array_equal(masks, arrays["masks"][2])
+    with pytest.raises(ValueError, match="left out: no face"):
+        clips.views(next(one for one in clips.all_records if one.row < 0))
+
+
 def test_records_survive_the_file(store: tuple[ClipStore, dict[str, np.ndarray]]) -> None:
     clips, _ = store
     assert clips.all_records == [

@@ -149,19 +149,31 @@ class ClipStore:
         """Soft head masks, uint8 ``(k, H, W)``, 255 = head."""
         return self._rows(self.root / "masks" / f"shard-{record.shard}.npy", record, idx)
 
+    def views(self, record: ClipRecord) -> tuple[np.ndarray, np.ndarray]:
+        """Frames and masks of a clip, as above, read-only and still on disk: what is never indexed is never read."""
+        return (
+            self._array(self.root / "clips" / f"shard-{record.shard}" / "frames.npy", record)[record.row],
+            self._array(self.root / "masks" / f"shard-{record.shard}.npy", record)[record.row],
+        )
+
     def landmarks(self, record: ClipRecord, idx: Any = None) -> np.ndarray:
         """Landmarks, float32 ``(k, 68, 2)`` pixel (x, y) in the crop, NaN where the face was not found."""
         return self._rows(self.root / "clips" / f"shard-{record.shard}" / "landmarks.npy", record, idx)
 
     def _rows(self, path: Path, record: ClipRecord, idx: Any) -> np.ndarray:
+        clip = self._array(path, record)[record.row]
+        return np.array(clip if idx is None else clip[np.atleast_1d(idx) if isinstance(idx, int) else idx])
+
+    def _array(self, path: Path, record: ClipRecord) -> np.ndarray:
+        """The array of a file, on disk."""
         if record.row < 0:
             raise ValueError(f"{record.clip_id} was left out: {record.status}")
         if path not in self._arrays:
             if not path.is_file():
                 raise UserError(f"{path}: not there", fix="run the pipeline up to `head3d manifest`")
-            self._arrays[path] = np.load(path, mmap_mode="r")
-        clip = self._arrays[path][record.row]
-        return np.array(clip if idx is None else clip[np.atleast_1d(idx) if isinstance(idx, int) else idx])
+            # A plain array over the mapped file: numpy's own class for it makes each indexing several times slower.
+            self._arrays[path] = np.asarray(np.load(path, mmap_mode="r"))
+        return self._arrays[path]
 
 
 def digest(records: Iterable[ClipRecord]) -> str:
