@@ -43,8 +43,8 @@ test-fast: setup ## the tests that take seconds
 smoke: setup ## a first look: the whole pipeline tiny, in a copy, ending with the path of its report
 	bash workflow/smoke.sh .smoke
 
-bench: setup ## what each way of being fast brings on this machine, as ratios measured in one run
-	python workflow/bench.py
+bench: setup ## how fast this machine is: ratios measured in one run, kept in reports/bench.csv
+	head3d bench
 
 ui: setup ## MLflow's pages on the runs, at http://127.0.0.1:5000
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from head3d.bench.commands import add_options as bench_options
 from head3d.errors import UserError
 
 # Set before torch is loaded: threads that wait for each other give up their core soon. By default they spin on it, and
@@ -124,6 +125,12 @@ def _sync(args: argparse.Namespace) -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
+def _bench(args: argparse.Namespace) -> None:
+    from head3d.bench import commands
+
+    commands.run(args)
+
+
 def _doctor(args: argparse.Namespace) -> None:
     from head3d import doctor
 
@@ -199,6 +206,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     sync = commands.add_parser("sync", help="after `dvc repro` or `snakemake`: tell the other engine what has been run")
     sync.set_defaults(run=_sync)
+
+    bench = commands.add_parser("bench", help="how fast this machine is, into reports/bench.csv")
+    bench_options(bench)
+    bench.set_defaults(run=_bench)
 
     commands.add_parser("doctor", help="what this machine has, lacks, and can run").set_defaults(run=_doctor)
 

@@ -1,13 +1,9 @@
-"""``make bench``: what each way of being fast brings on this machine, as ratios measured in one run.
+"""What each way of being fast brings: networks at the sizes of params.yaml, a plain and a fast way in turns.
 
-Networks have random weights, so neither data nor trained models are needed. Each pair is timed in turns, so that a
-machine that slows down slows both; the median of each is printed. Nothing here is a test: no time is asserted.
+Networks have random weights, so neither data nor trained models are needed.
 """
 
-import argparse
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -17,43 +13,30 @@ from tqdm import tqdm
 from head3d import baselines
 from head3d.baselines.inference import for_inference
 from head3d.baselines.method import Method
+from head3d.bench.rows import Row, Work, in_turns
 from head3d.compute import Compute
 from head3d.geometry import Pose, box_blur, outside_flow, pose_from_euler
 from head3d.losses import PerceptualLoss
 from head3d.models.head3d import Canonical, freeze, recurrent_canonical, rigid_flow
 from head3d.models.parsing import BiSeNet
-from head3d.params import load_params
+from head3d.params import Params
 from head3d.training.build import build_canonical, build_fusion, build_geometry, place_geometry
 
-Work = Callable[[], object]
 Pair = tuple[str, str, Work, str, Work]
 FRAMES = 4  # driven at once
 BATCH = 10  # driving frames of a baseline at once, as in evaluation
 
 
-def timed(work: Work) -> float:
-    """Milliseconds."""
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return 1000 * (time.perf_counter() - start)
+def rows(params: Params, rounds: int) -> Iterator[Row]:
+    """Time each pair."""
+    pairs = head3d_pairs(params) + baseline_pairs()
+    for what, plain, slow, quick, fast in tqdm(pairs, desc="networks", unit="pair", disable=None, leave=False):
+        plain_ms, fast_ms = in_turns(slow, fast, rounds)
+        yield Row("networks", what, quick, fast_ms, "ms", plain, plain_ms)
 
 
-def measure(pairs: list[Pair], rounds: int) -> None:
-    """Time each pair and print a line for it."""
-    print(f"{'what':42} {'plain':>34} {'ms':>8}   {'fast':>34} {'ms':>8} {'ratio':>7}")
-    for what, plain, slow, quick, fast in tqdm(pairs, desc="bench", unit="pair", disable=None, leave=False):
-        slow()
-        fast()
-        times = [(timed(slow), timed(fast)) for _ in range(rounds)]
-        a, b = (statistics.median(t) for t in zip(*times, strict=True))
-        print(f"{what:42} {plain:>34} {a:8.1f}   {quick:>34} {b:8.1f} {a / b:6.1f}x", flush=True)
-
-
-def head3d_pairs() -> list[Pair]:
+def head3d_pairs(params: Params) -> list[Pair]:
     """Head3D at the sizes of params.yaml."""
-    params = load_params()
     size, n = params.data.image_size, params.model.references
     whole, fast = Compute(torch.device("cpu"), torch.float32, channels_last=False), Compute.choose(params.device)
     frames = torch.rand(2 * FRAMES, 3, size, size, device=fast.device)
@@ -137,17 +120,3 @@ def baseline_pairs() -> list[Pair]:
 
         pairs.append((f"{name}, driving {BATCH} frames", "float32, one by one", slow, "bfloat16, together", fast))
     return pairs
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="times each of a pair is run (default: 7)")
-    rounds = parser.parse_args().rounds
-    torch.manual_seed(0)
-    device = Compute.choose().device
-    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, median of {rounds}")
-    measure(head3d_pairs() + baseline_pairs(), rounds)
-
-
-if __name__ == "__main__":
-    main()
