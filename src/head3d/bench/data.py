@@ -63,7 +63,7 @@ def from_video(params: Params) -> Iterator[Row]:
     def read() -> int:
         return sum(1 for _ in video.stream(path, info))
 
-    frames = np.stack(list(video.stream(path, info, count=length)))
+    frames = list(video.stream(path, info, count=length))
     tracker = FaceTracker(params.data.crop.min_face)
 
     def clip() -> int:

@@ -160,6 +160,7 @@ class Watch:
 
     def __init__(self, train: Callable[..., None], memory: Memory) -> None:
         self.train, self.memory, self.began, self.gflop, self.bytes = train, memory, [], 0.0, 0
+        self.counter = FlopCounterMode(display=False)
 
     def __call__(self, state: Any, path: Path, schedule: Any, loss_of: Callable, **more: Any) -> None:
         if path.stem != "state":  # before or after the stage's own training
@@ -172,7 +173,7 @@ class Watch:
             self.mark(counted)
             if step == 0:
                 counted.enter_context(Shapes())
-                self.counter = counted.enter_context(FlopCounterMode(display=False))
+                counted.enter_context(self.counter)
             return loss_of(step)
 
         self.train(state, path, schedule, watched, **more)
