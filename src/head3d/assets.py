@@ -297,7 +297,7 @@ def _fetch_one(asset: Asset, work: Path, archives: dict[str, Path], bar: tqdm) -
     if not asset.sources:
         raise UserError(f"asset '{asset.name}' has no address to be fetched from", fix=by_hand(asset))
     fix = f"check the network, or put the file at {path_of(asset)}"
-    if asset.check:
+    if asset.page:
         changed = any("SHA-256" in problem for problem in problems)
         fix = otherwise(asset) if changed else f"check the network, or {by_hand(asset)}"
     raise UserError(f"asset '{asset.name}' could not be fetched: " + "; ".join(problems), fix=fix)
