@@ -6,8 +6,10 @@ import hashlib
 import http.server
 import json
 import multiprocessing
+import os
 import threading
 from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -167,9 +169,7 @@ def test_the_rest_of_a_digest_is_recorded(server: Server, monkeypatch: pytest.Mo
     assert assets.fetch("toy") == path
 
 
-def _record(place: str, digest: str, ready: multiprocessing.synchronize.Barrier, queue: multiprocessing.Queue) -> None:
-    import os
-
+def _record(place: str, digest: str, ready: Barrier, queue: multiprocessing.Queue[str]) -> None:
     os.chdir(place)
     ready.wait()
     try:

@@ -6,12 +6,15 @@ import argparse
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from head3d.errors import UserError
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from head3d.asset_list import Asset
 
 
@@ -104,7 +107,7 @@ def trust(name: str, file: Path | None = None) -> str:
         with _workplace() as folder, tqdm(unit="B", unit_scale=True, desc=name, disable=None) as bar:
             part = Path(folder) / asset.file
             try:
-                assets.bring(source, asset, part, Path(folder), {}, lambda new, _total, bar=bar: bar.update(new))
+                assets.bring(source, asset, part, Path(folder), {}, partial(_show, bar))
             except download.SourceError as error:
                 problems.append(str(error))
                 continue
@@ -112,6 +115,10 @@ def trust(name: str, file: Path | None = None) -> str:
     raise UserError(
         f"asset '{name}' could not be fetched: {'; '.join(problems) or 'it has no address'}", fix=assets.by_hand(asset)
     )
+
+
+def _show(bar: tqdm, new: int, _total: int) -> None:
+    bar.update(new)
 
 
 def _workplace() -> tempfile.TemporaryDirectory[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from head3d.asset_list import Source
+    from head3d.asset_list import Package, Source
 
 GIB = 1024**3
 NEEDED_DISK_GIB = 4.0  # the demo's clips, models, DVC cache and MLflow store, with room to spare
