@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models as zoo
 
-from head3d import assets, cli
+from head3d import asset_lock, assets, cli
 from head3d.asset_list import ASSETS
 from head3d.baselines import build
 from head3d.baselines.dagan.depth import DepthDecoder, DepthEncoder
@@ -27,6 +27,7 @@ from head3d.models.parsing import BiSeNet
 from head3d.models.pose import BIN_DEG, PoseNet
 from head3d.params import Params
 from head3d.training import official
+from head3d.training.baseline import settings_of
 from head3d.training.build import build_geometry, fresh
 
 KEYS = Path(__file__).parents[1] / "baselines/golden/keys"
@@ -299,6 +300,9 @@ def test_dagan_may_have_its_own_depth(tiny: Params, project: Path, monkeypatch: 
     assert objective.before(4) is None
     assert "official depth weights, frozen: dagan-depth-encoder18" in objective.notes["depth"]
     assert settings.replaced == ()
+    params = tiny.model_copy(update={"baseline": tiny.baseline.model_copy(update={"dagan": settings})})
+    chosen = settings_of(params, "dagan", SimpleNamespace(digest=""), torch.float32, geometry=False)  # type: ignore[arg-type]
+    assert chosen["official"]["dagan-depth-encoder18"] == asset_lock.digest("dagan-depth-encoder18")
     wanted = made_up("dagan_depth_encoder18")["encoder.layer4.1.conv2.weight"]
     assert torch.equal(method.depth_encoder.state_dict()["encoder.layer4.1.conv2.weight"], wanted)
     assert not any(p.requires_grad for p in (*method.depth_encoder.parameters(), *method.depth_decoder.parameters()))

@@ -3,6 +3,8 @@
 Its weight on the distance of keypoints is left out: that term is a step function, so its gradient is zero.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -33,11 +35,14 @@ class Training(Objective[Dagan]):
 
     needs_geometry = True
 
+    @classmethod
+    def official(cls, settings: Any) -> list[str]:
+        return dagan_names(settings.network.depth_layers) if settings.depth_steps == 0 else []
+
     def set_up(self) -> None:
         width, points = self.settings.discriminator_width, self.settings.network.keypoints
         self.discriminator = Discriminator(width, spectral=False, keypoints=points)
-        if self.settings.depth_steps == 0:
-            files = fetch_all(dagan_names(self.settings.network.depth_layers))
+        if files := fetch_all(self.official(self.settings)):
             load_depth(self.method.depth_encoder, self.method.depth_decoder, *files.values())
             self.notes["depth"] = f"official depth weights, frozen: {', '.join(files)}"
         else:
