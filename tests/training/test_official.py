@@ -205,7 +205,7 @@ def test_the_face_parser_has_the_official_tensors() -> None:
     assert {name: tuple(value.shape) for name, value in BiSeNet().state_dict().items()} == shapes("faceparsing_bisenet")
 
 
-@pytest.mark.parametrize("name", ["fomm", "mraa", "dagan", "facev2v"])
+@pytest.mark.parametrize("name", ["fomm", "mraa", "dagan", pytest.param("facev2v", marks=pytest.mark.slow)])
 def test_checkpoints_with_the_official_lists_pass_their_check(
     name: str, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
