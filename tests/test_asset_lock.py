@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
-import multiprocessing
-import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -169,27 +168,30 @@ def test_the_rest_of_a_digest_is_recorded(server: Server, monkeypatch: pytest.Mo
     assert assets.fetch("toy") == path
 
 
-def _record(place: str, digest: str, ready: Barrier, queue: multiprocessing.Queue[str]) -> None:
-    os.chdir(place)
-    ready.wait()
-    try:
-        asset_lock.record(digest[:1], digest, 1, "there")
-        asset_lock.record("same", digest, 1, "there")
-        queue.put("recorded")
-    except UserError as error:
-        queue.put(str(error))
+RECORD = """import sys
+from head3d import asset_lock
+from head3d.errors import UserError
+print("ready", flush=True)
+digest = sys.stdin.readline().strip()
+try:
+    asset_lock.record(digest[0], digest, 1, "there")
+    asset_lock.record("same", digest, 1, "there")
+    print("recorded")
+except UserError as error:
+    print(error)
+"""
 
 
 def test_parallel_stages_lose_nothing_and_agree(server: Server) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready, queue = context.Barrier(2), context.Queue()
-    digests = ["a" * 64, "b" * 64]
-    jobs = [context.Process(target=_record, args=(str(Path.cwd()), digest, ready, queue)) for digest in digests]
+    digests, pipe = ["a" * 64, "b" * 64], subprocess.PIPE
+    jobs = [subprocess.Popen([sys.executable, "-c", RECORD], stdin=pipe, stdout=pipe, text=True) for _ in digests]
     for job in jobs:
-        job.start()
-    said = sorted(queue.get(timeout=60) for _ in jobs)
-    for job in jobs:
-        job.join()
+        assert job.stdout is not None and job.stdout.readline() == "ready\n"
+    for job, digest in zip(jobs, digests, strict=True):
+        assert job.stdin is not None
+        job.stdin.write(f"{digest}\n")
+        job.stdin.flush()
+    said = sorted(job.communicate(timeout=60)[0].strip() for job in jobs)
     assert said[1] == "recorded"
     assert "asset 'same'" in said[0] and all(digest in said[0] for digest in digests)
     held = json.loads(Path("assets.lock.json").read_text())

@@ -242,7 +242,7 @@ def paper(tiny: Params) -> Params:
         "depth": model.depth.model_copy(update={"encoder_width": 1.0, "decoder_width": 0.6}),
         "pose": model.pose.model_copy(update={"backbone": "resnet50"}),
     }
-    geometry = {"warm_start": "official", "warm_steps": 1, "warm_batch": 2, "epochs": 1, "batch_size": 4, "drivings": 1}
+    geometry = {"warm_start": "official", "warm_steps": 0, "epochs": 1, "batch_size": 4, "drivings": 1}
     geometry |= {"hold_batch": 2, "pose_hold": 0.0}
     return tiny.model_copy(
         update={
