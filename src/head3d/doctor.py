@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from head3d.assets import Https, Package
+    from head3d.asset_list import Package, Source
 
 GIB = 1024**3
 NEEDED_DISK_GIB = 4.0  # the demo's clips, models, DVC cache and MLflow store, with room to spare
@@ -160,6 +160,8 @@ def assets() -> tuple[bool | None, str]:
     lines = [f"{len(found) - len(missing)} of {len(found)} in the cache"]
     if not missing:
         return True, lines[0]
+    official = [asset for asset in missing if asset.check]  # these few want: they are counted, not tried
+    missing = [asset for asset in missing if not asset.check]
     with ThreadPoolExecutor(8) as pool:
         sources = [source for asset in missing for source in asset.sources]
         answers = dict(zip(map(str, sources), pool.map(reachable, sources), strict=True))
@@ -173,12 +175,14 @@ def assets() -> tuple[bool | None, str]:
     ):
         if names:
             lines.append(f"optional, {words}: {', '.join(names)}")
+    if official:
+        lines.append(f"optional, official weights: {len(official)} not fetched (head3d assets, docs/weights.md)")
     return (None if all(by[name] for name in needed) else False), "\n".join(lines)
 
 
-def reachable(source: Https | Package) -> bool:
+def reachable(source: Source) -> bool:
     """Whether a source answers; nothing is downloaded."""
-    from head3d.assets import Package
+    from head3d.asset_list import Package
 
     if isinstance(source, Package):
         return _package_is_known(source)

@@ -7,6 +7,8 @@ archives are opened as archives, packages are never installed or imported.
 
 import bz2
 import hashlib
+import http.client
+import http.cookiejar
 import os
 import shutil
 import subprocess
@@ -14,15 +16,21 @@ import sys
 import tarfile
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 CONNECT_S = 6.0  # an address that does not answer in this time is given up: the next source is tried
 RESUMES = 3  # times that a broken transfer is taken up again where it broke, as long as bytes arrive
 CLIENT_S = 900.0  # longest run of pip or npm
+DRIVE = "https://drive.google.com"
+DRIVE_HOSTS = (".google.com", ".googleusercontent.com")  # where a confirmation may send us, beside DRIVE's own
+CONFIRMATIONS = 3  # pages that Google Drive may put before a file
+PAGE_BYTES = 1 << 20  # of a page that are read
 _CHUNK = 1 << 20
 
 Progress = Callable[[int, int], None]
@@ -39,8 +47,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def http(url: str, part: Path, progress: Progress | None = None) -> None:
-    """Download ``url`` into ``part``, going on where an earlier try left off; complete on return."""
+def fetch_file(
+    url: str, part: Path, progress: Progress | None = None, opener: urllib.request.OpenerDirector | None = None
+) -> None:
+    """Download ``url`` into ``part``, going on where an earlier try left off; complete on return.
+
+    With an ``opener``, whose cookies are kept, a page of HTML is an error: it is not the file.
+    """
     before, problem = -1, "no answer"
     for _ in range(RESUMES + 1):
         size = part.stat().st_size if part.exists() else 0
@@ -48,7 +61,7 @@ def http(url: str, part: Path, progress: Progress | None = None) -> None:
             break  # the last try brought nothing
         before = size
         try:
-            _transfer(url, part, size, progress)
+            _transfer(url, part, size, progress, opener)
             return
         except (urllib.error.URLError, OSError, SourceError) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code == 416:
@@ -60,11 +73,15 @@ def http(url: str, part: Path, progress: Progress | None = None) -> None:
     raise SourceError(f"{url}: {problem}")
 
 
-def _transfer(url: str, part: Path, have: int, progress: Progress | None) -> None:
+def _transfer(
+    url: str, part: Path, have: int, progress: Progress | None, opener: urllib.request.OpenerDirector | None = None
+) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "head3d"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=CONNECT_S) as response:
+    with (opener.open if opener else urllib.request.urlopen)(request, timeout=CONNECT_S) as response:
+        if opener and _is_page(response):
+            raise SourceError("gave a page instead of the file")
         resumed = have > 0 and response.status == 206
         length = int(response.headers.get("Content-Length") or 0)
         total = length + (have if resumed else 0) if length else 0
@@ -83,6 +100,112 @@ def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"HTTP {error.code} {error.reason}"
     return str(getattr(error, "reason", "") or error or type(error).__name__)
+
+
+def google_drive(file_id: str, part: Path, progress: Progress | None = None) -> None:
+    """Download a file that its owner shares on Google Drive into ``part``; resumes like :func:`http`.
+
+    Files too large for its virus scan come after a page that wants a confirmation: a form with hidden fields, or before
+    2023 a link, or a cookie whose value is to be sent back. Each is answered as a browser does.
+
+    Raises:
+        SourceError: the file is gone or not shared, its daily quota is used up, a sign-in is wanted, or the page is of
+            a kind that is not known.
+    """
+    cookies = http.cookiejar.CookieJar()
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
+    address = f"{DRIVE}/uc?{urllib.parse.urlencode({'export': 'download', 'id': file_id})}"
+    what, url = f"Google Drive file {file_id}", address
+    for _ in range(CONFIRMATIONS + 1):
+        try:
+            with _answer(opener, url) as response:
+                if not _is_page(response):
+                    break  # the file itself; nothing of it is read yet
+                html, at = response.read(PAGE_BYTES).decode(errors="replace"), response.geturl()
+        except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
+            raise SourceError(f"{what}: {_reason(error)}") from error
+        url = _confirmed(what, html, at, address, cookies)
+    else:
+        raise SourceError(f"{what}: wants a confirmation again and again")
+    fetch_file(url, part, progress, opener)
+
+
+def _answer(opener: urllib.request.OpenerDirector, url: str) -> Any:
+    """The response, also where it is an error with a page: what is wrong stands there."""
+    try:
+        return opener.open(urllib.request.Request(url, headers={"User-Agent": "head3d"}), timeout=CONNECT_S)
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 410) or not _is_page(error):
+            raise
+        return error
+
+
+def _is_page(response: Any) -> bool:
+    kind = (response.headers.get("Content-Type") or "").lower()
+    return kind.startswith("text/html") and "attachment" not in (response.headers.get("Content-Disposition") or "")
+
+
+class _Page(HTMLParser):
+    """Forms with their hidden fields, links, and the text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.forms: list[tuple[str, str, dict[str, str]]] = []  # id, action, fields
+        self.links: dict[str, str] = {}  # href by id
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        held = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.forms.append((held.get("id", ""), held.get("action", ""), {}))
+        elif tag == "input" and self.forms and held.get("name"):
+            self.forms[-1][2][held["name"]] = held.get("value", "")
+        elif tag == "a" and held.get("id"):
+            self.links[held["id"]] = held.get("href", "")
+
+    def handle_data(self, data: str) -> None:
+        if not self.cdata_elem:  # styles and scripts are no text
+            self.text += " " + data
+
+
+def _confirmed(what: str, html: str, at: str, address: str, cookies: http.cookiejar.CookieJar) -> str:
+    """The address that a page of Google Drive leads to, once its question is answered.
+
+    Args:
+        what: names the file in errors.
+        html: the page.
+        at: its address.
+        address: that was asked for first.
+        cookies: that came with it.
+    """
+    page = _Page(html)
+    text, site = page.text.lower(), urllib.parse.urlsplit(at)
+    if "too many users" in text or "quota exceeded" in text or "download quota" in text:
+        raise SourceError(f"{what}: its download quota is used up (too many fetched it lately); try again in a day")
+    if site.path.startswith(("/ServiceLogin", "/signin", "/v3/signin")) or site.hostname == "accounts.google.com":
+        raise SourceError(f"{what}: wants a sign-in; it is not shared with everybody, or not any more")
+    if "you need access" in text or "request access" in text:
+        raise SourceError(f"{what}: is not shared with everybody")
+    url = ""
+    for name, action, fields in page.forms:
+        if action and (name == "download-form" or "confirm" in fields or "confirm=" in action):
+            parts = urllib.parse.urlsplit(urllib.parse.urljoin(at, action))
+            query = urllib.parse.urlencode(dict(urllib.parse.parse_qsl(parts.query)) | fields)
+            url = parts._replace(query=query).geturl()
+    if not url and "uc-download-link" in page.links:
+        url = urllib.parse.urljoin(at, page.links["uc-download-link"])
+    if not url:
+        tokens = [cookie.value for cookie in cookies if cookie.name.startswith("download_warning") and cookie.value]
+        if tokens:
+            url = f"{address}&{urllib.parse.urlencode({'confirm': tokens[-1]})}"
+    if not url:
+        title = " ".join(page.text.split())[:60]
+        raise SourceError(f"{what}: gave a page instead of the file ({title or 'without text'})")
+    host = urllib.parse.urlsplit(url).hostname or ""
+    if host != urllib.parse.urlsplit(DRIVE).hostname and not host.endswith(DRIVE_HOSTS):
+        raise SourceError(f"{what}: its confirmation leads away from Google, to {host}")
+    return url
 
 
 def unpack_bz2(path: Path) -> None:

@@ -24,7 +24,7 @@ NO_DEPS = {
     f"src/head3d/{name}.py"
     for name in ("cli", "errors", "params", "param_types", "baseline_params", "data_params", "tracking", "scales")
 }
-ASSETS = {f"src/head3d/{name}.py" for name in ("assets", "asset_list", "download")}
+ASSETS = {f"src/head3d/{name}.py" for name in ("assets", "asset_list", "asset_lock", "download")}
 
 
 @pytest.fixture(scope="module")

@@ -5,31 +5,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from head3d.baselines import build, find
 from head3d.baselines.method import Method
+from head3d.checkpoints import read_checkpoint
 from head3d.errors import UserError
-
-
-def read_checkpoint(path: Path) -> dict[str, object]:
-    """What an official checkpoint holds, by name; nothing in it is executed.
-
-    Raises:
-        UserError: the file is missing, or holds anything but tensors, numbers, texts and containers of them.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file", fix="give the checkpoint that the method's authors published")
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling fails in too many ways to name them
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
-        raise UserError(f"{path}: not a checkpoint of tensors that torch can read ({reason})") from error
-    if not isinstance(held, Mapping):
-        raise UserError(f"{path}: holds a {type(held).__name__}", allowed="a dict with a state dict for each network")
-    return {str(name): value for name, value in held.items()}
 
 
 def save(method: Method, path: Path, about: Mapping[str, str] | None = None, without: tuple[str, ...] = ()) -> None:
@@ -93,6 +75,15 @@ def load(path: Path, image_size: int = 128, **settings: object) -> Method:
         )
     method.load_state_dict(state, strict=False)
     return method
+
+
+def check(path: Path, name: str) -> None:
+    """Whether an official checkpoint loads into a method in its official configuration.
+
+    Raises:
+        UserError: it does not.
+    """
+    build(name).load_official(read_checkpoint(path), str(path))
 
 
 def convert(name: str, checkpoint: Path, out: Path, align_corners: bool | None = None) -> str:

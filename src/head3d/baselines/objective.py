@@ -126,6 +126,15 @@ class Objective(ABC, Generic[M]):
         """
         return None
 
+    @classmethod
+    def official(cls, settings: Any) -> list[str]:
+        """Assets whose weights it takes over with these settings: what it saves depends on their digests.
+
+        Args:
+            settings: its section of params.yaml.
+        """
+        return []
+
     def networks(self) -> dict[str, nn.Module]:
         """Everything that a saved state must hold."""
         networks: dict[str, nn.Module] = {"method": self.method}

@@ -84,6 +84,8 @@ def perceptual_loss(params: "Params", compute: Compute) -> PyramidLoss:
 
 def settings_of(params: "Params", name: str, store: ClipStore, dtype: torch.dtype, geometry: bool) -> dict[str, Any]:
     """Everything that the trained weights of a baseline depend on."""
+    from head3d.assets import fetch_all
+
     # Session adds the digest of what all stages share; another method's code does not matter.
     shared = sorted(f"baselines/{path.name}" for path in (PACKAGE / "baselines").glob("*.py"))
     chosen: dict[str, Any] = {
@@ -95,6 +97,8 @@ def settings_of(params: "Params", name: str, store: ClipStore, dtype: torch.dtyp
         "dtype": str(dtype),
         "code": code_digest([*shared, f"baselines/{name}"]),
     }
+    if files := fetch_all(load_objective(name).official(getattr(params.baseline, name))):
+        chosen["official"] = {asset: file_digest(path) for asset, path in files.items()}
     return chosen | {"geometry": file_digest(GEOMETRY)} if geometry else chosen
 
 

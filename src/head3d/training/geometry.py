@@ -1,10 +1,11 @@
 """Stage 1, 3D head geometry learning (Sec. 3.1): trains the depth network F_D and the pose network F_P.
 
 The warm start comes first: poses by PnP on landmarks teach F_P, the depth of a smooth generic head teaches F_D. It
-stands in for the pretrained weights of the paper where those are out of reach.
+stands in for the pretrained weights of the paper, or follows them (warm_start: official).
 """
 
-import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from head3d import tracking
 from head3d.data.store import ClipStore
-from head3d.errors import UserError
 from head3d.geometry import Pose, euler_from_pose
 from head3d.geometry.head_model import generic_depth
 from head3d.losses import depth_smoothness, head_share, l1, symmetry
@@ -30,7 +30,8 @@ from head3d.training.batches import (
     turn,
 )
 from head3d.training.build import build_geometry, fresh, place_geometry
-from head3d.training.loop import Schedule, State, step_generator
+from head3d.training.loop import Schedule, State, file_digest, step_generator
+from head3d.training.official import start
 from head3d.training.session import Session, choose, load_clips
 
 if TYPE_CHECKING:
@@ -130,14 +131,17 @@ def geometry_losses(
     return losses
 
 
-def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str) -> str:
-    """Start the encoders from pretrained weights, as the warm start in params.yaml asks for.
+def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str, official: Mapping[str, Path]) -> str:
+    """Start the networks from pretrained weights, as the warm start in params.yaml asks for.
 
-    ``generic``: F_P's ResNet-18 from the face parser's, which has learnt faces already. ``official``: the ImageNet
-    backbones from their official address. Where those can't be had, or do not fit, the encoders stay as they are.
+    ``generic``: F_P's ResNet-18 from the face parser's, which has learnt faces already. ``official``: files of HopeNet
+    [33] and of the face depth network of [20] (:mod:`head3d.training.official`).
 
     Returns:
         What was used, for the run's record.
+
+    Raises:
+        UserError: official weights do not fit the networks of params.yaml.
     """
     from head3d.assets import fetch
 
@@ -151,20 +155,7 @@ def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str) -> str:
         return "F_P: ResNet-18 of the face parser"
     if warm_start == "none":
         return "none"
-    used = []
-    for asset, network, label in ((backbone, pose, "F_P"), ("mobilenet_v2", geometry.depth.encoder, "F_D")):
-        try:
-            state = torch.load(fetch(asset), weights_only=True, map_location="cpu")
-        except UserError as error:
-            print(f"train_geometry: {label} starts without {asset}: {error}", file=sys.stderr, flush=True)
-            continue
-        own = network.state_dict()
-        fitting = {k.removeprefix("features."): v for k, v in state.items()}
-        fitting = {k: v for k, v in fitting.items() if k in own and own[k].shape == v.shape}
-        if len(fitting) == len(own):
-            network.load_state_dict(fitting)
-            used.append(f"{label}: {asset} of ImageNet")
-    return "; ".join(used) or "none"
+    return start(geometry, official)
 
 
 def optimizer_of(geometry: HeadGeometry, depth_lr: float, pose_lr: float) -> torch.optim.Optimizer:
@@ -178,6 +169,8 @@ def optimizer_of(geometry: HeadGeometry, depth_lr: float, pose_lr: float) -> tor
 
 def run(params: "Params") -> None:
     """Train F_D and F_P; writes models/geometry.safetensors."""
+    from head3d.assets import fetch_all, geometry_names
+
     settings, seed = params.geometry, params.seed
     compute = choose(params)
     store = ClipStore()
@@ -193,12 +186,15 @@ def run(params: "Params") -> None:
             "data": store.digest,
             "dtype": str(compute.dtype),
         }
+        official = fetch_all(geometry_names(params))
+        if official:  # another file than before is another start
+            chosen["official"] = {name: file_digest(path) for name, path in official.items()}
         session = Session("train_geometry", params, chosen, tracked)
         clips = load_clips(store, "train", params)
 
         geometry = fresh(seed, build_geometry, params)
-        start = pretrained(geometry, settings.warm_start, params.model.pose.backbone)
-        tracked.tag("pretrained", start)
+        used = pretrained(geometry, settings.warm_start, params.model.pose.backbone, official)
+        tracked.tag("pretrained", used)
         place_geometry(geometry, compute)
 
         def single_frames(count: int, seed: int, step: int) -> Batch:
@@ -232,4 +228,4 @@ def run(params: "Params") -> None:
         drop = None if cosine else settings.lr_drop_epoch * per_epoch
         schedule = Schedule(settings.epochs * per_epoch, drop_step=drop, cosine=cosine, warmup=settings.warmup_steps)
         session.train(state, schedule, losses, clip_norm=1.0)
-        session.finish(geometry, state, {"warm_start": settings.warm_start, "pretrained": start, "clips": len(clips)})
+        session.finish(geometry, state, {"warm_start": settings.warm_start, "pretrained": used, "clips": len(clips)})

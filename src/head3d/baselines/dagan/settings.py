@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from head3d.baselines.settings import BaselineSchedule, FirstOrderWeights, HourglassNetParams
-from head3d.param_types import Count, Positive, Width
+from head3d.param_types import Count, Positive, Whole, Width
 
 
 class DaganNetParams(HourglassNetParams):
@@ -17,10 +17,14 @@ class Settings(BaselineSchedule):
     """``baseline.dagan``."""
 
     title: ClassVar = "DaGAN"
-    replaced: ClassVar = ("depth networks taught by F_D, as its own weights are out of reach",)
 
     discriminator_width: Width
-    depth_steps: Count
+    depth_steps: Whole
     depth_lr: Positive
     network: DaganNetParams
     weights: FirstOrderWeights
+
+    @property
+    def replaced(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Nothing, where the depth networks are the official ones."""
+        return ("depth networks taught by F_D, as its own weights are out of reach",) if self.depth_steps else ()

@@ -3,10 +3,14 @@
 Its weight on the distance of keypoints is left out: that term is a step function, so its gradient is zero.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from head3d.assets import dagan_names, fetch_all
 from head3d.baselines.dagan.method import Dagan
+from head3d.baselines.dagan.official import load_depth
 from head3d.baselines.discriminator import Discriminator
 from head3d.baselines.losses import equivariance_local, equivariance_value
 from head3d.baselines.objective import Losses, Objective, Pairs, PairsAt, Part, adversarial, weighted_sum
@@ -31,15 +35,25 @@ class Training(Objective[Dagan]):
 
     needs_geometry = True
 
+    @classmethod
+    def official(cls, settings: Any) -> list[str]:
+        return dagan_names(settings.network.depth_layers) if settings.depth_steps == 0 else []
+
     def set_up(self) -> None:
         width, points = self.settings.discriminator_width, self.settings.network.keypoints
         self.discriminator = Discriminator(width, spectral=False, keypoints=points)
-        self.notes["depth"] = (
-            "official depth weights have no address that this project can reach: its depth networks were taught "
-            f"Head3D's F_D on the training clips first ({self.settings.depth_steps} steps), then frozen"
-        )
+        if files := fetch_all(self.official(self.settings)):
+            load_depth(self.method.depth_encoder, self.method.depth_decoder, *files.values())
+            self.notes["depth"] = f"official depth weights, frozen: {', '.join(files)}"
+        else:
+            self.notes["depth"] = (
+                "official depth weights have no address that this project can reach: its depth networks were taught "
+                f"Head3D's F_D on the training clips first ({self.settings.depth_steps} steps), then frozen"
+            )
 
-    def before(self, clips: int) -> Part:
+    def before(self, clips: int) -> Part | None:
+        if self.settings.depth_steps == 0:
+            return None
         network, settings = nn.ModuleList((self.method.depth_encoder, self.method.depth_decoder)), self.settings
         steps, lr = settings.depth_steps, settings.depth_lr
         return Part("depth", network, steps, lr, settings.batch_size, self.depth_losses)

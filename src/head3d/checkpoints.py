@@ -1,0 +1,64 @@
+"""Weight files of others: read without executing anything in them, and compared by names and shapes."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from head3d.errors import UserError
+
+SHOWN = 3  # names in an error message
+
+
+def read_checkpoint(path: Path) -> dict[str, object]:
+    """What an official checkpoint holds, by name; nothing in it is executed.
+
+    Raises:
+        UserError: the file is missing, or holds anything but tensors, numbers, texts and containers of them.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file", fix="give the checkpoint that the method's authors published")
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling fails in too many ways to name them
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
+        raise UserError(f"{path}: not a checkpoint of tensors that torch can read ({reason})") from error
+    if not isinstance(held, Mapping):
+        raise UserError(f"{path}: holds a {type(held).__name__}", allowed="a dict with a state dict for each network")
+    return {str(name): value for name, value in held.items()}
+
+
+def take(
+    given: Mapping[str, object], wanted: Mapping[str, Tensor], ignored: Collection[str], what: str, fix: str
+) -> dict[str, Tensor]:
+    """The wanted tensors of a state dict, once it is seen to be that of the wanted network.
+
+    Args:
+        given: the state dict; a prefix ``module.`` of data parallel training is left out.
+        wanted: tensors by the names that the file has for them. Counters of batch norm (``num_batches_tracked``) may be
+            missing: PyTorch before 0.4.1 had none.
+        ignored: names in the file that nothing reads; they may be missing.
+        what: names the file in errors.
+        fix: how to mend it.
+
+    Raises:
+        UserError: a tensor is missing, left over or of another shape.
+    """
+    held = {name.removeprefix("module."): value for name, value in given.items() if isinstance(value, Tensor)}
+    missing = [name for name in wanted if name not in held and not name.endswith("num_batches_tracked")]
+    extra = [name for name in held if name not in wanted and name not in ignored]
+    shapes = [
+        f"{name}: {tuple(held[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in held and held[name].shape != wanted[name].shape
+    ]
+    problems = {"missing": missing, "left over": extra, "of another shape": shapes}
+    if any(problems.values()):
+        said = [
+            f"{len(names)} {how} ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''})"
+            for how, names in problems.items()
+            if names
+        ]
+        raise UserError(f"{what}: of {len(wanted)} tensors {', '.join(said)}", fix=fix)
+    return {name: held[name] for name in wanted if name in held}
