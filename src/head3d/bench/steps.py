@@ -115,7 +115,10 @@ def random_vgg(network: str) -> dict[str, Tensor]:
 
 
 class Shapes(TorchDispatchMode):
-    """Convolutions give zeros of the right shape in no time: what is counted depends on shapes alone."""
+    """Convolutions give noise of the right shape in no time: what is counted depends on shapes alone.
+
+    Noise and not zeros, as a method may invert a matrix of them.
+    """
 
     SKIPPED = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
@@ -124,7 +127,7 @@ class Shapes(TorchDispatchMode):
             return func(*args, **kwargs or {})
         device = args[0].device
         shapes = tree_map_only(Tensor, lambda x: x.to("meta"), (args, kwargs or {}))
-        return tree_map_only(Tensor, lambda x: torch.zeros_like(x, device=device), func(*shapes[0], **shapes[1]))
+        return tree_map_only(Tensor, lambda x: torch.randn_like(x, device=device), func(*shapes[0], **shapes[1]))
 
 
 class Memory(TorchDispatchMode):
