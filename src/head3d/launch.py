@@ -19,6 +19,7 @@ from head3d.errors import UserError
 from head3d.ranks import LEFT, STORE
 
 VARIABLE = "HEAD3D_PROCESSES"
+COMMAND = (sys.executable, "-m", "head3d")
 GRACE_S = 30.0  # after one process has failed, until the others, which wait for it, are killed
 
 
@@ -60,7 +61,7 @@ def run(words: Sequence[str], count: int) -> int:
             for rank in range(count):
                 processes.append(
                     subprocess.Popen(
-                        [sys.executable, "-m", "head3d", *words],
+                        [*COMMAND, *words],
                         env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
                         stdin=subprocess.PIPE,  # closed with this process, however it ends: then its ranks end too
                         process_group=0,  # a Ctrl-C comes to them from here alone
@@ -85,14 +86,16 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
         running = [process for process in processes if process.poll() is None]
         # Ranks that end because of another one say so: the other one's status is the one that tells.
         codes = [p.returncode for p in processes if p.returncode]
-        failed = failed or next((c for c in codes if c != LEFT), 0)
+        found = failed or next((c for c in codes if c != LEFT), 0)
         if not running:
-            code = failed or (LEFT if codes else 0)
+            code = found or (LEFT if codes else 0)
             return 128 - code if code < 0 else code
         if codes and deadline is None:
             deadline = time.monotonic() + GRACE_S
+        if found and not failed:
             for process in running:
                 process.terminate()
+        failed = found
         if deadline is not None and time.monotonic() > deadline:
             for process in running:
                 process.kill()

@@ -15,6 +15,7 @@ A process that is alone has no process group, and does what it did before there 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
@@ -22,6 +23,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from head3d.errors import UserError
@@ -245,9 +247,17 @@ def _leave(ranks: Ranks) -> None:
 
 
 def _is_first(store: Any) -> bool:
-    """Whether no other rank has failed before this one."""
+    """Whether no other rank has failed before this one; if one has, wait until it has said so and is gone.
+
+    torchrun ends all ranks as soon as it sees that one is gone: that must not be before the error has been printed.
+    """
     try:
-        return store.add("head3d/failed", 1) == 1
+        if store.add("head3d/failed", 1) == 1:
+            atexit.register(store.set, "head3d/gone", "yes")
+            return True
+        with contextlib.suppress(Exception):  # killed before it could say so
+            store.wait(["head3d/gone"], timedelta(seconds=10))
+        return False
     except Exception:  # noqa: BLE001 - who kept the store is gone; then this error is all there is to say
         return True
 
