@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from head3d.errors import UserError
-from head3d.ranks import ALONE, LEFT, STORE, Ranks, current, group
+from head3d.ranks import ALONE, LEFT, STOPPED, STORE, Ranks, current, group
 
 
 def start(code: str, place: Path, count: int = 2) -> list[subprocess.Popen]:
@@ -119,6 +119,10 @@ def test_ranks_agree_on_numbers_weights_and_gradients(told: tuple[dict, list[dic
         assert all(torch.equal(g, torch.full_like(g, 1.5)) for g in found["gradient"])
 
 
+def near(a: Tensor, b: Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_batch_normalisation_is_that_of_the_whole_batch(told: tuple[dict, list[dict]]) -> None:
     batch, (first, second) = told
     norm, x = batch["layer"], batch["x"].clone().requires_grad_()
@@ -126,15 +130,14 @@ def test_batch_normalisation_is_that_of_the_whole_batch(told: tuple[dict, list[d
         norm.weight.grad = x.grad = None
         out = norm(x)
     (out * batch["seen"]).sum().backward()
-    near = {"rtol": 1e-4, "atol": 1e-5}
-    torch.testing.assert_close(torch.cat((first["out"], second["out"])), out.detach(), **near)
-    torch.testing.assert_close(torch.cat((first["x"], second["x"])), x.grad, **near)
-    torch.testing.assert_close(first["scale"] + second["scale"], norm.weight.grad, **near)
+    near(torch.cat((first["out"], second["out"])), out.detach())
+    near(torch.cat((first["x"], second["x"])), x.grad)
+    near(first["scale"] + second["scale"], norm.weight.grad)
     for name, value in norm.state_dict().items():
         assert torch.equal(first["norm"][name], second["norm"][name])
-        torch.testing.assert_close(first["norm"][name], value, **near)
+        near(first["norm"][name], value)
     norm.eval()
-    torch.testing.assert_close(torch.cat((first["eval"], second["eval"])), norm(x).detach(), **near)
+    near(torch.cat((first["eval"], second["eval"])), norm(x).detach())
 
 
 FAIL = """
@@ -168,3 +171,45 @@ def test_ranks_end_with_the_process_that_has_started_them(tmp_path: Path) -> Non
         assert process.stdout.readline() == b"in\n"
         process.stdin.close()
     assert [status for status, _ in end(processes)] == [LEFT, LEFT]
+
+
+LOOP = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from torch import nn
+from head3d.ranks import current, group
+from head3d.training.loop import Schedule, State, step_generator, train
+
+def go(path, stop_at=None):
+    torch.manual_seed(current().rank)
+    network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
+    state = State({"network": network}, torch.optim.SGD(network.parameters(), lr=0.05))
+
+    def losses(step):
+        if step == stop_at and not current().leads:
+            os.kill(os.getpid(), signal.SIGTERM)
+        x = torch.randn(16, 4, generator=step_generator(7, step))[current().rows(16)]
+        return {"loss": (network(x) - x.sum(dim=1, keepdim=True)).square().mean()}
+
+    train(state, Path(path), Schedule(30), losses, label="t", checkpoint_every=100, log_every=1)
+
+if __name__ == "__main__":
+    with group("cpu"):
+        go("stopped.pt", stop_at=11)
+"""
+
+
+def test_sigterm_to_one_rank_stops_both_and_one_process_goes_on(tmp_path: Path, in_tmp: Path) -> None:
+    ended = end(start(LOOP, tmp_path))
+    assert [status for status, _ in ended] == [STOPPED, STOPPED], ended
+    assert torch.load("stopped.pt", weights_only=True)["step"] == 12
+    here: dict = {"__name__": "loop"}
+    exec(LOOP, here)
+    here["go"]("whole.pt")
+    here["go"]("stopped.pt")
+    whole, again = (torch.load(name, weights_only=True) for name in ("whole.pt", "stopped.pt"))
+    assert whole["step"] == again["step"] == 30
+    assert [v for *_, v in again["history"]] == pytest.approx([v for *_, v in whole["history"]], rel=1e-4)
+    for name, value in whole["modules"]["network"].items():
+        near(again["modules"]["network"][name], value)

@@ -206,14 +206,15 @@ def group(device: str) -> Iterator[Ranks]:
         yield _current
         return
     import torch.distributed as dist
+    from torch.distributed import FileStore, PrefixStore, rendezvous  # pyright: ignore[reportPrivateImportUsage]
 
     backend, kind = _backend(device, local)
     if name := os.environ.get(STORE):
         threading.Thread(target=_end_with_launcher, daemon=True).start()
-        store: dist.Store = dist.FileStore(name, world)
+        store: Any = FileStore(name, world)
     else:
-        store, _, _ = next(dist.rendezvous("env://"))
-    dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=rank, world_size=world)
+        store, _, _ = next(rendezvous("env://"))
+    dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=world)
     _current = Ranks(rank, world, kind)
     try:
         yield _current
