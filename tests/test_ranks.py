@@ -119,7 +119,7 @@ def test_ranks_agree_on_numbers_weights_and_gradients(told: tuple[dict, list[dic
         assert all(torch.equal(g, torch.full_like(g, 1.5)) for g in found["gradient"])
 
 
-def near(a: Tensor, b: Tensor) -> None:
+def near(a: Tensor, b: Tensor | None) -> None:
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 

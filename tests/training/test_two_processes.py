@@ -1,8 +1,8 @@
 """Every stage by two processes: it ends where one process does, and both stop, and go on, as one.
 
 All of it in float32. Two processes add the same numbers up in another order, so they differ by rounding, and that
-grows: Adam moves a weight whose gradient is nothing but rounding (a bias before batch normalisation) as far as any other, and
-untrained networks on frames of 64 pixels magnify it. One process whose frames are changed by 1e-7 differs from itself
+grows: Adam moves a weight whose gradient is nothing but rounding (a bias before batch normalisation) as far as any
+other, and untrained networks on frames of 64 pixels magnify it. One process whose frames are changed by 1e-7 differs from itself
 as much (F_D's first gradient: 3.7 %, two processes 3.6 %; a term of FaceV2V at the second step: 12 %, two 15 %). So
 there are bounds for losses of the first step, which no optimiser has touched, for those of later ones after small
 steps, which tell that gradients are the whole batch's, and for what is left between the weights at the end, as a share
@@ -31,7 +31,7 @@ BASELINES = tuple(stage for stage in STAGES if stage.startswith("baseline-"))
 FIRST, LATER, APART = 1e-4, 1e-2, 0.05
 FIRST_OF = {"baseline-facev2v": 1e-2}
 LATER_OF = {"baseline-facev2v": 5e-2}
-APART_OF = {"geometry": 0.25, "baseline-fomm": 0.3, "baseline-mraa": 0.25, "baseline-facev2v": 0.8}
+APART_OF = {"geometry": 0.25, "canonical": 0.25, "baseline-fomm": 0.3, "baseline-mraa": 0.25, "baseline-facev2v": 0.8}
 SCRIPT = """
 import json, sys
 from importlib import import_module
