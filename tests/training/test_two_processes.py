@@ -2,11 +2,11 @@
 
 All of it in float32. Two processes add the same numbers up in another order, so they differ by rounding, and that
 grows: Adam moves a weight whose gradient is nothing but rounding (a bias before batch normalisation) as far as any
-other, and untrained networks on frames of 64 pixels magnify it. One process whose frames are changed by 1e-7 differs from itself
-as much (F_D's first gradient: 3.7 %, two processes 3.6 %; a term of FaceV2V at the second step: 12 %, two 15 %). So
-there are bounds for losses of the first step, which no optimiser has touched, for those of later ones after small
-steps, which tell that gradients are the whole batch's, and for what is left between the weights at the end, as a share
-of the way that they have gone.
+other, and untrained networks on frames of 64 pixels magnify it. One process whose frames are changed by 1e-7 differs
+from itself as much (F_D's first gradient: 3.7 %, two processes 3.6 %; a term of FaceV2V at the second step: 12 %, two
+15 %). So there are bounds for losses of the first step, which no optimiser has touched, for those of later ones after
+small steps, which tell that gradients are the whole batch's, and for what is left between the weights at the end, as
+a share of the way that they have gone.
 """
 
 import csv
