@@ -87,6 +87,7 @@ def load_function(path: str) -> Callable[..., Any]:
 
 def run_stage(name: str, options: dict[str, Any]) -> None:
     """Run one stage of the pipeline with the parameters of ``params.yaml``."""
+    from head3d import launch
     from head3d.params import load_params
 
     params = load_params()
@@ -98,6 +99,13 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
                 f"--{option.replace('_', '-')} is {options[option]!r}",
                 allowed=f"{', '.join(map(str, known))} (params.yaml: {key})",
             )
+    if name.startswith("train ") and (count := launch.wanted()) > 1:
+        words = name.split()
+        for option in STAGES[name][1]:
+            words += [f"--{option.replace('_', '-')}", str(options[option])]
+        if code := launch.run(words, count):
+            raise SystemExit(code)
+        return
     load_function(STAGES[name][0])(params, *(options[option] for option in STAGES[name][1]))
 
 
@@ -290,14 +298,18 @@ def _add_use_options(parser: argparse.ArgumentParser, out: str = "FILE.mp4", wha
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the ``head3d`` command; returns the exit code."""
+    from head3d import ranks
+
     args = build_parser().parse_args(_keep_negative_values(sys.argv[1:] if argv is None else argv))
     try:
         args.run(args)
     except UserError as error:
-        print(f"head3d: {error}", file=sys.stderr)
+        if ranks.speaks():
+            print(f"head3d: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("head3d: interrupted", file=sys.stderr)
+        if ranks.speaks():
+            print("head3d: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `head3d doctor | head`: the reader has gone, that is no failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -90,7 +90,9 @@ def _warn_of_network(path: Path) -> None:
             )  # fmt: skip
 
 
-def run(stage: str, params: Params, instance: str | None = None, resume_id: str | None = None) -> Run:
+def run(
+    stage: str, params: Params, instance: str | None = None, resume_id: str | None = None, silent: bool = False
+) -> Run:
     """Track one run of a stage; use it in a ``with`` statement.
 
     Args:
@@ -98,15 +100,19 @@ def run(stage: str, params: Params, instance: str | None = None, resume_id: str 
         params: all parameters; they are logged flat (``fusion.lr``).
         instance: which of a stage's matrix, such as ``full`` or ``shard-0``.
         resume_id: id of an earlier run of the same stage that this one goes on with.
+        silent: write nothing: another process of the same training does.
     """
-    return Run(stage, params, instance, resume_id)
+    return Run(stage, params, instance, resume_id, silent)
 
 
 class Run:
     """One tracked run of a stage. No method raises because of MLflow."""
 
-    def __init__(self, stage: str, params: Params, instance: str | None, resume_id: str | None) -> None:
+    def __init__(
+        self, stage: str, params: Params, instance: str | None, resume_id: str | None, silent: bool = False
+    ) -> None:
         self.stage, self.instance, self._params, self._resume_id = stage, instance, params, resume_id
+        self._silent = silent
         self._store: _Store | None = None
         self._id: str | None = None
         self._group = ""
@@ -174,7 +180,7 @@ class Run:
 
     def _try(self, action: Callable[[], object]) -> None:
         """Do it; a failure is one warning per run, and a pause before the next try."""
-        if time.monotonic() < self._quiet_until:
+        if self._silent or time.monotonic() < self._quiet_until:
             return
         try:
             action()

@@ -76,13 +76,18 @@ def shrink_baselines(section: dict) -> None:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with parameters, data, and untrained networks for a stage that is tested without those before it."""
+    place = tmp_path_factory.mktemp("stages")
+    furnish(place)
+    return place
+
+
+def furnish(place: Path) -> None:
+    """Parameters, data, and untrained networks for a stage that is tested without those before it."""
     from ruamel.yaml import YAML
 
     from head3d.models.matching import Matcher
     from head3d.training.build import build_canonical, build_geometry, save_weights
 
-    place = tmp_path_factory.mktemp("stages")
     values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     values["scale"], values["device"] = "smoke", "cpu"
     values["data"] |= {"image_size": SIZE, "clip_length": LENGTH}
@@ -109,7 +114,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_weights(build_geometry(params), place / "models/geometry.safetensors", {})
         save_weights(build_canonical(params), place / "models/canonical.safetensors", {})
         save_weights(Matcher(), place / "models/matching.safetensors", {})
-    return place
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from head3d.baselines.losses import Adversarial, deform, feature_matching, fooli
 from head3d.baselines.method import Method
 from head3d.losses import ThinPlateSpline, l1
 from head3d.models.head3d import HeadGeometry
+from head3d.ranks import current
 
 M = TypeVar("M", bound=Method)
 Losses = dict[str, Tensor]
@@ -159,8 +160,10 @@ class Objective(ABC, Generic[M]):
         return terms | {"pixel": l1(predicted, truth)} if self.pixel_weight > 0 else terms
 
     def deformed(self, images: Float[Tensor, "b 3 h w"], draw: torch.Generator) -> tuple[Tensor, ThinPlateSpline]:
-        """Images under random deformations, and these."""
-        spline = ThinPlateSpline(len(images), draw).to(images.device)
+        """Images under random deformations, and these; they are drawn for all ranks' images."""
+        ranks = current()
+        count = len(images) * ranks.world
+        spline = ThinPlateSpline(count, draw).rows(ranks.rows(count)).to(images.device)
         return deform(images, spline, self.method.align_corners), spline
 
 

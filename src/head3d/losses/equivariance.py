@@ -3,6 +3,8 @@
 There are no keypoints to constrain here as FOMM has them, so the constraint is put on the flow itself.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -37,6 +39,11 @@ class ThinPlateSpline:
         self.theta, self.control, self.weights = (x.to(device) for x in (self.theta, self.control, self.weights))
         return self
 
+    def rows(self, which: slice) -> "ThinPlateSpline":
+        """Keep some of the warps."""
+        self.theta, self.weights = self.theta[which], self.weights[which]
+        return self
+
     def __call__(self, points: Float[Tensor, "b n 2"]) -> Float[Tensor, "b n 2"]:
         """Map normalised points."""
         moved = points @ self.theta[:, :, :2].transpose(1, 2) + self.theta[:, None, :, 2]
@@ -53,7 +60,10 @@ class ThinPlateSpline:
 
 
 def flow_equivariance(
-    plain: Float[Tensor, "b 2 h w"], transformed: Float[Tensor, "b 2 h w"], spline_flow: Float[Tensor, "b 2 h w"]
+    plain: Float[Tensor, "b 2 h w"],
+    transformed: Float[Tensor, "b 2 h w"],
+    spline_flow: Float[Tensor, "b 2 h w"],
+    total: Callable[[Tensor], Tensor] = lambda count: count.clamp(min=1),
 ) -> Float[Tensor, ""]:
     """How far f(s_ref <- T(s_dri)) is from f(s_ref <- s_dri) composed with T, in shares of half the image.
 
@@ -61,6 +71,7 @@ def flow_equivariance(
         plain: f(s_ref <- s_dri), backward flow in pixels.
         transformed: f(s_ref <- T(s_dri)).
         spline_flow: T as a backward flow in pixels of the same size.
+        total: what the sum is divided by, of the number of values that count; by default that number.
 
     Returns:
         Mean absolute difference over the pixels whose T(q) lies inside the image.
@@ -72,4 +83,4 @@ def flow_equivariance(
     limit = q.new_tensor((width - 1, height - 1))[:, None, None]
     valid = ((q >= 0) & (q <= limit)).all(dim=1, keepdim=True).to(plain.dtype)
     error = (transformed - composed).abs() * valid
-    return error.sum() / (valid.sum() * 2).clamp(min=1) / ((width - 1) / 2)
+    return error.sum() / total(valid.sum() * 2) / ((width - 1) / 2)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from head3d import tracking
 from head3d.baselines import build
 from head3d.baselines.losses import PyramidLoss
 from head3d.baselines.method import Method
@@ -17,10 +16,11 @@ from head3d.compute import Compute
 from head3d.data.store import ClipStore
 from head3d.losses import PerceptualLoss
 from head3d.models.head3d import HeadGeometry, freeze
+from head3d.ranks import current, together
 from head3d.training.batches import Clips, augment
 from head3d.training.build import build_geometry, fresh, load_weights, place_geometry
 from head3d.training.loop import PACKAGE, Schedule, State, code_digest, file_digest, step_generator
-from head3d.training.session import Session, choose, load_clips
+from head3d.training.session import Session, choose, load_clips, track
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -62,9 +62,11 @@ def place(method: Method, compute: Compute) -> Method:
 
 
 def pairs_of(clips: Clips, params: "Params", batch_size: int, step: int, device: torch.device) -> Pairs:
-    """Two frames of each clip of a step, augmented alike as Head3D's are."""
+    """Two frames of each clip of a step, augmented alike as Head3D's are: this rank's rows of the batch."""
+    mine = current().rows(batch_size)
     batch = clips.load(*clips.at(params.seed, step, batch_size, 2))
-    batch = augment(batch, params.augment, step_generator(params.seed + 2, step), clips.k, clips.distance_m).to(device)
+    batch = augment(batch, params.augment, step_generator(params.seed + 2, step), clips.k, clips.distance_m)
+    batch = batch.rows(mine).to(device)
     return Pairs(batch.frames[:, 0], batch.frames[:, 1], batch.masks[:, 0], batch.masks[:, 1])
 
 
@@ -140,12 +142,13 @@ def train_part(
     return {f"{part.name}_steps": state.step, **last}
 
 
+@together
 def run(params: "Params", method: str) -> None:
     """Train a baseline; writes models/baseline-METHOD.safetensors."""
     settings, shared, seed = getattr(params.baseline, method), params.baseline.training, params.seed
     compute = choose(params)
     store = ClipStore()
-    with tracking.run(stage="train_baseline", params=params, instance=method) as tracked:
+    with track("train_baseline", params, method) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
         kind = load_objective(method)
         geometry = teacher(params, compute) if kind.needs_geometry else None
@@ -162,6 +165,9 @@ def run(params: "Params", method: str) -> None:
             tracked.tag(key, note)
         if objective.discriminator is not None:
             compute.place(objective.discriminator)
+        for part in (settings, objective.before(len(clips)), objective.after(len(clips))):
+            if part is not None:  # before anything is trained
+                current().rows(part.batch_size, f"batch_size of baseline.{method}")
         parts: dict[str, float] = {}
         if before := objective.before(len(clips)):
             parts |= train_part(before, BEFORE, session, clips, params, compute)

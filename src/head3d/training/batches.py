@@ -15,6 +15,7 @@ from torch import Tensor
 from head3d.geometry import Pose, between, intrinsics, pixel_grid, project, rotation_from_euler
 from head3d.geometry.head_model import generic_depth
 from head3d.geometry.pnp import solve_pnp
+from head3d.ranks import ALONE, Ranks
 from head3d.training.loop import step_generator
 
 SEEN = 0.05  # of a head mask; below it colours are not told apart from black
@@ -52,6 +53,10 @@ class Batch:
     def heads(self) -> Float[Tensor, "b n 3 h w"]:
         """Head images x: frames with everything but face and hair zero."""
         return self.frames * self.masks
+
+    def rows(self, which: slice) -> "Batch":
+        """The frames of some of the clips."""
+        return Batch(*(x[which] for x in (self.frames, self.masks, self.rotation, self.translation)))
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(x.to(device) for x in (self.frames, self.masks, self.rotation, self.translation)))
@@ -119,14 +124,23 @@ def _uniform(shape: tuple[int, ...], low: float, high: float, draw: torch.Genera
 
 
 def jitter_colors(
-    frames: Float[Tensor, "b n 3 h w"], strength: float, draw: torch.Generator
+    frames: Float[Tensor, "b n 3 h w"], strength: float, draw: torch.Generator, ranks: Ranks = ALONE
 ) -> Float[Tensor, "b n 3 h w"]:
-    """Random brightness, contrast, saturation and tint, the same for all frames of a clip."""
+    """Random brightness, contrast, saturation and tint, the same for all frames of a clip.
+
+    Args:
+        frames: in [0, 1].
+        strength: 0 changes nothing.
+        draw: randomness.
+        ranks: among whom ``frames`` are this rank's rows of the whole batch that is drawn for.
+    """
     if strength == 0:
         return frames
-    shape = (len(frames), 1, 1, 1, 1)
-    bright, contrast, saturate = (_uniform(shape, 1 - strength, 1 + strength, draw) for _ in range(3))
-    tint = _uniform((len(frames), 1, 3, 1, 1), 1 - strength / 2, 1 + strength / 2, draw)
+    count = len(frames) * ranks.world
+    mine, shape = ranks.rows(count), (count, 1, 1, 1, 1)
+    drawn = [_uniform(shape, 1 - strength, 1 + strength, draw) for _ in range(3)]
+    drawn.append(_uniform((count, 1, 3, 1, 1), 1 - strength / 2, 1 + strength / 2, draw))
+    bright, contrast, saturate, tint = (x[mine].to(frames.device) for x in drawn)
     grey = frames.mean(dim=2, keepdim=True)
     mean = grey.mean(dim=(1, 3, 4), keepdim=True)
     out = grey + (frames - grey) * saturate

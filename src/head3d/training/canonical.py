@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from head3d import tracking
 from head3d.data.store import ClipStore
 from head3d.losses import l1
 from head3d.models.canonical import CanonicalNet
 from head3d.models.head3d import HeadGeometry, freeze, recurrent_canonical
+from head3d.ranks import current, together
 from head3d.training.batches import Batch, augment
 from head3d.training.build import build_canonical, build_geometry, fresh, load_weights, place_geometry
 from head3d.training.loop import Schedule, State, file_digest, step_generator
-from head3d.training.session import Session, choose, load_clips
+from head3d.training.session import Session, choose, load_clips, track
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -35,12 +35,13 @@ def canonical_losses(geometry: HeadGeometry, network: CanonicalNet, batch: Batch
     return {"loss": l1(rendered.image, heads[:, n])}
 
 
+@together
 def run(params: "Params") -> None:
     """Train the canonical head's networks; writes models/canonical.safetensors."""
     settings, seed = params.canonical, params.seed
     compute = choose(params)
     store = ClipStore()
-    with tracking.run(stage="train_canonical", params=params) as tracked:
+    with track("train_canonical", params) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
         chosen = {name: getattr(params, name).model_dump() for name in ("camera", "canonical", "augment")}
         chosen |= {"network": params.model.canonical.model_dump(), "references": params.model.references}
@@ -51,13 +52,14 @@ def run(params: "Params") -> None:
         geometry = freeze(place_geometry(load_weights(build_geometry(params), GEOMETRY), compute))
         network = compute.place(fresh(seed, build_canonical, params))
         network.train()
+        mine = current().rows(settings.batch_size, "canonical.batch_size")
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.5, 0.999))
         state = State({"network": network}, optimizer)
 
         def losses(step: int) -> dict[str, Tensor]:
             batch = clips.load(*clips.at(seed, step, settings.batch_size, params.model.references + 1))
             batch = augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m)
-            return canonical_losses(geometry, network, batch.to(compute.device))
+            return canonical_losses(geometry, network, batch.rows(mine).to(compute.device))
 
         per_epoch = clips.steps_per_epoch(settings.batch_size)
         schedule = Schedule(settings.epochs * per_epoch, drop_step=settings.lr_drop_epoch * per_epoch)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from head3d import tracking
 from head3d.data.store import ClipStore
 from head3d.geometry import Pose, outside_flow, warp
 from head3d.losses import PerceptualLoss, ThinPlateSpline, flow_equivariance, l1
 from head3d.models.canonical import CanonicalNet
 from head3d.models.fusion import FusionNet
 from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
+from head3d.ranks import current, together
 from head3d.training.batches import Batch, Clips, augment, jitter_colors
 from head3d.training.build import (
     build_canonical,
@@ -26,7 +26,7 @@ from head3d.training.build import (
 from head3d.training.canonical import GEOMETRY
 from head3d.training.loop import Schedule, State, file_digest, step_generator
 from head3d.training.matching import MATCHING
-from head3d.training.session import Session, choose, load_clips
+from head3d.training.session import Session, choose, load_clips, track
 
 if TYPE_CHECKING:
     from head3d.params import FusionParams, Params
@@ -37,6 +37,8 @@ CANONICAL = Path("models/canonical.safetensors")
 @dataclass(frozen=True)
 class Subjects:
     """What stage 3 needs of the subjects of a step; it does not change while stage 3 trains.
+
+    Tensors are of this rank's rows of the batch; ``clips`` and ``used`` are of all, for randomness is drawn for all.
 
     Attributes:
         canonical: canonical heads of B clips.
@@ -90,10 +92,12 @@ class Source:
     kept: dict[int, Subjects] = field(default_factory=dict)
 
     def augmented(self, chosen: list[int], picks: list[list[int]], place: int) -> Batch:
-        """Frames under the augmentation that belongs to a place in the cycle."""
+        """This rank's rows of the frames under the augmentation that belongs to a place in the cycle."""
         draw = step_generator(self.params.seed + 2, place)
+        mine = current().rows(len(chosen), "fusion.batch_size")
         batch = self.clips.load(chosen, picks)
-        return augment(batch, self.params.augment, draw, self.clips.k, self.clips.distance_m).to(self.device)
+        batch = augment(batch, self.params.augment, draw, self.clips.k, self.clips.distance_m)
+        return batch.rows(mine).to(self.device)
 
     @torch.no_grad()
     def subjects(self, place: int) -> Subjects:
@@ -132,7 +136,7 @@ class Source:
         driving = self.augmented(subjects.clips, picks, place)
         each = subjects.canonical.repeat(settings.drivings)
         rendered = self.geometry.render(each, self.geometry.pose(driving.heads.flatten(0, 1)))
-        copies = torch.arange(len(picks), device=self.device).repeat_interleave(settings.drivings)
+        copies = torch.arange(len(driving.frames), device=self.device).repeat_interleave(settings.drivings)
         flow = None
         if rigid:
             flow = rigid_flow(self.geometry, each, rendered, subjects.pose[copies], subjects.background[copies])
@@ -153,7 +157,8 @@ def fusion_losses(
     """
     head, reference, driving, rigid = views.head, views.reference, views.driving, views.rigid
     # Phi sees the driving frame in other colours than the truth: it can take motion from it, not appearance.
-    shown = jitter_colors(driving[:, None], settings.driving_jitter, draw)[:, 0]
+    ranks = current()
+    shown = jitter_colors(driving[:, None], settings.driving_jitter, draw, ranks)[:, 0]
     fused = network(head, reference, shown, rigid, views.mask)
     losses = {"perceptual": perceptual(fused.frame, driving)}
     losses["loss"] = settings.perceptual_weight * losses["perceptual"]
@@ -161,11 +166,13 @@ def fusion_losses(
         losses["pixel"] = l1(fused.frame, driving)
         losses["loss"] = losses["loss"] + settings.pixel_weight * losses["pixel"]
     if settings.equivariance > 0:
-        spline = ThinPlateSpline(len(head), draw).to(head.device).flow(*head.shape[-2:])
+        count = len(head) * ranks.world
+        splines = ThinPlateSpline(count, draw).rows(ranks.rows(count)).to(head.device)
+        spline = splines.flow(*head.shape[-2:])
         moved = warp(torch.cat((head, shown), dim=1), spline)
         carried = None if rigid is None else spline + warp(rigid, spline)
         _, transformed, _ = network.flows(moved[:, :3], reference, moved[:, 3:], carried)
-        losses["equivariance"] = flow_equivariance(fused.reference_flow, transformed, spline)
+        losses["equivariance"] = flow_equivariance(fused.reference_flow, transformed, spline, ranks.share_of_count)
         losses["loss"] = losses["loss"] + settings.equivariance * losses["equivariance"]
     return losses
 
@@ -186,12 +193,13 @@ def settings_of(params: "Params", variant: str, store: ClipStore, dtype: torch.d
     return chosen if variant == "mean_canonical" else chosen | {"canonical": file_digest(CANONICAL)}
 
 
+@together
 def run(params: "Params", variant: str = "full") -> None:
     """Train the fusion networks of a variant; writes models/fusion-VARIANT.safetensors."""
     settings, seed = params.fusion, params.seed
     compute = choose(params)
     store = ClipStore()
-    with tracking.run(stage="train_fusion", params=params, instance=variant) as tracked:
+    with track("train_fusion", params, variant) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
         session = Session(
             f"train_fusion-{variant}", params, settings_of(params, variant, store, compute.dtype), tracked

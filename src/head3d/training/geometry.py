@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from head3d import tracking
 from head3d.data.store import ClipStore
+from head3d.errors import UserError
 from head3d.geometry import Pose, euler_from_pose
 from head3d.geometry.head_model import generic_depth
 from head3d.losses import depth_smoothness, head_share, l1, symmetry
 from head3d.models.head3d import HeadGeometry, no_statistics
+from head3d.ranks import current, together
 from head3d.training.batches import (
     Batch,
     Clips,
@@ -32,7 +33,7 @@ from head3d.training.batches import (
 from head3d.training.build import build_geometry, fresh, place_geometry
 from head3d.training.loop import Schedule, State, file_digest, step_generator
 from head3d.training.official import start
-from head3d.training.session import Session, choose, load_clips
+from head3d.training.session import Session, choose, load_clips, track
 
 if TYPE_CHECKING:
     from head3d.params import GeometryParams, Params
@@ -45,7 +46,7 @@ DEPTH_EVERY = 3  # the smooth head's depth is learnt from every third frame of t
 
 def pose_distance(pose: Pose, wanted: Pose, known: Tensor) -> tuple[Tensor, Tensor]:
     """Mean absolute error of angles and of translations over the poses that are ``known``, in the units above."""
-    count = known.sum().clamp(min=1)
+    count = current().share_of_count(known.sum())
     angles = torch.stack(euler_from_pose(pose)) - torch.stack(euler_from_pose(wanted))
     places = (pose.translation - wanted.translation) / pose.translation.new_tensor(PLACE_UNIT_M)
     return (
@@ -83,13 +84,15 @@ def warm_losses(geometry: HeadGeometry, batch: Batch) -> dict[str, Tensor]:
     angle, place = pose_losses(geometry, batch)
     wanted, known = clip_pose(batch)
     heads, masks = batch.heads.flatten(0, 1), batch.masks.flatten(0, 1)
-    some = slice(None, None, DEPTH_EVERY)
+    # Every third frame of the whole batch, which rarely begins with this rank's first.
+    before = current().rank * len(heads)
+    some = slice(-before % DEPTH_EVERY, None, DEPTH_EVERY)
     with torch.no_grad():
         shape = generic_depth(wanted[some], geometry.k(heads), heads.shape[-1], geometry.distance_m)
         shape = shape - geometry.distance_m - wanted.translation[some, 2, None, None, None]
     counted = masks[some] * known[some, None, None, None]
     error = (geometry.depth(heads[some]) - shape).abs() * counted
-    depth = error.sum() / counted.sum().clamp(min=1) / geometry.depth.range_m
+    depth = error.sum() / current().share_of_count(counted.sum()) / geometry.depth.range_m
     return {"loss": angle + place + depth, "angle": angle, "place": place, "depth": depth}
 
 
@@ -158,6 +161,27 @@ def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str, official:
     return start(geometry, official)
 
 
+def check_shares(settings: "GeometryParams", warms: bool) -> None:
+    """Raises UserError, before anything is trained, if the ranks can't share the batches.
+
+    Args:
+        settings: section ``geometry``.
+        warms: whether there is a warm start.
+    """
+    ranks = current()
+    ranks.rows(settings.batch_size, "geometry.batch_size")
+    if settings.pose_hold > 0:
+        ranks.rows(settings.hold_batch, "geometry.hold_batch")
+    if warms:
+        mine = ranks.rows(settings.warm_batch, "geometry.warm_batch")
+        if ranks.world > 1 and mine.stop - mine.start < DEPTH_EVERY:
+            raise UserError(
+                f"params.yaml: geometry.warm_batch is {settings.warm_batch} for {ranks.world} processes",
+                allowed=f"at least {DEPTH_EVERY * ranks.world}",
+                fix="raise it, or start fewer processes",
+            )
+
+
 def optimizer_of(geometry: HeadGeometry, depth_lr: float, pose_lr: float) -> torch.optim.Optimizer:
     """Adam with the paper's betas and a learning rate each for F_D and F_P."""
     groups = [
@@ -167,6 +191,7 @@ def optimizer_of(geometry: HeadGeometry, depth_lr: float, pose_lr: float) -> tor
     return torch.optim.Adam(groups, betas=(0.5, 0.999))
 
 
+@together
 def run(params: "Params") -> None:
     """Train F_D and F_P; writes models/geometry.safetensors."""
     from head3d.assets import fetch_all, geometry_names
@@ -174,7 +199,7 @@ def run(params: "Params") -> None:
     settings, seed = params.geometry, params.seed
     compute = choose(params)
     store = ClipStore()
-    with tracking.run(stage="train_geometry", params=params) as tracked:
+    with track("train_geometry", params) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
         chosen = {name: getattr(params, name).model_dump() for name in ("camera", "geometry", "augment")} | {
             "depth": params.model.depth.model_dump(),
@@ -192,25 +217,30 @@ def run(params: "Params") -> None:
         session = Session("train_geometry", params, chosen, tracked)
         clips = load_clips(store, "train", params)
 
+        warms = settings.warm_start != "none" and settings.warm_steps > 0
+        check_shares(settings, warms)
         geometry = fresh(seed, build_geometry, params)
         used = pretrained(geometry, settings.warm_start, params.model.pose.backbone, official)
         tracked.tag("pretrained", used)
         place_geometry(geometry, compute)
 
-        def single_frames(count: int, seed: int, step: int) -> Batch:
-            return warm_batch(clips, settings, count, seed, step).to(compute.device)
+        def single_frames(what: str, seed: int, step: int) -> Batch:
+            count = getattr(settings, what)
+            mine = current().rows(count, f"geometry.{what}")
+            return warm_batch(clips, settings, count, seed, step).rows(mine).to(compute.device)
 
-        if settings.warm_start != "none" and settings.warm_steps > 0:
+        if warms:
             geometry.train()
             warm = State({"geometry": geometry}, optimizer_of(geometry, settings.warm_lr, settings.warm_lr))
             session.train(
                 warm,
                 Schedule(settings.warm_steps, cosine=True, warmup=min(50, settings.warm_steps // 4)),
-                lambda step: warm_losses(geometry, single_frames(settings.warm_batch, seed + 1, step)),
+                lambda step: warm_losses(geometry, single_frames("warm_batch", seed + 1, step)),
                 part="warm",
                 clip_norm=5.0,
             )
 
+        mine = current().rows(settings.batch_size, "geometry.batch_size")
         per_epoch = clips.steps_per_epoch(settings.batch_size)
         state = State({"geometry": geometry}, optimizer_of(geometry, settings.depth_lr, settings.pose_lr))
         geometry.train()
@@ -221,8 +251,8 @@ def run(params: "Params") -> None:
             batch = clips.load(*clips.at(seed, step, settings.batch_size, n + settings.drivings))
             batch = augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m)
             # Held on the warm start's wide augmentation, not on these frames: else F_P unlearns what it taught.
-            held = single_frames(settings.hold_batch, seed + 3, step) if settings.pose_hold > 0 else None
-            return geometry_losses(geometry, batch.to(compute.device), n, settings, held)
+            held = single_frames("hold_batch", seed + 3, step) if settings.pose_hold > 0 else None
+            return geometry_losses(geometry, batch.rows(mine).to(compute.device), n, settings, held)
 
         cosine = settings.lr_decay == "cosine"
         drop = None if cosine else settings.lr_drop_epoch * per_epoch

@@ -3,6 +3,7 @@
 Nothing random survives between steps: step ``k`` draws everything from a generator seeded with (seed, k). So the state
 is the weights, the optimiser and the losses so far; it lives in ``runs/<stage>/<digest>/``, outside the declared
 outputs that the engines delete, and the digest covers parameters, data and code, so another run never continues it.
+How many processes train together (:mod:`head3d.ranks`) is none of these: one may go on where two have stood.
 """
 
 import csv
@@ -21,6 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from head3d.errors import UserError
+from head3d.ranks import STOPPED, current
+from head3d.training.batchnorm import synchronise
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -145,7 +150,7 @@ def train(
         state: networks and optimiser; overwritten by the saved state if there is one.
         path: file of the saved state.
         schedule: number of steps and learning rates.
-        loss_of: losses of one step by name; ``loss`` is what is minimised.
+        loss_of: losses of one step by name, of this rank's rows; ``loss`` is what is minimised.
         label: what the progress bar says.
         checkpoint_every: steps between two saves.
         log_every: steps between two logged losses; each logged value is the mean since the last one.
@@ -153,14 +158,21 @@ def train(
         clip_norm: largest norm of the gradient, or None.
 
     Raises:
-        Interrupted: SIGTERM came; the state is saved, exit code 143.
+        Interrupted: SIGTERM came, to this rank or another; the state is saved, exit code 143.
+        UserError: this rank does not see the state that rank 0 goes on from.
     """
-    if path.exists():
+    ranks = current()
+    if any(ranks.means([ranks.leads and path.exists()])):
+        if not path.exists():
+            raise UserError(f"{path}: process {ranks.rank} does not see it", fix="put runs/ where all processes see it")
         state.load(path)
         for step, name, value in state.history:
             on_log(step, {name: value})
     base = [group.setdefault("base_lr", group["lr"]) for group in state.optimizer.param_groups]
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    ranks.as_leader(state.modules.values())
+    for module in state.modules.values():
+        synchronise(module, ranks)
     stopped = False
 
     def stop(*_: object) -> None:
@@ -168,7 +180,7 @@ def train(
         stopped = True
 
     before = signal.signal(signal.SIGTERM, stop)
-    quiet = not sys.stderr.isatty()
+    quiet = not (ranks.leads and sys.stderr.isatty())
     bar = tqdm(total=schedule.steps, initial=state.step, desc=label, unit="step", file=sys.stderr, disable=quiet)
     started, since = time.monotonic(), state.step
     try:
@@ -178,13 +190,16 @@ def train(
             losses = loss_of(state.step)
             state.optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()
+            ranks.average_gradients(parameters)
             if clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, clip_norm)
             state.optimizer.step()
             state.step += 1
             bar.update()
-            for name, value in losses.items():
-                state.sums[name] = state.sums.get(name, 0.0) + float(value.detach())
+            # All ranks stop at the step at which one of them is told to.
+            stopping, *values = ranks.means([stopped, *(float(value.detach()) for value in losses.values())])
+            for name, value in zip(losses, values, strict=True):
+                state.sums[name] = state.sums.get(name, 0.0) + value
             if state.step % log_every == 0 or state.step == schedule.steps:
                 count = (state.step - 1) % log_every + 1
                 means = {name: value / count for name, value in state.sums.items()}
@@ -194,9 +209,9 @@ def train(
                 state.history += [(state.step, name, value) for name, value in means.items()]
                 on_log(state.step, means)
                 bar.set_postfix(loss=f"{means['loss']:.4f}")
-            if stopped:
+            if stopping:
                 break
-            if state.step % checkpoint_every == 0 and state.step < schedule.steps:
+            if ranks.leads and state.step % checkpoint_every == 0 and state.step < schedule.steps:
                 state.save(path)
     finally:
         bar.close()
@@ -204,9 +219,11 @@ def train(
     done = state.step - since
     if done:
         state.notes["seconds_per_step"] = (time.monotonic() - started) / done
-        state.save(path)
+        if ranks.leads:
+            state.save(path)
+        ranks.wait()
     if state.step < schedule.steps:
-        raise Interrupted(143)
+        raise Interrupted(STOPPED)
 
 
 def write_history(history: list[tuple[int, str, float]], path: Path) -> None:

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from head3d import tracking
 from head3d.data.store import ClipStore
 from head3d.geometry import pixel_grid, resize_flow, warp
 from head3d.models.matching import Matcher
+from head3d.ranks import current, together
 from head3d.training.batches import augment, jitter_colors
 from head3d.training.build import fresh
 from head3d.training.loop import Schedule, State, step_generator
-from head3d.training.session import Session, choose, load_clips
+from head3d.training.session import Session, choose, load_clips, track
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -79,7 +79,7 @@ def matching_losses(
     size = truth.shape[-1]
     place = pixel_grid(size, size, truth) + truth.permute(0, 2, 3, 1)
     inside = ((place >= 0) & (place <= size - 1)).all(dim=-1).float()
-    total = inside.sum().clamp(min=1)
+    total = current().share_of_count(inside.sum())
     errors = [
         ((resize_flow(flow, size, size) - truth).norm(dim=1) * inside).sum() / total for flow in matcher(frames, shown)
     ]
@@ -87,12 +87,13 @@ def matching_losses(
     return {"loss": loss, "endpoint_error": errors[-1].detach()}
 
 
+@together
 def run(params: "Params") -> None:
     """Teach the matcher; writes models/matching.safetensors. Without ``model.fusion.matching`` it stays as it is."""
     settings, seed = params.matching, params.seed
     compute = choose(params)
     store = ClipStore()
-    with tracking.run(stage="train_matching", params=params) as tracked:
+    with track("train_matching", params) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
         chosen = {name: getattr(params, name).model_dump() for name in ("matching", "augment")}
         chosen |= {"wanted": params.model.fusion.matching, "seed": seed, "data": store.digest}
@@ -101,6 +102,7 @@ def run(params: "Params") -> None:
         clips = load_clips(store, "train", params)
         matcher = compute.place(fresh(seed, Matcher))
         matcher.train()
+        mine = current().rows(settings.batch_size, "matching.batch_size")
         state = State({"matcher": matcher}, torch.optim.Adam(matcher.parameters(), lr=settings.lr))
 
         def losses(step: int) -> dict[str, Tensor]:
@@ -112,7 +114,7 @@ def run(params: "Params") -> None:
             moved = warp(frames, truth, mode="bicubic").clamp(0, 1)
             # As in stage 3, the image after the motion has other colours.
             shown = jitter_colors(moved[:, None], params.fusion.driving_jitter, draw)[:, 0]
-            return matching_losses(matcher, *(x.to(compute.device) for x in (frames, truth, shown)))
+            return matching_losses(matcher, *(x[mine].to(compute.device) for x in (frames, truth, shown)))
 
         steps = settings.steps if params.model.fusion.matching else 0
         session.train(state, Schedule(steps, cosine=True, warmup=settings.warmup_steps), losses, clip_norm=1.0)

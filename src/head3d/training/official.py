@@ -17,6 +17,7 @@ from head3d.checkpoints import read_checkpoint, take
 from head3d.models.blocks import imagenet
 from head3d.models.depth import DepthNet
 from head3d.models.pose import PoseNet
+from head3d.ranks import current
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,12 +149,13 @@ def start(geometry: HeadGeometry, files: Mapping[str, Path]) -> str:
             load_face_depth(geometry.depth, state, path.name)
             used.append("F_D: face depth network of [20]")
         elif name == "mobilenet_v2":
-            print(
-                "train_geometry: the weights of [20] have no public address and were not added (head3d assets add "
-                "face-depth FILE): F_D's encoder starts from ImageNet, its decoder untrained",
-                file=sys.stderr,
-                flush=True,
-            )
+            if current().leads:
+                print(
+                    "train_geometry: the weights of [20] have no public address and were not added (head3d assets add "
+                    "face-depth FILE): F_D's encoder starts from ImageNet, its decoder untrained",
+                    file=sys.stderr,
+                    flush=True,
+                )
             load_imagenet(geometry.depth.encoder, state, path.name)
             used.append("F_D: encoder of mobilenet_v2 of ImageNet")
         else:

@@ -14,6 +14,7 @@ from head3d import tracking
 from head3d.compute import Compute
 from head3d.data.store import ClipStore
 from head3d.errors import UserError
+from head3d.ranks import current
 from head3d.training.batches import Clips
 from head3d.training.build import save_weights
 from head3d.training.loop import Schedule, State, run_digest, train, write_history
@@ -21,7 +22,10 @@ from head3d.training.loop import Schedule, State, run_digest, train, write_histo
 if TYPE_CHECKING:
     from head3d.params import Params
 
-CODE = ("geometry", "models", "losses", "training/batches.py", "training/build.py", "training/loop.py")
+CODE = (
+    *("geometry", "models", "losses", "ranks.py"),
+    *(f"training/{name}.py" for name in ("batches", "batchnorm", "build", "loop")),
+)
 
 
 def load_clips(store: ClipStore, split: str, params: "Params") -> Clips:
@@ -79,7 +83,7 @@ class Session:
     ) -> None:
         """Run the loop, or the rest of it, and log its losses; ``part`` names one of several loops of a stage."""
         prefix = "" if part == "state" else f"{part}/"
-        if part == "state" and (self.directory / "state.pt").exists():
+        if current().leads and part == "state" and (self.directory / "state.pt").exists():
             print(f"{self.name}: goes on from {self.directory}/state.pt", flush=True)
         train(
             state,
@@ -94,7 +98,9 @@ class Session:
         )
 
     def finish(self, network: nn.Module, state: State, result: dict[str, Any]) -> None:
-        """Write the trained weights, the curves and the summary under their final names."""
+        """Write the trained weights, the curves and the summary under their final names; rank 0 does."""
+        if not current().leads:
+            return
         stage = self.name.removeprefix("train_")
         write_history(state.history, Path("metrics/curves") / f"{self.name}.csv")
         last = {name: value for _, name, value in state.history}
@@ -106,6 +112,11 @@ class Session:
         self.tracked.metrics({f"summary/{k}": v for k, v in summary.items() if isinstance(v, int | float)})
         about = {"stage": self.name, "scale": self.params.scale, "seed": self.params.seed, "settings": self.settings}
         save_weights(network, Path("models") / f"{stage}.safetensors", about)
+
+
+def track(stage: str, params: "Params", instance: str | None = None) -> "tracking.Run":
+    """The stage's MLflow run; rank 0 alone writes to it."""
+    return tracking.run(stage=stage, params=params, instance=instance, silent=not current().leads)
 
 
 def choose(params: "Params") -> Compute:

@@ -199,11 +199,21 @@ def relative_regions(source: Regions, driving: Regions, first: Regions) -> Regio
     return Regions(shift, driving.covar, relative_jacobian(source.affine, driving.affine, first.affine))
 
 
-def stretched(regions: Regions, reach: float, draw: torch.Generator) -> Regions:
+def stretched(
+    regions: Regions, reach: float, draw: torch.Generator, rows: slice = slice(None), whole: int | None = None
+) -> Regions:
     """Regions (B, K) stretched along x and along y by random factors in 1 +- ``reach``, two for each frame.
 
     As the official ``random_scale`` of the AVD network's training.
+
+    Args:
+        regions: of frames.
+        reach: how far, as a share.
+        draw: randomness.
+        rows: which frames these are of the ``whole`` number that factors are drawn for.
+        whole: that number; None where these are all.
     """
-    factors = (1 - reach + 2 * reach * torch.rand(len(regions.shift), 1, 2, generator=draw)).to(regions.shift)
+    drawn = torch.rand(whole or len(regions.shift), 1, 2, generator=draw)[rows]
+    factors = (1 - reach + 2 * reach * drawn).to(regions.shift)
     affine = factors[..., None] * regions.affine
     return Regions(factors * regions.shift, gram(affine), affine)

@@ -9,6 +9,7 @@ from head3d.baselines.losses import equivariance_local, equivariance_value
 from head3d.baselines.mraa.method import Mraa
 from head3d.baselines.mraa.regions import Regions, stretched
 from head3d.baselines.objective import Losses, Objective, Pairs, PairsAt, Part, steps_per_epoch, weighted_sum
+from head3d.ranks import current
 
 
 class Training(Objective[Mraa]):
@@ -51,7 +52,10 @@ class Training(Objective[Mraa]):
         them, which the network must not take from the pose.
         """
         source, driving = self.regions_of(step, pairs_at)
-        said = self.method.avd_network(source, stretched(driving, self.settings.avd_random_scale, draw))
+        ranks = current()
+        count = len(driving.shift) * ranks.world
+        other = stretched(driving, self.settings.avd_random_scale, draw, ranks.rows(count), count)
+        said = self.method.avd_network(source, other)
         terms = {
             "avd_shift": (driving.shift - said.shift).abs().mean(),
             "avd_affine": (driving.affine - said.affine).abs().mean(),

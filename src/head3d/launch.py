@@ -1,0 +1,102 @@
+"""``HEAD3D_PROCESSES``: a training stage starts itself several times, so that an engine need not know of torchrun.
+
+It does for one machine what torchrun does, and differs where the engines look: after SIGTERM there is no limit to how
+long the state takes to be saved and the exit status is the training's, 143; and an error of the user stays one line.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from head3d.errors import UserError
+from head3d.ranks import LEFT, STORE
+
+VARIABLE = "HEAD3D_PROCESSES"
+COMMAND = (sys.executable, "-m", "head3d")
+GRACE_S = 30.0  # after one process has failed, until the others, which wait for it, are killed
+
+
+def wanted() -> int:
+    """How many processes a training is to start: 1 to train in this one.
+
+    Raises:
+        UserError: the variable says something else than a number or ``gpus``.
+    """
+    text = os.environ.get(VARIABLE, "")
+    if not text or "WORLD_SIZE" in os.environ:  # none asked for, or this is one of them
+        return 1
+    if text == "gpus":
+        import torch
+
+        return max(1, torch.cuda.device_count())
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{VARIABLE} is {text!r}", allowed="a number of processes, or gpus for one on each GPU")
+    return int(text)
+
+
+def run(words: Sequence[str], count: int) -> int:
+    """Run ``head3d WORDS`` in ``count`` processes that train together; returns the exit status.
+
+    SIGTERM and SIGINT are passed on. If one process fails, the others are ended.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with tempfile.TemporaryDirectory(prefix="head3d-") as folder:
+        shared = {"WORLD_SIZE": str(count), STORE: str(Path(folder) / "store")}
+        shared |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // count)))}
+        processes: list[subprocess.Popen[bytes]] = []
+
+        def pass_on(number: int, _: object) -> None:
+            for process in processes:
+                process.send_signal(number)
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            for rank in range(count):
+                processes.append(
+                    subprocess.Popen(
+                        [*COMMAND, *words],
+                        env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                        stdin=subprocess.PIPE,  # closed with this process, however it ends: then its ranks end too
+                        process_group=0,  # a Ctrl-C comes to them from here alone
+                    )
+                )
+            return _wait(processes)
+        finally:
+            for process in processes:
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
+                if process.stdin:
+                    process.stdin.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
+    """Wait for all, or for the first failure and what it brings about; returns the status of what failed first."""
+    failed, deadline = 0, None
+    while True:
+        running = [process for process in processes if process.poll() is None]
+        # Ranks that end because of another one say so: the other one's status is the one that tells.
+        codes = [p.returncode for p in processes if p.returncode]
+        found = failed or next((c for c in codes if c != LEFT), 0)
+        if not running:
+            code = found or (LEFT if codes else 0)
+            return 128 - code if code < 0 else code
+        if codes and deadline is None:
+            deadline = time.monotonic() + GRACE_S
+        if found and not failed:
+            for process in running:
+                process.terminate()
+        failed = found
+        if deadline is not None and time.monotonic() > deadline:
+            for process in running:
+                process.kill()
+        time.sleep(0.05)
