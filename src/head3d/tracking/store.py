@@ -77,6 +77,7 @@ class Store:
     def __init__(self, uri: str) -> None:
         # Nothing phones home, and a server that is away costs seconds, not minutes; the environment may say otherwise.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         with warnings.catch_warnings():
@@ -207,10 +208,11 @@ class Store:
     def _write_run(self, run_id: str, entry: Entry) -> None:
         from mlflow.entities import Param
 
-        values = [Param(key, value) for key, value in flat(entry["params"]).items()]
-        for each in filter(None, (self._parent(run_id), run_id)):  # again, should the store have failed in between
+        for run in self._with_parent(run_id):  # also of a parent whose creator was cut short
+            values = [Param(key, value) for key, value in flat(entry["params"]).items() if key not in run.data.params]
             for start in range(0, len(values), 100):  # MLflow takes at most 100 in one call
-                self.call(lambda c, each=each, part=values[start : start + 100]: c.log_batch(each, params=part))
+                part = values[start : start + 100]
+                self.call(lambda c, run=run, part=part: c.log_batch(run.info.run_id, params=part))
 
     def _write_metrics(self, run_id: str, chunk: Sequence[Entry]) -> None:
         from mlflow.entities import Metric
@@ -250,13 +252,16 @@ class Store:
 
     def _write_end(self, run_id: str, entry: Entry) -> None:
         """Terminate the run and its parent, unless they have ended later than that."""
-        for each in (run_id, self._parent(run_id)):
-            run = self.get(each) if each else None
-            if run and (run.info.end_time or 0) <= entry["time"]:
-                self.call(lambda c, each=run.info.run_id: c.set_terminated(each, entry["status"], entry["time"]))
+        for run in self._with_parent(run_id):
+            if (run.info.end_time or 0) <= entry["time"]:
+                self.call(lambda c, run=run: c.set_terminated(run.info.run_id, entry["status"], entry["time"]))
 
-    def _parent(self, run_id: str) -> str | None:
-        return self.call(lambda c: c.get_run(run_id)).data.tags.get("mlflow.parentRunId")
+    def _with_parent(self, run_id: str) -> list[Run]:
+        """The run and, unless it was deleted, its parent."""
+        run = self.call(lambda c: c.get_run(run_id))
+        above = run.data.tags.get("mlflow.parentRunId")
+        parent = self.get(above) if above else None
+        return [run, parent] if parent else [run]
 
 
 def chunks(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:

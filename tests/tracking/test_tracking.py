@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -20,7 +19,9 @@ from head3d.params import Params, load_params
 from head3d.tracking import store
 from head3d.tracking.ledger import LEDGER
 
-ROOT = Path(__file__).resolve().parents[1]
+from .rows import rows
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # MLflow's own imports and SQLAlchemy's open connections at the end of a test are not ours to mend.
 pytestmark = [
@@ -38,13 +39,6 @@ def own_store(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def params() -> Params:
     return load_params(ROOT / "params.yaml")
-
-
-def rows(query: str, database: str = "mlflow.db") -> list[tuple]:
-    with sqlite3.connect(database) as connection:
-        found = connection.execute(query).fetchall()
-    connection.close()
-    return found
 
 
 def test_a_run_holds_everything(in_tmp: Path, params: Params) -> None:
