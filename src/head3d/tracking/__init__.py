@@ -1,4 +1,4 @@
-"""MLflow tracking: the only package that imports mlflow.
+"""MLflow tracking: the only package that imports mlflow (in store.py).
 
 Use it so::
 

@@ -100,7 +100,7 @@ class Journal:
 def read(folder: Path) -> list[Entry]:
     """The lines of a journal, the one that describes the run first; ``path`` is where the file of an entry lies.
 
-    Reading ends at the first line that is not whole, the one that a kill has cut.
+    A line that is not whole, such as the last one that a kill has cut, is passed over.
     """
     found: list[Entry] = []
     for line in (folder / NAME).read_bytes().splitlines(keepends=True):
@@ -109,7 +109,7 @@ def read(folder: Path) -> list[Entry]:
         except ValueError:
             entry = None
         if not isinstance(entry, dict) or (entry.get("kind") == "run") != (not found):
-            break
+            continue
         if "file" in entry:
             entry["path"] = str(folder / entry["file"])
         found.append(entry)
