@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,12 @@ from head3d.tracking.store import Store, chunks
 
 from .rows import rows
 
+UseStore = Callable[[Path], None]  # the fixture of that name, conftest.py
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def own_store(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store of the test's own."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{in_tmp}/mlflow.db")
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +76,15 @@ def files(root: str = "mlruns") -> list[tuple[str, bytes]]:
 
 
 def test_files_become_the_run_that_the_store_would_have_had(
-    in_tmp: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+    in_tmp: Path, params: Params, use_store: UseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_run(params)
     direct, artifacts = content(), files()
     (in_tmp / "other").mkdir()
     monkeypatch.chdir(in_tmp / "other")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{in_tmp}/other/mlflow.db")
     monkeypatch.setenv("HEAD3D_TRACKING", "files")
     a_run(params)
-    assert not Path("mlflow.db").exists()
+    use_store(in_tmp / "other/mlflow.db")
     before = Path("runs/mlflow-offline")
     lines = list(bring())
     assert "FINISHED" in lines[0] and len(list(before.iterdir())) == 1
@@ -143,7 +138,9 @@ def test_a_second_import_adds_nothing(
     assert list(tracking.OFFLINE.iterdir()) == []
 
 
-def test_an_import_that_was_cut_short_goes_on(in_tmp: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_was_cut_short_goes_on(
+    in_tmp: Path, params: Params, use_store: UseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HEAD3D_TRACKING", "files")
     a_run(params)
     lines = journal.read(journal.folders(tracking.OFFLINE)[0])
@@ -165,7 +162,7 @@ def test_an_import_that_was_cut_short_goes_on(in_tmp: Path, params: Params, monk
     monkeypatch.setattr(Store, "write", real)
     list(bring())
     cut = content(), [name for name, _ in files()]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{in_tmp}/whole.db")
+    use_store(in_tmp / "whole.db")
     list(bring())
     assert cut[0] == content("whole.db")
     assert len(cut[1]) == len(set(cut[1])), "no picture twice"
@@ -204,7 +201,11 @@ def test_a_journal_without_a_whole_line_is_nothing(in_tmp: Path) -> None:
 
 
 def test_a_store_that_is_away_until_the_end_loses_nothing(
-    in_tmp: Path, params: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    in_tmp: Path,
+    params: Params,
+    use_store: UseStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     a_run(params)
     direct, artifacts = content(), [name for name, _ in files()]
@@ -215,7 +216,7 @@ def test_a_store_that_is_away_until_the_end_loses_nothing(
         a_run(params)
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert "kept in runs/mlflow-offline/train_fusion-full-" in warning and "head3d runs import" in warning
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{in_tmp}/other/mlflow.db")
+    use_store(in_tmp / "other/mlflow.db")
     list(bring())
     assert content() == direct
     assert [name for name, _ in files()] == artifacts
