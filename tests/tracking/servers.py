@@ -7,6 +7,7 @@ root, so root starts it as the user ``nobody``, in a directory of its own.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import pwd
 import re
@@ -52,23 +53,23 @@ class Postgres:
         assert programs is not None
         self.port = free_port()
         self.root = Path(tempfile.mkdtemp(prefix="head3d-postgres-"))  # pytest's own is closed to other users
-        self._as: dict[str, int] = {}
+        user, group, groups = None, None, None
         if os.getuid() == 0:
             other = pwd.getpwnam("nobody")
-            os.chown(self.root, other.pw_uid, other.pw_gid)
-            self._as = {"user": other.pw_uid, "group": other.pw_gid}
+            user, group, groups = other.pw_uid, other.pw_gid, []
+            os.chown(self.root, user, group)
         data = str(self.root / "data")
         locale = ("--encoding=UTF8", "--locale=C")
         subprocess.run(
             [programs / "initdb", "-D", data, "-U", USER, "--auth=trust", "--no-sync", *locale],
-            check=True, stdout=subprocess.DEVNULL, cwd=self.root, extra_groups=[] if self._as else None, **self._as,
+            check=True, stdout=subprocess.DEVNULL, cwd=self.root, user=user, group=group, extra_groups=groups,
         )  # fmt: skip
         settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(self.root), "fsync": "off"}
         words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         self._log = (self.root / "log").open("w")
         self._process = subprocess.Popen(
             [programs / "postgres", "-D", data, "-p", str(self.port), *words], start_new_session=True,
-            stdout=self._log, stderr=self._log, cwd=self.root, extra_groups=[] if self._as else None, **self._as,
+            stdout=self._log, stderr=self._log, cwd=self.root, user=user, group=group, extra_groups=groups,
         )  # fmt: skip
         return self
 
@@ -78,9 +79,8 @@ class Postgres:
 
     def rows(self, query: str) -> list[tuple]:
         """What a query gives."""
-        import psycopg2
-
-        with contextlib.closing(psycopg2.connect(self.uri)) as connection, connection.cursor() as cursor:
+        driver = importlib.import_module("psycopg2")  # an extra, which need not be there
+        with contextlib.closing(driver.connect(self.uri)) as connection, connection.cursor() as cursor:
             cursor.execute(query)
             return cursor.fetchall()
 
