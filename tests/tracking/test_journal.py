@@ -307,6 +307,21 @@ def test_a_full_disk_and_no_store_still_cost_no_training(
     assert len(caplog.records) == 1
 
 
+def test_where_files_cannot_be_locked_a_run_is_kept_all_the_same(
+    in_tmp: Path, params: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks() -> None:
+        raise OSError("No locks available")
+
+    monkeypatch.setenv("HEAD3D_TRACKING", "files")
+    monkeypatch.setattr(tracking, "ledger", no_locks)
+    with tracking.run(stage="crop", params=params) as run:
+        run.metrics({"loss": 1.0}, step=1)
+    list(bring())
+    assert rows("select name, status from runs where name = 'crop'") == [("crop", "FINISHED")]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 def test_half_a_line_on_a_full_disk_is_taken_back(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = journal.Journal(in_tmp, {"name": "crop", "run": "1", "time": 1})
     with monkeypatch.context() as full:

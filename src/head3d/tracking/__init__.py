@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from head3d.errors import UserError
 from head3d.tracking import journal
 from head3d.tracking.journal import OFFLINE, Entry, Journal
-from head3d.tracking.ledger import git_commit, group_of, ledger, member
+from head3d.tracking.ledger import LEDGER, git_commit, group_of, ledger, member
 from head3d.tracking.store import BATCH, DEFAULT_URI, Store, chunks, tracking_uri
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Run:
         self._files = files_only()
         self._started = _now()
         self._head: Entry | None = None  # what describes the run, as the first line of a journal
+        self._adopted = False  # the ledger was asked for a run that was left unfinished
         self._search = False  # the run may be in the store already
         self._store: Store | None = None
         self._id: str | None = None
@@ -116,8 +117,8 @@ class Run:
             try:
                 with ledger() as groups:
                     member(groups, self._group)["open"].pop(self._name, None)
-            except Exception as failure:  # noqa: BLE001 - as everywhere here
-                self._warn(failure)
+            except Exception as failure:  # noqa: BLE001 - the run is whole, but may be gone on with by the next one
+                log.debug("%s could not be written: %s", LEDGER, failure)
 
     @property
     def id(self) -> str | None:
@@ -183,7 +184,7 @@ class Run:
         self.flush()
 
     def _describe(self) -> Entry:
-        """What describes the run. Its ``run`` is the id of a run that was left unfinished, if there is one."""
+        """What describes the run; its ``run`` is made up until :meth:`_adopt`."""
         if self._head is None:
             commit = git_commit()
             tags = {
@@ -195,14 +196,19 @@ class Run:
             }
             values = self._params.model_dump(mode="json")
             head = {"kind": "run", "name": self._name, "time": self._started, "scale": self._params.scale}
-            head |= {"run": self._resume_id or uuid.uuid4().hex, "commit": commit, "tags": tags, "params": values}
+            head |= {"run": uuid.uuid4().hex, "commit": commit, "tags": tags, "params": values}
             self._head = head
-            with ledger() as groups:
-                known = member(groups, self._group)["open"]
-                unfinished = self._resume_id or known.get(self._name)
-                self._search = self._search or unfinished is not None
-                head["run"] = known[self._name] = unfinished or head["run"]
         return self._head
+
+    def _adopt(self, open_runs: dict[str, str]) -> None:
+        """Go on with the run that an earlier process left unfinished, if the ledger knows one."""
+        head = self._describe()
+        if not self._adopted:
+            unfinished = self._resume_id or open_runs.get(self._name)
+            self._search = self._search or unfinished is not None
+            head["run"] = unfinished or head["run"]
+            self._adopted = True
+        open_runs[self._name] = self._id or head["run"]
 
     def _send(self) -> None:
         """Everything into the store; may raise anything."""
@@ -224,6 +230,7 @@ class Run:
             self._store = self._store or Store(tracking_uri())
             with ledger() as groups:
                 known = member(groups, group)
+                self._adopt(known["open"])
                 run_id, created = self._store.open(head, known, group, self._search)
                 known["open"][self._name] = run_id
             if not created:
@@ -238,6 +245,12 @@ class Run:
         try:
             if self._journal is None:
                 head = self._describe()
+                try:
+                    with ledger() as groups:
+                        self._adopt(member(groups, self._group)["open"])
+                except Exception as error:  # noqa: BLE001 - no locks here: a killed run then goes on in a new one
+                    log.debug("%s could not be read: %s", LEDGER, error)
+                    self._adopted = True
                 self._journal = Journal(OFFLINE, head | {"run": self._id or head["run"]})
                 self._behind = True
             while self._pending:
