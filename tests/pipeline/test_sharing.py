@@ -23,7 +23,7 @@ def test_a_second_clone_pulls_and_trains_nothing(tmp_path: Path) -> None:
     first = Scratch(tmp_path / "first", stand_in=True)
     first.copy()
     first.scale("smoke")
-    for name, few in {"baselines": ["fomm"], "test_sets": ["mini-seen"]}.items():
+    for name, few in {"baselines": ["fomm"], "test_sets": ["mini-seen"], "variants": ["full"], "shards": [0]}.items():
         first.put(name, few)  # more of them are more stages of the same shape
     first.dvc("remote", "add", "--default", "lab", str(tmp_path / "remote"))
     first.dvc("repro")
