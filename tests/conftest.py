@@ -19,6 +19,7 @@ install_import_hook(["head3d.geometry", "head3d.models", "head3d.losses", "head3
 
 # Nothing that a test tracks goes to a store that the environment names, and nothing phones home.
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ.pop("HEAD3D_TRACKING", None)
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("MPLBACKEND", "agg")
 

@@ -55,3 +55,10 @@ def test_time_is_told_of_this_kind_of_processor(monkeypatch: pytest.MonkeyPatch)
     assert "demo: about 59 minutes on 2 cores" in doctor.scales()[1]
     monkeypatch.setattr("head3d.compute.cpu_has_bfloat16", lambda: False)
     assert "demo: hours without bfloat16, not measured" in doctor.scales()[1]
+
+
+def test_it_says_where_runs_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert doctor.tracking() == (True, "http://host:5000 (MLFLOW_TRACKING_URI)")
+    monkeypatch.setenv("HEAD3D_TRACKING", "files")
+    assert "`head3d runs import`" in doctor.tracking()[1]

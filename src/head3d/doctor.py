@@ -209,8 +209,10 @@ def _package_is_known(source: Package) -> bool:
 
 def tracking() -> tuple[bool | None, str]:
     """Where MLflow runs go."""
-    from head3d.tracking import DEFAULT_URI, tracking_uri
+    from head3d.tracking import DEFAULT_URI, OFFLINE, files_only, tracking_uri
 
+    if files_only():
+        return True, f"files in {OFFLINE} (HEAD3D_TRACKING); `head3d runs import` brings them into a store"
     uri = tracking_uri()
     if uri != DEFAULT_URI:
         return True, f"{uri} (MLFLOW_TRACKING_URI)"

@@ -22,8 +22,8 @@ from .scratch import ROOT, Stage, load_stages
 # data/assets.json, so a new source of a file must not make everything again. Only `fetch` itself depends on them.
 NO_DEPS = {
     f"src/head3d/{name}.py"
-    for name in ("cli", "errors", "params", "param_types", "baseline_params", "data_params", "tracking", "scales")
-}
+    for name in ("cli", "errors", "params", "param_types", "baseline_params", "data_params", "scales")
+} | {path.relative_to(ROOT).as_posix() for path in (ROOT / "src/head3d/tracking").glob("*.py")}
 ASSETS = {f"src/head3d/{name}.py" for name in ("assets", "asset_list", "asset_lock", "download")}
 
 
