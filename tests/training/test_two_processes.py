@@ -157,7 +157,7 @@ def moved(after: dict[str, np.ndarray], start: Path, stage: str) -> float:
         build = {"geometry": build_geometry, "canonical": build_canonical, "fusion": build_fusion}[stage]
         network = fresh(params.seed, build, params)
     if isinstance(network, HeadGeometry):
-        pretrained(network, params.geometry.warm_start, params.model.pose.backbone)
+        pretrained(network, params.geometry.warm_start, params.model.pose.backbone, {})
     if isinstance(network, FusionNet) and network.matcher is not None:
         load_weights(network.matcher, start / STAGES["matching"][1])
     state = {name: value.numpy() for name, value in network.state_dict().items()}
