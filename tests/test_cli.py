@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +28,7 @@ def project(in_tmp: Path) -> Path:
 
 def test_every_stage_function_exists() -> None:
     for name, (path, options) in cli.STAGES.items():
-        function = cli.load_function(path)
+        function: Any = inspect.unwrap(cli.load_function(path))
         wanted = function.__code__.co_varnames[: function.__code__.co_argcount]
         assert wanted[0] == "params", name
         assert wanted[1 : 1 + len(options)] == options, name
