@@ -12,7 +12,7 @@ from head3d.params import Params
 COMMANDS = {
     "head3d --help": ("head3d", "--help"),
     "head3d doctor": ("head3d", "doctor"),
-    "dvc repro --dry": ("dvc", "repro", "--dry"),
+    "dvc status": ("dvc", "status"),  # what `dvc repro` does first; that one fails where nothing has been made yet
     "snakemake -n": ("snakemake", "-n"),
 }
 

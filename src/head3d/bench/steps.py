@@ -72,7 +72,7 @@ def rows(
                           gflop=one["gflop"], share=share, memory_mb=memory)  # fmt: skip
         if done.returncode != 0:
             raise UserError(
-                f"bench: the training of {stage} ended with {done.returncode} at {wanted[len(found)]}",
+                f"bench: the training of {stage} ended with {done.returncode} after {len(found)} of {wanted}",
                 fix="smaller sizes or batches, or more memory",
             )
 
