@@ -23,6 +23,7 @@ class BaselineTrainingParams(Section):
     """``baseline.training``: what the trainings of all baselines share."""
 
     repeats: Count
+    id_sampling: bool
     lr_decay: Literal["cosine", "step"]
     perceptual: Literal["vgg16", "vgg19"]
     perceptual_scales: ListOfShares

@@ -203,6 +203,12 @@ def test_table1_says_how_long_the_baselines_were_trained(params: Params, written
     said = captions.baselines_sentence(other)
     assert "Budgets differ" in said and "optimiser steps" not in said
     assert f"Head3D {ours} ({step}), FOMM 100 (40), MRAA {theirs} ({step})" in said
+    assert "people" not in said
+    # One pass over people shows fewer frames than one over clips: no number of passes alone makes it fair.
+    training = params.baseline.training.model_copy(update={"id_sampling": True})
+    people = params.model_copy(update={"baseline": params.baseline.model_copy(update={"training": training})})
+    assert "Budgets differ" in captions.baselines_sentence(people)
+    assert "their passes go over people" in captions.baselines_sentence(people)
 
 
 def test_a_table_without_baselines_does_not_speak_of_them(params: Params, made_up: SimpleNamespace) -> None:

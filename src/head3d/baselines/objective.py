@@ -68,7 +68,7 @@ class Part:
 
 
 def steps_per_epoch(clips: int, repeats: int, batch_size: int) -> int:
-    """Optimiser steps in which a training sees each clip ``repeats`` times, the last batch filled up."""
+    """Optimiser steps of ``repeats`` passes over so many clips (one a person), the last batch filled up."""
     return -(-clips * repeats // batch_size)
 
 

@@ -110,7 +110,8 @@ def baselines_sentence(params: Params) -> str:
     }
     matched = params.model.fusion.matching
     least, step = min(theirs.values(), default=ours)
-    if set(theirs.values()) == {(least, step)} and step == ours[1] and least >= ours[0]:
+    people = section.training.id_sampling
+    if set(theirs.values()) == {(least, step)} and step == ours[1] and least >= ours[0] and not people:
         more = "as many" if least == ours[0] else f"{least / ours[0]:g} times as many"
         budget = (
             f"Budget: every baseline learns from {least} driving frames a training clip, {step} a step, which is "
@@ -124,6 +125,8 @@ def baselines_sentence(params: Params) -> str:
         budget = (
             "Budgets differ, each method trains as its section of params.yaml says. Driving frames a training clip (a "
             f"step): stage 3 of Head3D {ours[0]} ({ours[1]}), {each}."
+            + " Those of the baselines are a person, not a clip: their passes go over people."
+            * people
         )
     changed = [
         (section.training.perceptual != "vgg19", f"perceptual loss on {section.training.perceptual.upper()}"),

@@ -154,7 +154,7 @@ def run(params: "Params", method: str) -> None:
         geometry = teacher(params, compute) if kind.needs_geometry else None
         chosen = settings_of(params, method, store, compute.dtype, kind.needs_geometry)
         session = Session(f"train_baseline-{method}", params, chosen, tracked)
-        clips = load_clips(store, "train", params)
+        clips = load_clips(store, "train", params, id_sampling=shared.id_sampling)
 
         trained = place(fresh(seed, make, params, method), compute)
         perceptual = perceptual_loss(params, compute)
@@ -165,16 +165,16 @@ def run(params: "Params", method: str) -> None:
             tracked.tag(key, note)
         if objective.discriminator is not None:
             compute.place(objective.discriminator)
-        for part in (settings, objective.before(len(clips)), objective.after(len(clips))):
+        for part in (settings, objective.before(clips.per_pass), objective.after(clips.per_pass)):
             if part is not None:  # before anything is trained
                 current().rows(part.batch_size, f"batch_size of baseline.{method}")
         parts: dict[str, float] = {}
-        if before := objective.before(len(clips)):
+        if before := objective.before(clips.per_pass):
             parts |= train_part(before, BEFORE, session, clips, params, compute)
 
         trained.train()
         state = State(objective.networks(), torch.optim.Adam(objective.parameters(), lr=settings.lr, betas=BETAS))
-        per_epoch = steps_per_epoch(len(clips), shared.repeats, settings.batch_size)
+        per_epoch = steps_per_epoch(clips.per_pass, shared.repeats, settings.batch_size)
         cosine = shared.lr_decay == "cosine"
         drops = () if cosine else tuple(epoch * per_epoch for epoch in settings.milestones)
         schedule = Milestones(settings.epochs * per_epoch, cosine=cosine, at=drops)
@@ -185,9 +185,10 @@ def run(params: "Params", method: str) -> None:
 
         session.train(state, schedule, losses)
         freeze(trained)
-        if after := objective.after(len(clips)):
+        if after := objective.after(clips.per_pass):
             parts |= train_part(after, AFTER, session, clips, params, compute)
         about = {"clips": len(clips), "method": method, "pairs_per_step": settings.batch_size}
+        about |= {"people": clips.per_pass} if shared.id_sampling else {}
         about |= {**objective.notes, **parts}
         session.finish(trained, state, about)
 

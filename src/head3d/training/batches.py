@@ -3,6 +3,7 @@
 Everything is a function of the seed and the step, so a resumed run sees what an undisturbed one would.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,6 +72,8 @@ class Clips:
         landmarks: a float array (T, 68, 2) a clip, pixels.
         fov_deg: field of view of the camera.
         distance_m: distance of the head's centre.
+        people: who is in each clip. A pass then goes over people, with a clip of each drawn at random, instead of over
+            clips: ``id_sampling`` of the baselines' configurations.
     """
 
     def __init__(
@@ -80,8 +83,13 @@ class Clips:
         landmarks: list[np.ndarray],
         fov_deg: float,
         distance_m: float,
+        people: Sequence[str] | None = None,
     ) -> None:
         self.frames, self.masks = frames, masks
+        groups: dict[object, list[int]] = {}
+        for clip, who in enumerate(people or range(len(frames))):
+            groups.setdefault(who, []).append(clip)
+        self.groups = list(groups.values())  # what a pass draws one clip of
         self.size = frames[0].shape[1]
         self.fov_deg, self.distance_m = fov_deg, distance_m
         self.k = intrinsics(self.size, self.size, fov_deg)
@@ -94,16 +102,21 @@ class Clips:
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Batches in one pass over the clips; a last batch may be short of clips and borrows from the next pass."""
-        return max(1, -(-len(self) // batch_size))
+        return max(1, -(-self.per_pass // batch_size))
+
+    @property
+    def per_pass(self) -> int:
+        """Clips that a pass draws: all of them, or one of each person."""
+        return len(self.groups)
 
     def at(self, seed: int, step: int, batch_size: int, frames: int) -> tuple[list[int], list[list[int]]]:
         """Clips of a step, and ``frames`` different frames of each in random order."""
+        draw = step_generator(seed, step)
         chosen: list[int] = []
         for place in range(step * batch_size, (step + 1) * batch_size):
-            epoch, index = divmod(place, len(self))
-            order = torch.randperm(len(self), generator=step_generator(seed, -1 - epoch))
-            chosen.append(int(order[index]))
-        draw = step_generator(seed, step)
+            epoch, index = divmod(place, self.per_pass)
+            group = self.groups[torch.randperm(self.per_pass, generator=step_generator(seed, -1 - epoch))[index]]
+            chosen.append(group[int(torch.randint(len(group), (), generator=draw))] if len(group) > 1 else group[0])
         picks = [torch.randperm(len(self.frames[c]), generator=draw)[:frames].tolist() for c in chosen]
         return chosen, picks
 

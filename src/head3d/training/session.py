@@ -28,10 +28,16 @@ CODE = (
 )
 
 
-def load_clips(store: ClipStore, split: str, params: "Params") -> Clips:
+def load_clips(store: ClipStore, split: str, params: "Params", *, id_sampling: bool = False) -> Clips:
     """All clips of a split, with poses from their landmarks; frames and masks stay on disk until a step asks for them.
 
     At the paper's scale they are 20 GB, at 256x256 79 GB: the operating system keeps what fits.
+
+    Args:
+        store: where the clips are.
+        split: ``train`` or a test set.
+        params: its camera gives the poses.
+        id_sampling: passes go over people, not over clips.
 
     Raises:
         UserError: the split is empty.
@@ -49,6 +55,7 @@ def load_clips(store: ClipStore, split: str, params: "Params") -> Clips:
         [np.asarray(store.landmarks(r)) for r in records],
         params.camera.fov_deg,
         params.camera.distance_m,
+        [r.person for r in records] if id_sampling else None,
     )
 
 
