@@ -14,7 +14,7 @@ export DVC_NO_ANALYTICS := true
 
 # Two tests at a time; tests/conftest.py gives each one core.
 PYTEST := python -m pytest --numprocesses 2 --dist worksteal
-.PHONY: help setup demo test test-fast smoke bench ui figures sync lint format lock clean
+.PHONY: help setup demo test test-fast test-packages smoke bench ui figures sync lint format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -56,6 +56,11 @@ figures: setup ## tables, figures and report again, from the trained models
 sync: setup ## after `dvc repro` or `snakemake`: tell the other engine what has been run
 	head3d sync
 
+test-packages: ## what some tests want from Debian: a browser, Slurm, PostgreSQL (as root)
+	apt-get update --quiet=2
+	DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends \
+	  chromium chromium-driver munge postgresql slurm-wlm
+
 lint: setup ## format check, ruff and pyright
 	ruff format --check .
 	ruff check .
@@ -68,7 +73,7 @@ format: setup ## format the code and mend what ruff can
 lock: setup ## compile requirements.lock from pyproject.toml and requirements.in (minutes)
 	python -m pip install --quiet pip-tools
 	pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --strip-extras \
-	  --allow-unsafe --extra dev --output-file requirements.lock pyproject.toml requirements.in
+	  --allow-unsafe --extra dev --extra cluster --extra server --output-file requirements.lock pyproject.toml requirements.in
 
 clean: ## remove what runs left behind; data, models, results and .venv stay
 	rm -rf .smoke .pytest_cache .ruff_cache logs tmp

@@ -17,9 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # Before anything imports them: every jaxtyping annotation in these packages is checked in every test.
 install_import_hook(["head3d.geometry", "head3d.models", "head3d.losses", "head3d.baselines"], "beartype.beartype")
 
-# Nothing that a test tracks goes to a store that the environment names, and nothing phones home.
+# Nothing that a test tracks goes to a store that the environment names, and nothing phones home. To make a store's
+# tables takes seconds: only the tests of tracking and of whole pipelines have one.
 os.environ.pop("MLFLOW_TRACKING_URI", None)
-os.environ.pop("HEAD3D_TRACKING", None)
+os.environ["HEAD3D_TRACKING"] = "files"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("MPLBACKEND", "agg")
 

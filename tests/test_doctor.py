@@ -58,6 +58,7 @@ def test_time_is_told_of_this_kind_of_processor(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_it_says_where_runs_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEAD3D_TRACKING")  # as tests/conftest.py sets it
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
     assert doctor.tracking() == (True, "http://host:5000 (MLFLOW_TRACKING_URI)")
     monkeypatch.setenv("HEAD3D_TRACKING", "files")

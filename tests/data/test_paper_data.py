@@ -128,7 +128,6 @@ def test_other_sources_are_cut_as_ever(demo: Params) -> None:
 
 def test_from_videos_to_the_manifest(demo: Params, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is there runs, with its own digest and size; what comes later is taken in."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{in_tmp}/mlflow.db")
     single, carphone = assets.fetch("video-single"), assets.fetch("video-carphone")
     rows = [("a_video", "id1", 10, 110, "train"), ("b_video", "id2", 0, 60, "test"), ("c_video", "id3", 0, 99, "train")]
     metadata = write_csv(in_tmp / "m.csv", [*rows, ("gone_video", "id4", 0, 100, "test")])

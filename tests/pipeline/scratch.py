@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 from stages import Stage, load_stages  # noqa: E402 - workflow/ is no package: Snakefile finds it the same way
 from sync import below  # noqa: E402
 
+STRANGE = ("MLFLOW_", "DVC_", "PYTEST", "HEAD3D_TRACKING")  # variables that a user would not have set
 COPIED = ("dvc.yaml", "params.yaml", "Snakefile", "profiles", "workflow", "src", "study", ".dvc/config", ".dvcignore")
 
 # Stands for `head3d`: makes the outs of a stage from its command, deps and parameters, and notes that it ran.
@@ -55,7 +56,7 @@ class Scratch:
         self.root, self.stand_in = root, stand_in
         self._stages: tuple[str, list[Stage]] | None = None
         self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "PYTEST"))},
+            **{key: value for key, value in os.environ.items() if not key.startswith(STRANGE)},
             "PATH": f"{root / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(root / "src"),
             "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -1,9 +1,6 @@
 """The pipeline on a real Slurm of two nodes (two_nodes.py): all stages with stand-ins, trainings that are cut short.
 
-Minutes, and skipped without Slurm. `pytest -m cluster` runs them after::
-
-    apt-get install slurm-wlm munge
-    pip install -e ".[cluster]"
+Minutes, and skipped without Slurm: `make test-packages` installs it on Debian.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ def use_store(empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
 
     def use(path: Path) -> None:
         shutil.copy(empty_store, path)
+        monkeypatch.delenv("HEAD3D_TRACKING", raising=False)  # as tests/conftest.py sets it
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
 
     return use

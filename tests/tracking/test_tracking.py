@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
+import os
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from forked import Forked
 from head3d import tracking
 from head3d.params import Params, load_params
 from head3d.tracking import store
@@ -104,10 +104,9 @@ def test_an_unfinished_run_is_continued_and_a_finished_one_is_not(in_tmp: Path, 
 
 def test_a_run_killed_without_warning_is_continued(in_tmp: Path, params: Params) -> None:
     process = _start(in_tmp, "crop", wait=600)
-    while not (in_tmp / "started").exists() and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    assert process.until(in_tmp / "started")
+    process.kill()
+    process.end()
     [(run_id, status)] = rows("select run_uuid, status from runs where name = 'crop'")
     assert status == "RUNNING"
     with tracking.run(stage="crop", params=params) as run:
@@ -119,21 +118,21 @@ SCRIPT = textwrap.dedent("""
     import sys, time, pathlib
     from head3d import tracking
     from head3d.params import load_params
-    params = load_params(sys.argv[1])
-    with tracking.run(stage=sys.argv[2], params=params) as run:
+    params = load_params({params!r})
+    with tracking.run(stage={stage!r}, params=params) as run:
         for step in range(50):
-            run.metrics({"loss": step}, step=step)
+            run.metrics({{"loss": step}}, step=step)
             if step % 10 == 0:
                 run.flush()
         pathlib.Path("started").touch()
-        time.sleep(float(sys.argv[3]))
+        time.sleep({wait})
     sys.exit(run.id is None)
 """)
 
 
-def _start(folder: Path, stage: str, wait: float = 0.0) -> subprocess.Popen:
-    command = [sys.executable, "-c", SCRIPT, str(ROOT / "params.yaml"), stage, str(wait)]
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+def _start(folder: Path, stage: str, wait: float = 0.0) -> Forked:
+    store = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "HEAD3D_TRACKING")}
+    return Forked(folder, SCRIPT.format(params=str(ROOT / "params.yaml"), stage=stage, wait=wait), store)
 
 
 def test_eight_processes_at_once_lose_no_run(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +140,7 @@ def test_eight_processes_at_once_lose_no_run(in_tmp: Path, monkeypatch: pytest.M
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     Path("mlflow.db").unlink()
     processes = [_start(in_tmp, f"stage{k}") for k in range(8)]
-    ended = [process.communicate()[1] for process in processes]  # pytest's own time limit guards this
+    ended = [process.end() for process in processes]
     for process, errors in zip(processes, ended, strict=True):
         assert process.returncode == 0, errors
         assert "untracked" not in errors  # on a busy machine a lock may be waited for in vain, and a run kept in files

@@ -4,9 +4,6 @@ import csv
 import json
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from forked import Forked
 from head3d.baselines import NAMES
 from head3d.data.store import COLUMNS, ClipRecord, write_records
 from head3d.params import Params, load_params
@@ -126,7 +124,7 @@ def weights(path: Path) -> dict[str, np.ndarray]:
     return load_file(path)
 
 
-def start(place: Path, stage: str) -> subprocess.Popen:
+def start(place: Path, stage: str) -> Forked:
     """The stage in a process of its own."""
     _, _, baseline = stage.partition("-")
     argument = f", {baseline!r}" if baseline else ""
@@ -134,15 +132,13 @@ def start(place: Path, stage: str) -> subprocess.Popen:
         f"from head3d.params import load_params; from {STAGES[stage][0]} import run; "
         f"import torch; torch.set_num_threads(1); run(load_params(){argument})"
     )
-    # A crash in native code shows where Python stood.
-    command = [sys.executable, "-X", "faulthandler", "-c", code]
-    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return Forked(place, code)
 
 
 def finish(place: Path, stage: str) -> None:
     process = start(place, stage)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output.decode()[-2000:]
+    output = process.end()
+    assert process.returncode == 0, output[-2000:]
 
 
 # Half a minute each and more; the matcher has the least of its own about the loop that all of them share.
@@ -170,13 +166,10 @@ def test_a_killed_stage_ends_in_the_weights_of_one_that_was_never_killed(workpla
         process = start(workplace, stage)
         first = {"geometry": "warm.pt", "baseline-dagan": "depth.pt"}.get(stage, "state.pt")
         second = {"baseline-mraa": "avd.pt"}.get(stage, "state.pt")
-        waiting_for = run / (first if kill == 0 else second)
-        deadline = time.monotonic() + 120
-        while not waiting_for.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        process.until(run / (first if kill == 0 else second))
         time.sleep(moments.uniform(0, 0.7))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.end()
     finish(workplace, stage)
     again = weights(target)
     assert whole.keys() == again.keys()

@@ -13,11 +13,9 @@ import csv
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -128,9 +126,7 @@ def test_two_processes_end_where_one_does(tmp_path: Path, stages: tuple[str, ...
             wrong.append(f"{stage}: weights are {apart:.3g} apart, after a way of {gone:.3g}")
     assert wrong == []
     # Rank 0 alone tracks.
-    with closing(sqlite3.connect(two / "mlflow.db")) as store:
-        (runs,) = store.execute("select count(*) from tags where key = 'stage' and value like 'train_%'").fetchone()
-    assert runs == len(stages)
+    assert len(list((two / "runs/mlflow-offline").iterdir())) == len(stages)
 
 
 def follows(stage: str) -> set[str]:

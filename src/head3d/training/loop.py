@@ -142,6 +142,7 @@ def train(
     checkpoint_every: int,
     log_every: int,
     on_log: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
+    after_step: Callable[[], None] = lambda: None,
     clip_norm: float | None = None,
 ) -> None:
     """Train until ``schedule.steps`` steps are done, from wherever the state at ``path`` stands.
@@ -155,6 +156,7 @@ def train(
         checkpoint_every: steps between two saves.
         log_every: steps between two logged losses; each logged value is the mean since the last one.
         on_log: called with the step and the losses.
+        after_step: called when a step's weights are there.
         clip_norm: largest norm of the gradient, or None.
 
     Raises:
@@ -195,6 +197,7 @@ def train(
                 nn.utils.clip_grad_norm_(parameters, clip_norm)
             state.optimizer.step()
             state.step += 1
+            after_step()
             bar.update()
             # All ranks stop at the step at which one of them is told to.
             stopping, *values = ranks.means([stopped, *(float(value.detach()) for value in losses.values())])

@@ -15,6 +15,7 @@ from head3d.compute import Compute
 from head3d.data.store import ClipStore
 from head3d.errors import UserError
 from head3d.ranks import current
+from head3d.tracking.profile import profiled
 from head3d.training.batches import Clips
 from head3d.training.build import save_weights
 from head3d.training.loop import Schedule, State, run_digest, train, write_history
@@ -92,17 +93,21 @@ class Session:
         prefix = "" if part == "state" else f"{part}/"
         if current().leads and part == "state" and (self.directory / "state.pt").exists():
             print(f"{self.name}: goes on from {self.directory}/state.pt", flush=True)
-        train(
-            state,
-            self.directory / f"{part}.pt",
-            schedule,
-            loss_of,
-            label=self.name if part == "state" else f"{self.name} {part}",
-            checkpoint_every=self.params.train.checkpoint_every,
-            log_every=self.params.train.log_every,
-            on_log=lambda step, losses: self.tracked.metrics({prefix + k: v for k, v in losses.items()}, step=step),
-            clip_norm=clip_norm,
-        )
+        name = self.name if part == "state" else f"{self.name} {part}"
+        folder = self.directory.parent / ("profile" if part == "state" else f"profile-{part}")
+        with profiled(folder, self.tracked if current().leads else None) as after_step:
+            train(
+                state,
+                self.directory / f"{part}.pt",
+                schedule,
+                loss_of,
+                label=name,
+                checkpoint_every=self.params.train.checkpoint_every,
+                log_every=self.params.train.log_every,
+                on_log=lambda step, losses: self.tracked.metrics({prefix + k: v for k, v in losses.items()}, step=step),
+                after_step=after_step,
+                clip_norm=clip_norm,
+            )
 
     def finish(self, network: nn.Module, state: State, result: dict[str, Any]) -> None:
         """Write the trained weights, the curves and the summary under their final names; rank 0 does."""
