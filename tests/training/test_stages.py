@@ -1,6 +1,7 @@
 """Every stage, on a made-up set: it trains, writes its outputs, and survives SIGKILL bit for bit."""
 
 import csv
+import gzip
 import json
 import random
 import shutil
@@ -124,7 +125,7 @@ def weights(path: Path) -> dict[str, np.ndarray]:
     return load_file(path)
 
 
-def start(place: Path, stage: str) -> Forked:
+def start(place: Path, stage: str, environment: dict[str, str | None] | None = None) -> Forked:
     """The stage in a process of its own."""
     _, _, baseline = stage.partition("-")
     argument = f", {baseline!r}" if baseline else ""
@@ -132,11 +133,11 @@ def start(place: Path, stage: str) -> Forked:
         f"from head3d.params import load_params; from {STAGES[stage][0]} import run; "
         f"import torch; torch.set_num_threads(1); run(load_params(){argument})"
     )
-    return Forked(place, code)
+    return Forked(place, code, environment)
 
 
-def finish(place: Path, stage: str) -> None:
-    process = start(place, stage)
+def finish(place: Path, stage: str, environment: dict[str, str | None] | None = None) -> None:
+    process = start(place, stage, environment)
     output = process.end()
     assert process.returncode == 0, output[-2000:]
 
@@ -189,6 +190,29 @@ def test_the_avd_network_of_mraa_learns_last_and_alone(workplace: Path) -> None:
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     summary = json.loads((workplace / "metrics/train_baseline-mraa.json").read_text())
     assert (summary["avd_steps"], summary["avd_loss"]) == (100, round(losses[-1], 6))
+
+
+def test_where_the_time_of_steps_goes_is_recorded_on_demand(workplace: Path) -> None:
+    finish(workplace, "matching")
+    plain = weights(workplace / STAGES["matching"][1])
+    shutil.rmtree(workplace / "runs")
+    finish(workplace, "matching", {"HEAD3D_PROFILE": "3"})
+    folder = workplace / "runs/train_matching/profile"
+    with gzip.open(folder / "trace.json.gz") as file:
+        events = json.load(file)["traceEvents"]
+    steps = {event["name"] for event in events if event.get("name", "").startswith("ProfilerStep#")}
+    assert steps == {"ProfilerStep#2", "ProfilerStep#3", "ProfilerStep#4"}
+    assert "aten::convolution_backward" in (folder / "operators.txt").read_text()
+    (run,) = (workplace / "runs/mlflow-offline").iterdir()
+    assert {"trace.json.gz", "operators.txt"} <= {path.name for path in run.rglob("*")}
+    seen = weights(workplace / STAGES["matching"][1])
+    assert all(np.array_equal(plain[k], seen[k]) for k in plain)
+
+
+def test_a_wrong_number_of_recorded_steps_is_one_line(workplace: Path) -> None:
+    process = start(workplace, "matching", {"HEAD3D_PROFILE": "all"})
+    assert "HEAD3D_PROFILE is 'all'; allowed: a number of steps, 0 for none" in process.end()
+    assert process.returncode == 1
 
 
 def test_a_changed_parameter_never_continues_an_old_state(workplace: Path) -> None:
