@@ -1,5 +1,6 @@
 """Lines of the benchmark's table, ``reports/bench.csv``, and how they are timed."""
 
+import csv
 import platform
 import statistics
 import time
@@ -105,25 +106,29 @@ def machine() -> dict[str, str]:
     }
 
 
+COLUMNS = [*(f.name for f in fields(Row)), "ratio", "machine", "threads", "type", "torch", "date"]
+
+
+def read_table(path: Path = TABLE) -> list[dict[str, str]]:
+    """What the table holds; nothing where there is none, or one of an older version."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        return list(reader) if reader.fieldnames == COLUMNS else []
+
+
 def keep(rows: Iterable[Row], path: Path = TABLE) -> None:
     """Write rows into the table; those of the same machine and type that measured the same thing give way."""
-    import csv
-
     about = machine()
-    columns = [*(f.name for f in fields(Row)), "ratio", *about]
 
     def key(row: Mapping[str, object]) -> tuple[object, ...]:
         return tuple(row[name] for name in ("machine", "threads", "type", "part", "what", "way"))
 
-    kept: dict[tuple[object, ...], Mapping[str, object]] = {}
-    if path.is_file():
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames == columns:  # else of an older version: measured anew
-                kept = {key(row): row for row in reader}
+    kept: dict[tuple[object, ...], Mapping[str, object]] = {key(row): row for row in read_table(path)}
     for row in rows:
         numbers = {k: f"{v:.4g}" for k, v in {**asdict(row), "ratio": row.ratio}.items() if isinstance(v, float)}
         texts = {k: v for k, v in asdict(row).items() if isinstance(v, str)}
-        line = dict.fromkeys(columns, "") | texts | numbers | about
+        line = dict.fromkeys(COLUMNS, "") | texts | numbers | about
         kept[key(line)] = line
-    write_rows(path, columns, (kept[k] for k in sorted(kept, key=str)))
+    write_rows(path, COLUMNS, (kept[k] for k in sorted(kept, key=str)))
