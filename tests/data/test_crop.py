@@ -119,6 +119,7 @@ def test_folder_without_videos(demo: Params, tmp_path: Path) -> None:
             folder(with_data(demo, folder=None if value is None else str(value)))
 
 
+@pytest.mark.slow
 def test_whole_folder_to_manifest(demo: Params, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     params = small(demo, people)

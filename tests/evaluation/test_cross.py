@@ -49,6 +49,7 @@ def small(params: Params) -> Params:
     )
 
 
+@pytest.mark.slow
 def test_all_stages_make_the_layout(here: ClipStore, tiny: Params) -> None:
     params, folder = small(tiny), Path("data/transfer/mini-seen")
     pairs.run(params, "mini-seen")

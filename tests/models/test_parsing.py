@@ -81,6 +81,7 @@ def test_small_and_tilted_heads_are_parsed_as_well(frames: np.ndarray) -> None:
     assert (expected & got).sum() / (expected | got).sum() > 0.9
 
 
+@pytest.mark.slow
 def test_small_and_fast_agrees_with_large_and_exact(frames: np.ndarray) -> None:
     fast = head_masks(frames, 384, "cpu", 2, "bfloat16") > 127
     exact = head_masks(frames, 512, "cpu", 2, "float32") > 127

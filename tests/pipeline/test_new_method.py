@@ -73,14 +73,17 @@ def scratch(tmp_path: Path) -> Scratch:
     return scratch
 
 
+@pytest.mark.slow
 def test_the_method_that_contributing_prints(scratch: Scratch) -> None:
     shutil.copytree(ROOT / "tests/training", scratch.root / "tests/training")
+    shutil.copy(ROOT / "tests/forked.py", scratch.root / "tests/training")
     said = scratch.run(sys.executable, "-c", USE, str(scratch.root / "tests/training"))
     assert "['copy', 'still', 'head3d'] Still" in said
     assert "Still 3 (4)" in said  # its budget differs from stage 3's
     assert (scratch.root / "metrics/curves/train_baseline-still.csv").is_file()
 
 
+@pytest.mark.slow
 def test_both_engines_have_its_stages(scratch: Scratch) -> None:
     listed = set(scratch.dvc("stage", "list", "--name-only").split())
     assert {

@@ -146,6 +146,7 @@ def test_mosaic_repeats_short_clips() -> None:
     assert frames[2][motion.BAR, 255, 0] == 50
 
 
+@pytest.mark.slow
 def test_whole_stage(
     tiny: Params, models: Path, data: Path, made_up: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

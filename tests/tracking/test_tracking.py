@@ -135,6 +135,7 @@ def _start(folder: Path, stage: str, wait: float = 0.0) -> Forked:
     return Forked(folder, SCRIPT.format(params=str(ROOT / "params.yaml"), stage=stage, wait=wait), store)
 
 
+@pytest.mark.slow
 def test_eight_processes_at_once_lose_no_run(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All start on a missing database, the default one, as eight jobs of `snakemake --cores 8` would."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI")

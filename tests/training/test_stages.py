@@ -178,6 +178,7 @@ def test_a_killed_stage_ends_in_the_weights_of_one_that_was_never_killed(workpla
     assert (workplace / f"metrics/curves/{name}.csv").read_text() == curve
 
 
+@pytest.mark.slow
 def test_the_avd_network_of_mraa_learns_last_and_alone(workplace: Path) -> None:
     finish(workplace, "baseline-mraa")
     (run,) = (workplace / "runs/train_baseline-mraa").iterdir()
@@ -192,6 +193,7 @@ def test_the_avd_network_of_mraa_learns_last_and_alone(workplace: Path) -> None:
     assert (summary["avd_steps"], summary["avd_loss"]) == (100, round(losses[-1], 6))
 
 
+@pytest.mark.slow
 def test_where_the_time_of_steps_goes_is_recorded_on_demand(workplace: Path) -> None:
     finish(workplace, "matching")
     plain = weights(workplace / STAGES["matching"][1])

@@ -204,6 +204,7 @@ def steepness(xs: list[float], ys: list[float]) -> float:
 def draw(table: Path = TABLE, picture: Path = PICTURE) -> None:
     """A picture of what the table says of this machine: a row of panels for time, one for memory."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     from head3d.report.figures.sheet import png_bytes, write_bytes
 
@@ -223,11 +224,14 @@ def draw(table: Path = TABLE, picture: Path = PICTURE) -> None:
                 axes.loglog(xs, ideal, ":", color="grey", label=f"∝ x{'²' if curve.order == 2 else ''}")
                 axes.set_xticks(xs, [f"{x:g}" for x in xs])
                 axes.set_xticks([], minor=True)
-                axes.set_title(f"{curve.what}\n" * (line == 0) + f"grows as x^{steepness(xs, ys):.2f} at the end",
+                axes.set_title(f"{curve.what}\n" * (line == 0) + f"x to the {steepness(xs, ys):.2f} at the end",
                                fontsize=8)  # fmt: skip
                 axes.legend(fontsize=7)
             axes.set_xlabel(curve.against, fontsize=8)
             axes.set_ylabel(unit, fontsize=8)
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
             axes.tick_params(labelsize=7)
     figure.suptitle(f"{here['machine']}, {here['threads']} threads, {here['type']}", fontsize=9)
     write_bytes(picture, png_bytes(figure))

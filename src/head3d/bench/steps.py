@@ -161,8 +161,9 @@ class Memory(TorchDispatchMode):
 class Watch:
     """Stands in a stage's loop: counts what its first step computes, and times the others."""
 
-    def __init__(self, train: Callable[..., None], memory: Memory) -> None:
-        self.train, self.memory, self.began, self.gflop, self.bytes = train, memory, [], 0.0, 0
+    def __init__(self, train: Callable[..., None], memory: Memory, watching: contextlib.ExitStack) -> None:
+        self.train, self.memory, self.watching = train, memory, watching
+        self.began, self.gflop, self.bytes = [], 0.0, 0
         self.counter = FlopCounterMode(display=False)
 
     def __call__(self, state: Any, path: Path, schedule: Any, loss_of: Callable, **more: Any) -> None:
@@ -187,6 +188,7 @@ class Watch:
         if len(self.began) == 1:
             counted.close()
             self.gflop, self.bytes = self.counter.get_total_flops() / 1e9, self.memory.most
+            self.watching.close()  # it looks at every operation, which takes its time
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.began.append(time.perf_counter())
@@ -200,8 +202,8 @@ def measure(scale: str, root: Path, stage: str, size: int, batch: int, steps: in
     method = (stage,) if stage in baselines.NAMES else ()
     module = import_module(f"head3d.training.{'baseline' if method else stage}")
     session = import_module("head3d.training.session")
-    with Memory() as memory:
-        watch = Watch(session.train, memory)
+    with contextlib.ExitStack() as watching:
+        watch = Watch(session.train, watching.enter_context(Memory()), watching)
         with patch.object(session, "train", watch), patch("head3d.assets.load_vgg", random_vgg):
             module.run(params, *method)
     seconds = (watch.began[-1] - watch.began[2]) / steps if steps else None
