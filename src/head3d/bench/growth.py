@@ -30,6 +30,7 @@ from head3d.params import Params, load_params
 
 PICTURE = TABLE.with_name("bench-growth.png")
 VIDEO = "video-cap12"  # of one talking person
+STATUS = Path("/proc/self/status")
 Measured = tuple[float, float]  # seconds, and MB
 
 
@@ -38,6 +39,7 @@ class Curve:
     """What is measured at several places.
 
     Attributes:
+        measure: does it once for some x, with parameters and a number of times.
         what: the work.
         against: what grows, in the plural.
         at: its values.
@@ -45,6 +47,7 @@ class Curve:
         memory: what its megabytes are of.
     """
 
+    measure: Callable[[Params, int, int], Measured]
     what: str
     against: str
     at: tuple[int, ...]
@@ -52,16 +55,14 @@ class Curve:
     memory: str
 
 
-CURVES = {
-    "references": Curve("a canonical head", "references", (2, 4, 8, 16, 32), 1, "tensors"),
-    "size": Curve("a driving frame, without parsing", "pixels a side", (64, 128, 256, 512), 2, "tensors"),
-    "length": Curve("animate, from file to file", "frames of video", (50, 100, 200, 400), 1, "the process"),
-    "clips": Curve("the manifest, and its digests", "clips of the data", (1000, 4000, 16000), 1, "the process"),
-}
-
-
 def rows(params: Params, rounds: int) -> Iterator[Row]:
-    """Measure every curve, then draw them."""
+    """Measure every curve, then draw them.
+
+    Raises:
+        UserError: this is no Linux, or a point failed.
+    """
+    if not STATUS.exists():
+        raise UserError(f"bench: growth reads memory from {STATUS}, which is not here", allowed="Linux")
     points = [(name, x) for name, curve in CURVES.items() for x in curve.at]
     for name, x in tqdm(points, desc="growth", unit="point", disable=None, leave=False):
         curve = CURVES[name]
@@ -77,13 +78,13 @@ def rows(params: Params, rounds: int) -> Iterator[Row]:
 def resident_mb(most: bool = False) -> float:
     """Memory that this process holds, or the most that it held since :func:`forget`."""
     key = "VmHWM:" if most else "VmRSS:"
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1000
+    found = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
+    return int(found.split()[1]) / 1000
 
 
 def forget() -> None:
     """Begin the count of the most anew."""
-    Path("/proc/self/clear_refs").write_text("5")
+    STATUS.with_name("clear_refs").write_text("5")
 
 
 def best(work: Callable[[], object], rounds: int) -> float:
@@ -196,6 +197,14 @@ def clips(params: Params, x: int, rounds: int) -> Measured:
             os.chdir(home)
 
 
+CURVES = {
+    "references": Curve(references, "a canonical head", "references", (2, 4, 8, 16, 32), 1, "tensors"),
+    "size": Curve(size, "a driving frame, without parsing", "pixels a side", (64, 128, 256, 512), 2, "tensors"),
+    "length": Curve(length, "animate, from file to file", "frames of video", (50, 100, 200, 400), 1, "the process"),
+    "clips": Curve(clips, "the manifest, and its digests", "clips of the data", (1000, 4000, 16000), 1, "the process"),
+}
+
+
 def steepness(xs: list[float], ys: list[float]) -> float:
     """The power with which y grows between the two largest x."""
     return float(np.log(ys[-1] / ys[-2]) / np.log(xs[-1] / xs[-2]))
@@ -244,8 +253,7 @@ def main() -> None:
     parser.add_argument("x", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    measure: Callable[[Params, int, int], Measured] = globals()[args.what]
-    print(json.dumps(measure(load_params(), args.x, args.rounds)))
+    print(json.dumps(CURVES[args.what].measure(load_params(), args.x, args.rounds)))
 
 
 if __name__ == "__main__":
