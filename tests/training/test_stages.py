@@ -209,6 +209,10 @@ def test_where_the_time_of_steps_goes_is_recorded_on_demand(workplace: Path) -> 
     assert {"trace.json.gz", "operators.txt"} <= {path.name for path in run.rglob("*")}
     seen = weights(workplace / STAGES["matching"][1])
     assert all(np.array_equal(plain[k], seen[k]) for k in plain)
+    # A training that is done has no steps left to be looked at.
+    process = start(workplace, "matching", {"HEAD3D_PROFILE": "3"})
+    assert "too few steps were left to record any; runs/train_matching holds what" in process.end()
+    assert process.returncode == 0
 
 
 def test_a_wrong_number_of_recorded_steps_is_one_line(workplace: Path) -> None:

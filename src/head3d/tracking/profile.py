@@ -48,14 +48,18 @@ def profiled(folder: Path, tracked: "Run | None") -> Iterator[Callable[[], None]
         tracked: takes them as artifacts; None records nothing.
 
     Yields:
-        What is to be called after each step. A training of fewer steps leaves what there was.
+        What is to be called after each step. If a training has fewer steps to do, as many as there are are recorded.
     """
     steps = profiled_steps()
     if not steps or tracked is None:
         yield lambda: None
         return
 
+    recorded = False
+
     def keep(found: profile) -> None:
+        nonlocal recorded
+        recorded = True
         folder.mkdir(parents=True, exist_ok=True)
         found.export_chrome_trace(str(folder / "trace.json.gz"))
         order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
@@ -68,3 +72,7 @@ def profiled(folder: Path, tracked: "Run | None") -> Iterator[Callable[[], None]
     when = schedule(wait=BEFORE - 1, warmup=1, active=steps, repeat=1)
     with profile(activities=activities, schedule=when, on_trace_ready=keep) as profiler:
         yield profiler.step
+    if not recorded:
+        print(
+            f"{VARIABLE}: too few steps were left to record any; {folder.parent} holds what they go on from", flush=True
+        )
