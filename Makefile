@@ -35,10 +35,10 @@ demo: setup ## the whole pipeline at the scale of params.yaml (demo: under an ho
 	@echo "report: $(CURDIR)/reports/index.html"
 
 test: setup lint ## every check: ruff, pyright, pytest, and the smoke scale through both engines
-	$(PYTEST)
+	$(PYTEST) -m "not long"
 
 test-fast: setup ## the tests that take seconds
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 smoke: setup ## a first look: the whole pipeline tiny, in a copy, ending with the path of its report
 	bash workflow/smoke.sh .smoke

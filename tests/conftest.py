@@ -106,9 +106,9 @@ def heads_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The two longest tests first: `make test` deals half of all to each worker, and no core shall wait at the end."""
-    longest = [item for item in items if item.path.name == "test_smoke.py"]
-    if len(longest) == 2:
-        others = [item for item in items if item not in longest]
-        middle = len(others) // 2
-        items[:] = [longest[0], *others[:middle], longest[1], *others[middle:]]
+    """The longest tests first: `make test` deals half of all to each worker, and no core shall wait at the end."""
+    names = ("test_smoke.py", "test_slurm.py")
+    longest = sorted((item for item in items if item.path.name in names), key=lambda item: names.index(item.path.name))
+    others = [item for item in items if item not in longest]
+    middle = len(others) // 2
+    items[:] = [*longest[::2], *others[:middle], *longest[1::2], *others[middle:]]

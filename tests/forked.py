@@ -35,13 +35,14 @@ class Forked:
     Args:
         folder: its current directory.
         code: run as a script would be; what it prints is kept.
-        environment: variables that are set, and (None) unset.
+        environment: variables beside those of this test.
     """
 
-    def __init__(self, folder: Path, code: str, environment: dict[str, str | None] | None = None) -> None:
+    def __init__(self, folder: Path, code: str, environment: dict[str, str] | None = None) -> None:
         self._said = folder / f".said-{os.getpid()}-{next(_count)}"
-        place = str(folder), str(self._said)
-        self._process = _FORKS.Process(target=_run, args=(*place, code, environment or {}), daemon=True)
+        # All of them: what it is forked from has those of whatever test came first.
+        variables = dict(os.environ) | (environment or {})
+        self._process = _FORKS.Process(target=_run, args=(str(folder), str(self._said), code, variables), daemon=True)
         self._process.start()
 
     @property
@@ -79,13 +80,13 @@ class Forked:
         return True
 
 
-def _run(folder: str, said: str, code: str, environment: dict[str, str | None]) -> None:
+def _run(folder: str, said: str, code: str, environment: dict[str, str]) -> None:
     os.chdir(folder)
     output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     faulthandler.enable()  # a crash in native code shows where Python stood
-    for name, value in environment.items():
-        os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+    os.environ.clear()
+    os.environ.update(environment)
     exec(code, {"__name__": "__main__"})

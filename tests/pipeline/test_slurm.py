@@ -167,7 +167,7 @@ def slow_down(scratch: Scratch, pause: float) -> None:
     command.chmod(0o755)
 
 
-def until(happened: Callable[[], object], process: subprocess.Popen, seconds: float = 180) -> None:
+def until(happened: Callable[[], object], process: subprocess.Popen, seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert process.poll() is None, "it ended too soon"
@@ -191,7 +191,7 @@ def test_a_node_dies_in_the_middle_of_a_training(training: Scratch, slurm: TwoNo
         (job,) = jobs_of(slurm, "train_matching")
         assert job["JobState"] == "RUNNING"
         slurm.kill_node(job["NodeList"])
-        process.wait(300)
+        process.wait(600)
     finally:
         process.kill()
         process.wait()
@@ -205,6 +205,7 @@ def test_a_node_dies_in_the_middle_of_a_training(training: Scratch, slurm: TwoNo
     assert made(scratch) == whole
 
 
+@pytest.mark.long
 def test_a_training_longer_than_the_time_limit_goes_on_in_the_next_job(training: Scratch, slurm: TwoNodes) -> None:
     scratch = in_slurm(training, slurm)
     scratch.put("train.checkpoint_every", 1000)  # the only state is the one that SIGTERM makes it save

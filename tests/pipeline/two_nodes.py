@@ -230,7 +230,7 @@ def _free_ports(count: int) -> list[int]:
             one.close()
 
 
-def _wait(happened: Callable[[], bool], otherwise: str, seconds: float = 60) -> None:
+def _wait(happened: Callable[[], bool], otherwise: str, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(subprocess.SubprocessError, OSError):  # the controller does not answer yet

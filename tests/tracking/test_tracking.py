@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 import textwrap
@@ -131,8 +130,7 @@ SCRIPT = textwrap.dedent("""
 
 
 def _start(folder: Path, stage: str, wait: float = 0.0) -> Forked:
-    store = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "HEAD3D_TRACKING")}
-    return Forked(folder, SCRIPT.format(params=str(ROOT / "params.yaml"), stage=stage, wait=wait), store)
+    return Forked(folder, SCRIPT.format(params=str(ROOT / "params.yaml"), stage=stage, wait=wait))
 
 
 @pytest.mark.slow

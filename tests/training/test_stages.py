@@ -125,7 +125,7 @@ def weights(path: Path) -> dict[str, np.ndarray]:
     return load_file(path)
 
 
-def start(place: Path, stage: str, environment: dict[str, str | None] | None = None) -> Forked:
+def start(place: Path, stage: str, environment: dict[str, str] | None = None) -> Forked:
     """The stage in a process of its own."""
     _, _, baseline = stage.partition("-")
     argument = f", {baseline!r}" if baseline else ""
@@ -136,7 +136,7 @@ def start(place: Path, stage: str, environment: dict[str, str | None] | None = N
     return Forked(place, code, environment)
 
 
-def finish(place: Path, stage: str, environment: dict[str, str | None] | None = None) -> None:
+def finish(place: Path, stage: str, environment: dict[str, str] | None = None) -> None:
     process = start(place, stage, environment)
     output = process.end()
     assert process.returncode == 0, output[-2000:]
