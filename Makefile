@@ -38,7 +38,7 @@ test: setup lint ## every check: ruff, pyright, pytest, and the smoke scale thro
 	$(PYTEST) -m "not long"
 
 test-fast: setup ## the tests that take seconds
-	$(PYTEST) -m "not slow and not long"
+	$(PYTEST) -m "not slow"
 
 smoke: setup ## a first look: the whole pipeline tiny, in a copy, ending with the path of its report
 	bash workflow/smoke.sh .smoke

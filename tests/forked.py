@@ -30,7 +30,7 @@ _count = itertools.count()
 
 
 class Forked:
-    """Python code that runs in a process of its own, used like a Popen.
+    """Python code that runs in a process of its own.
 
     Args:
         folder: its current directory.
@@ -48,9 +48,6 @@ class Forked:
     @property
     def returncode(self) -> int | None:
         """As a Popen's: None while it runs, minus the signal that ended it."""
-        return self._process.exitcode
-
-    def poll(self) -> int | None:
         return self._process.exitcode
 
     def kill(self) -> None:
@@ -74,7 +71,7 @@ class Forked:
         """Wait for a file; False if the process ended before."""
         deadline = time.monotonic() + seconds
         while not path.exists():
-            if self.poll() is not None or time.monotonic() > deadline:
+            if self.returncode is not None or time.monotonic() > deadline:
                 return False
             time.sleep(0.01)
         return True

@@ -167,7 +167,7 @@ def test_a_killed_stage_ends_in_the_weights_of_one_that_was_never_killed(workpla
         process = start(workplace, stage)
         first = {"geometry": "warm.pt", "baseline-dagan": "depth.pt"}.get(stage, "state.pt")
         second = {"baseline-mraa": "avd.pt"}.get(stage, "state.pt")
-        process.until(run / (first if kill == 0 else second))
+        assert process.until(run / (first if kill == 0 else second))
         time.sleep(moments.uniform(0, 0.7))
         process.kill()
         process.end()
@@ -213,6 +213,20 @@ def test_where_the_time_of_steps_goes_is_recorded_on_demand(workplace: Path) -> 
     process = start(workplace, "matching", {"HEAD3D_PROFILE": "3"})
     assert "too few steps were left to record any; runs/train_matching holds what" in process.end()
     assert process.returncode == 0
+
+
+def test_a_baseline_may_go_over_people(workplace: Path) -> None:
+    """All clips are of one person: an epoch is half a batch, filled up, where it would be two batches of clips."""
+    from ruamel.yaml import YAML
+
+    values = YAML(typ="safe").load((workplace / "params.yaml").read_text())
+    values["baseline"]["training"] |= {"id_sampling": True, "repeats": 1}
+    values["baseline"]["fomm"] |= {"epochs": 3, "batch_size": 2}
+    with (workplace / "params.yaml").open("w") as file:
+        YAML().dump(values, file)
+    finish(workplace, "baseline-fomm")
+    summary = json.loads((workplace / "metrics/train_baseline-fomm.json").read_text())
+    assert (summary["steps"], summary["clips"], summary["people"]) == (3, CLIPS, 1)
 
 
 def test_a_wrong_number_of_recorded_steps_is_one_line(workplace: Path) -> None:

@@ -6,8 +6,8 @@ held beyond what it had before, with what libraries keep for themselves.
 """
 
 import argparse
+import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -182,19 +182,14 @@ def length(params: Params, x: int, rounds: int) -> Measured:
 
 
 def clips(params: Params, x: int, rounds: int) -> Measured:
-    """The stage manifest over so many clips, of small frames: what it does for each but read its masks."""
+    """The stage manifest over so many clips, whose frames are so small that reading them does not count."""
     from head3d.data.manifest import join_shards
 
-    home = Path.cwd()
-    with tempfile.TemporaryDirectory() as name:
-        os.chdir(name)
-        try:
-            write_clips(Path("data"), x, size=8, length=4)
-            Path("data/manifest.csv").rename("data/clips/shard-0/clips.csv")
-            one_shard = params.model_copy(update={"shards": (0,)})
-            return of_process(lambda: join_shards(one_shard), rounds)
-        finally:
-            os.chdir(home)
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        write_clips(Path("data"), x, size=8, length=4)
+        Path("data/manifest.csv").rename("data/clips/shard-0/clips.csv")
+        one_shard = params.model_copy(update={"shards": (0,)})
+        return of_process(lambda: join_shards(one_shard), rounds)
 
 
 CURVES = {

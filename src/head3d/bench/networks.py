@@ -35,6 +35,11 @@ def rows(params: Params, rounds: int) -> Iterator[Row]:
         yield Row("networks", what, quick, fast_ms, "ms", plain, plain_ms)
 
 
+def kind_of(compute: Compute) -> str:
+    """Its type of numbers, as a row names it."""
+    return str(compute.dtype).removeprefix("torch.")
+
+
 def head3d_pairs(params: Params) -> list[Pair]:
     """Head3D at the sizes of params.yaml."""
     size, n = params.data.image_size, params.model.references
@@ -90,9 +95,9 @@ def head3d_pairs(params: Params) -> list[Pair]:
 
     blurred = torch.rand(10, 2, size, size)
     return [
-        ("stage 3, a training step on 8 frames", "float32", step(whole), "bfloat16, channels last", step(fast)),
+        ("stage 3, a training step on 8 frames", "float32", step(whole), f"{kind_of(fast)}, channels last", step(fast)),
         (f"face parsing, {FRAMES} frames", "512 px, float32", lambda: parse(whole, 512),
-         f"{params.parse.input_size} px, bfloat16", lambda: parse(fast, params.parse.input_size)),
+         f"{params.parse.input_size} px, {kind_of(fast)}", lambda: parse(fast, params.parse.input_size)),
         (f"driving {FRAMES} frames", "canonical head made every frame", lambda: every(True), "made once",
          lambda: every(False)),
         (f"driving {FRAMES} frames", "one by one", lambda: every(False), "together",
@@ -105,10 +110,11 @@ def head3d_pairs(params: Params) -> list[Pair]:
 def baseline_pairs() -> list[Pair]:
     """The baselines at the sizes of their papers, 128x128: float32 frame by frame against the fast copy in batches."""
     pairs: list[Pair] = []
+    compute = Compute.choose("cpu")  # as in evaluation: bfloat16 that is only emulated has no end
     source, driving = torch.rand(1, 3, 128, 128), torch.rand(BATCH, 3, 128, 128)
     for name in baselines.NAMES:
         plain = baselines.build(name)
-        quick = for_inference(plain)
+        quick = for_inference(plain, compute.dtype)
         of_plain, of_quick = plain.prepare(source), quick.prepare(source)
 
         def slow(method: Method = plain, state: object = of_plain) -> None:
@@ -118,5 +124,7 @@ def baseline_pairs() -> list[Pair]:
         def fast(method: Method = quick, state: object = of_quick) -> None:
             method.drive(state, driving)
 
-        pairs.append((f"{name}, driving {BATCH} frames", "float32, one by one", slow, "bfloat16, together", fast))
+        pairs.append(
+            (f"{name}, driving {BATCH} frames", "float32, one by one", slow, f"{kind_of(compute)}, together", fast)
+        )
     return pairs
