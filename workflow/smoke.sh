@@ -15,10 +15,13 @@ git ls-files --cached --others --exclude-standard -z -- . ':!reports' ':!metrics
 cd "$copy"
 git init --quiet
 export PYTHONPATH="$PWD/src" MLFLOW_TRACKING_URI="sqlite:///mlflow.db"
+# Stages of seconds: to import MLflow takes as long as many of them compute, so that one process does it for all.
+export HEAD3D_TRACKING="${HEAD3D_TRACKING:-files}"
 
 head3d scale smoke
 if [ "$engine" = dvc ]; then dvc repro; else snakemake --cores "$(env -u OMP_NUM_THREADS nproc)"; fi
 head3d sync
+if [ "$HEAD3D_TRACKING" = files ]; then head3d runs import --remove; fi
 cd "$source"
 echo "smoke: $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s; its numbers mean nothing"
 echo "report: $(realpath "$copy")/reports/index.html"
