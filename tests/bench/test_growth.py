@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from forked import Forked
 from PIL import Image
 
+from forked import Forked
 from head3d.bench import growth
 from head3d.bench.rows import Row, keep
 from head3d.params import Params
