@@ -55,6 +55,7 @@ def tiny() -> Params:
             "data": found.data.model_copy(update={"image_size": 64, "clip_length": 8}),
             "evaluate": found.evaluate.model_copy(update={"batch_size": 4}),
             "parse": found.parse.model_copy(update={"batch_size": 4}),
+            "parser": found.parser.model_copy(update={"input_size": 64, "width": 8}),
             "baseline": check_params(scales.values("smoke", ROOT)).baseline,
             "model": model.model_copy(
                 update={
@@ -77,6 +78,7 @@ def models(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from head3d.baselines import build
+    from head3d.models.small_parser import SmallParser
     from head3d.training.build import build_canonical, build_fusion, build_geometry, save_weights
 
     folder = tmp_path_factory.mktemp("models")
@@ -84,6 +86,7 @@ def models(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_weights(build_geometry(tiny), folder / "geometry.safetensors", {})
     save_weights(build_canonical(tiny), folder / "canonical.safetensors", {})
     save_weights(build_fusion(tiny, "full"), folder / "fusion-full.safetensors", {})
+    save_weights(SmallParser(tiny.parser.input_size, tiny.parser.width), folder / "parser.safetensors", {})
     for name in tiny.baselines:
         network = getattr(tiny.baseline, name).network.model_dump()
         save_weights(build(name, tiny.data.image_size, **network), folder / f"baseline-{name}.safetensors", {})

@@ -21,7 +21,7 @@ from head3d.baselines import NAMES
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
-        *(f"head3d.training.{stage}" for stage in ("geometry", "canonical", "matching", "fusion", "baseline")),
+        *(f"head3d.training.{s}" for s in ("geometry", "canonical", "matching", "parser", "fusion", "baseline")),
         *(f"head3d.baselines.{name}.training" for name in NAMES),
         *("head3d.assets", "mlflow.tracking", "torch._dynamo"),
     ]

@@ -14,6 +14,7 @@ from head3d.data import video
 from head3d.data.boxes import Square
 from head3d.data.footage import Footage
 from head3d.errors import UserError
+from head3d.models.small_parser import SmallParser
 from head3d.params import Params
 
 FRAMES = 11  # more than one batch of the tiny parameters, and not a multiple of it
@@ -102,6 +103,28 @@ def test_batches_change_nothing(tiny: Params, models: Path, subject: Path, drivi
     assert np.abs(read(tmp_path / "a.mp4").astype(int) - read(tmp_path / "b.mp4")).max() <= 2
 
 
+def test_the_small_parser_is_for_driving_frames_alone(
+    tiny: Params, models: Path, subject: Path, driving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def masks(name: str, frames: torch.Tensor) -> torch.Tensor:
+        asked.append((name, len(frames)))
+        found = torch.zeros(len(frames), 1, 64, 64)
+        found[:, :, 12:52, 16:48] = 1
+        return found
+
+    monkeypatch.setattr(Head3D, "masks", lambda self, frames: masks("full", frames))
+    monkeypatch.setattr(SmallParser, "masks", lambda self, frames: masks("small", frames))
+    for parser, name in (("small", "small"), ("full", "full")):
+        asked.clear()
+        use.animate(subject, driving, tmp_path / f"{parser}.mp4", models=models, params=tiny, parser=parser)
+        assert asked[0] == ("full", tiny.model.references)
+        assert {who for who, _ in asked[1:]} == {name}
+        assert sum(count for _, count in asked[1:]) == FRAMES
+    assert np.array_equal(read(tmp_path / "small.mp4"), read(tmp_path / "full.mp4"))
+
+
 def test_view(tiny: Params, models: Path, subject: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     use.view(subject, out, yaw="-20:20", pitch=5, frames=7, models=models, params=tiny)
@@ -177,6 +200,7 @@ def test_wrong_inputs_are_one_clear_line(
     animate("--references is 0; allowed: 1 or more", references=0)
     animate("--references is 12; allowed: at most 11", references=12)
     animate("--choose is 'best'; allowed: random or diverse", choose="best")
+    animate("--parser is 'tiny'; allowed: full or small", parser="tiny")
     animate("--face is 0; allowed: 1 or more", face=0)
     animate("--driving-face is 0", driving_face=0)
     animate("--motion is 'both'; allowed: relative or absolute", motion="both")

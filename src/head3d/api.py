@@ -22,6 +22,7 @@ from head3d.geometry import Pose, Rendered, align_flow, box_blur, outside_flow, 
 from head3d.models.canonical import CanonicalNet
 from head3d.models.fusion import FusionNet
 from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
+from head3d.models.small_parser import SmallParser
 from head3d.params import Params, load_params
 from head3d.training.build import build_canonical, build_fusion, build_geometry, load_weights, place_geometry
 
@@ -110,6 +111,7 @@ class Head3D:
         fusion: E_F, Phi, Omega_F, or None where only heads are rendered.
         params: what they were trained with.
         compute: device and precision.
+        parser: finds heads in driving frames; None leaves them to the face parser, as those of references always are.
     """
 
     def __init__(
@@ -119,8 +121,9 @@ class Head3D:
         fusion: FusionNet | None,
         params: Params,
         compute: Compute,
+        parser: SmallParser | None = None,
     ) -> None:
-        self.geometry, self.recurrent, self.fusion = geometry, canonical, fusion
+        self.geometry, self.recurrent, self.fusion, self.parser = geometry, canonical, fusion, parser
         self.params, self.compute = params, compute
 
     @classmethod
@@ -130,6 +133,7 @@ class Head3D:
         params: Params | None = None,
         variant: str | None = "full",
         device: str | None = None,
+        parser: Literal["full", "small"] = "full",
     ) -> "Head3D":
         """Load trained networks.
 
@@ -138,6 +142,7 @@ class Head3D:
             params: parameters that they were trained with; default ``params.yaml`` here.
             variant: which fusion; None loads none.
             device: default what ``params`` says.
+            parser: of driving frames: the face parser, or the small one that ``parser.safetensors`` holds.
 
         Raises:
             UserError: weights are missing or do not fit the parameters.
@@ -154,7 +159,11 @@ class Head3D:
         if variant is not None:
             weights = load_weights(build_fusion(params, variant), directory / f"fusion-{variant}.safetensors")
             fusion = freeze(compute.place(weights))
-        return cls(geometry, canonical, fusion, params, compute)
+        small = None
+        if parser == "small":
+            network = SmallParser(params.parser.input_size, params.parser.width)
+            small = load_weights(network, directory / "parser.safetensors").ready(compute)
+        return cls(geometry, canonical, fusion, params, compute, small)
 
     @property
     def image_size(self) -> int:
@@ -174,6 +183,13 @@ class Head3D:
             rim=self.params.parse.rim,
         )
         return torch.from_numpy(found)[:, None].float() / 255
+
+    def driving_masks(self, frames: Tensor) -> Tensor:
+        """The same of driving frames, by the small parser where one is loaded."""
+        if self.parser is None:
+            return self.masks(frames)
+        step = self.params.evaluate.batch_size
+        return torch.cat([self.parser.masks(part.to(self.compute.device)) for part in frames.split(step)])
 
     def _check(self, frames: Tensor, what: str) -> Tensor:
         size = self.image_size
@@ -226,7 +242,7 @@ class Head3D:
     def pose(self, frames: Tensor, masks: Tensor | None = None) -> Pose:
         """Head pose of each frame (B, 3, H, W)."""
         frames = self._check(frames, "frames")
-        masks = (self.masks(frames) if masks is None else masks).to(frames)
+        masks = (self.driving_masks(frames) if masks is None else masks).to(frames)
         return self.geometry.pose(frames * masks)
 
     @torch.inference_mode()

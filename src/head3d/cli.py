@@ -28,9 +28,11 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "manifest": ("head3d.data.manifest:run", ()),
     "train geometry": ("head3d.training.geometry:run", ()),
     "train canonical": ("head3d.training.canonical:run", ()),
+    "train parser": ("head3d.training.parser:run", ()),
     "train matching": ("head3d.training.matching:run", ()),
     "train fusion": ("head3d.training.fusion:run", ("variant",)),
     "train baseline": ("head3d.training.baseline:run", ("method",)),
+    "evaluate parser": ("head3d.evaluation.parser:run", ("test_set",)),
     "evaluate geometry": ("head3d.evaluation.geometry:run", ("test_set",)),
     "evaluate transfer": ("head3d.evaluation.transfer:run", ("test_set", "method")),
     "evaluate baseline": ("head3d.evaluation.baseline:run", ("test_set", "method")),
@@ -53,9 +55,11 @@ HELP = {
     "manifest": "join the shards: splits, counts, digest",
     "train geometry": "stage 1: depth and pose",
     "train canonical": "stage 2: the canonical head",
+    "train parser": "the small parser: head masks in real time",
     "train matching": "the matcher of stage 3, before it",
     "train fusion": "stage 3: fusion (one variant)",
     "train baseline": "a method that Head3D is compared with",
+    "evaluate parser": "the small parser's masks against the face parser's on a test set",
     "evaluate geometry": "pose and warp errors on a test set",
     "evaluate transfer": "self-reconstruction by Head3D or the floors on a test set",
     "evaluate baseline": "the same by a method that Head3D is compared with",
@@ -252,6 +256,12 @@ def build_parser() -> argparse.ArgumentParser:
     animate.add_argument("--driving", required=True, metavar="VIDEO", help="whose motion (its sound is kept)")
     _add_use_options(animate)
     animate.add_argument("--motion", choices=("relative", "absolute"), help="default: animate.motion of params.yaml")
+    animate.add_argument(
+        "--parser",
+        choices=("full", "small"),
+        default="full",
+        help="what finds the head in driving frames: small is many times as fast (default: full)",
+    )
     animate.add_argument("--driving-face", type=int, metavar="K", help="whose motion of several (default: the largest)")
     animate.add_argument("--paste", action="store_true", help="put the result back into the subject's whole frame")
     animate.add_argument("--compare", action="store_true", help="subject, driving video and result side by side")

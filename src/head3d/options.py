@@ -30,6 +30,7 @@ class Options:
         seed: of the choice; default ``seed``.
         face: which face of the subject video, from the left, from 1; default the largest.
         device: auto, cpu, cuda or cuda:N; default ``device``.
+        parser: of driving frames, ``full`` or ``small``; the small one is many times as fast.
         params: default params.yaml of the current directory.
     """
 
@@ -40,6 +41,7 @@ class Options:
     seed: int | None = None
     face: int | None = None
     device: str | None = None
+    parser: str = "full"
     params: Params | None = None
 
 
@@ -83,6 +85,8 @@ def check_choice(options: Options) -> None:
         raise UserError(f"--references is {options.references}", allowed="1 or more")
     if options.choose not in ("random", "diverse"):
         raise UserError(f"--choose is {options.choose!r}", allowed="random or diverse")
+    if options.parser not in ("full", "small"):
+        raise UserError(f"--parser is {options.parser!r}", allowed="full or small")
     _check_face("face", options.face)
 
 

@@ -144,6 +144,18 @@ class MatchingParams(Section):
     lr: Positive
 
 
+class ParserParams(Section):
+    """``parser``: the small parser and how it is taught."""
+
+    input_size: Annotated[int, Field(ge=64, le=2048, multiple_of=16)]
+    width: Annotated[int, Field(ge=4, multiple_of=2)]
+    steps: Count
+    warmup_steps: Whole
+    batch_size: Count
+    lr: Positive
+    color: Fraction
+
+
 class FusionParams(Section):
     """``fusion``: training of stage 3."""
 
@@ -209,6 +221,7 @@ class Params(Section):
     data: DataParams
     download: DownloadParams
     parse: ParseParams
+    parser: ParserParams
     camera: CameraParams
     model: ModelParams
     geometry: GeometryParams

@@ -101,7 +101,7 @@ class Drive:
         _, driving, masks, good = self._first
         if not good[0]:
             driving = to_tensor(footage.crops_at([int(np.argmax(footage.seen))], model.image_size))
-            masks = model.masks(driving)
+            masks = model.driving_masks(driving)
         self._start = Start(driving[:1], model.pose(driving[:1], masks[:1]))
         self.subject = model.choose_reference(subject, self._start.pose, motion)
         self._held = None if good[0] else self._animate(driving, masks)[0]
@@ -116,7 +116,7 @@ class Drive:
         if not crops:
             return [], torch.empty(0), torch.empty(0), np.empty(0, bool)
         driving = to_tensor(np.stack(crops))
-        masks = self.model.masks(driving)
+        masks = self.model.driving_masks(driving)
         good = np.zeros(len(crops), bool)
         for offset, share in enumerate(masks.mean(dim=(1, 2, 3)).tolist()):
             seen = bool(self.footage.seen[self._read + offset])

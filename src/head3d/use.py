@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from head3d.errors import UserError
 from head3d.options import Options, check_choice, check_files, check_motion, check_sweeps
@@ -212,6 +212,7 @@ def load(options: Options) -> Head3D:
     if device is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UserError(f"--device is {device!r}", allowed="auto, cpu, cuda or cuda:N")
     needed = ["geometry", f"fusion-{variant}", *([] if variant == "mean_canonical" else ["canonical"])]
+    needed += ["parser"] if options.parser == "small" else []
     missing = [name for name in needed if not (Path(models) / f"{name}.safetensors").is_file()]
     if missing:
         known = sorted(path.stem.partition("-")[2] for path in Path(models).glob("fusion-*.safetensors"))
@@ -222,7 +223,8 @@ def load(options: Options) -> Head3D:
         )
     from head3d.api import Head3D
 
-    return Head3D.load(models, params=params, variant=variant, device=device)
+    parser = cast(Literal["full", "small"], options.parser)
+    return Head3D.load(models, params=params, variant=variant, device=device, parser=parser)
 
 
 def meet(model: Head3D, video: str | Path, options: Options, watch: Watch | None = None) -> Person:

@@ -61,15 +61,18 @@ def write_metrics(folder: Path) -> None:
         write_cross(folder / "cross" / f"{test_set}.csv", test_set)
         geometry = {"n_clips": len(clips), "n_frames": 40, "yaw_correlation": 0.9, "head_mse_stage1": 0.003}
         (folder / f"geometry-{test_set}.json").write_text(json.dumps(geometry))
-    stages = ["train_geometry", "train_canonical", "train_matching", "train_fusion-full", "train_fusion-no_head"]
-    for stage in [*stages, *(f"train_baseline-{name}" for name in ("fomm", "mraa", "dagan", "facev2v"))]:
+        parser = {"n_clips": len(clips), "n_frames": 40, "iou_mean": 0.9625, "iou_worst": 0.875}
+        (folder / f"parser-{test_set}.json").write_text(json.dumps(parser))
+    stages = ["geometry", "canonical", "matching", "fusion-full", "fusion-no_head", "parser"]
+    stages += [f"baseline-{name}" for name in ("fomm", "mraa", "dagan", "facev2v")]
+    for stage in stages:
         steps = np.arange(0, 100, 10)
         rows = [
             {"step": step, "epoch": step // 50, "name": name, "value": np.exp(-step / 50) + 0.1}
             for name in ("loss", "perceptual")
             for step in steps
         ]
-        pd.DataFrame(rows).to_csv(folder / "curves" / f"{stage}.csv", index=False)
+        pd.DataFrame(rows).to_csv(folder / "curves" / f"train_{stage}.csv", index=False)
 
 
 PAIRS = ("p00", "p01")

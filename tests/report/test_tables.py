@@ -125,6 +125,14 @@ def test_per_clip_files(written: SimpleNamespace) -> None:
     assert set(clips["draws"]) == {2}
 
 
+def test_parser(written: SimpleNamespace) -> None:
+    table = pd.read_csv(written.reports / "tables" / "parser.csv")
+    assert table["iou_mean"].tolist() == [0.9625, 0.9625]
+    text = (written.reports / "tables" / "parser.md").read_text()
+    assert "| iou_worst | 0.875 | 0.875 |" in text
+    assert "taught on the training clips" in text
+
+
 def test_geometry(written: SimpleNamespace) -> None:
     table = pd.read_csv(written.reports / "tables" / "geometry.csv")
     assert table["dataset"].tolist() == ["mini-seen", "mini-unseen"]

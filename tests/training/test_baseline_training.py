@@ -28,6 +28,7 @@ def test_the_learning_rate_falls_to_a_tenth_at_every_milestone() -> None:
         ("mraa", "avd_epochs", 7),
         ("mraa", "avd_random_scale", 0.5),
         ("dagan", "depth_steps", 9),
+        ("facev2v", "pose_steps", 9),
     ],
 )
 def test_parameters_of_a_methods_parts_start_it_afresh(tiny: Params, name: str, key: str, value: object) -> None:

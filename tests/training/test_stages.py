@@ -24,6 +24,7 @@ STAGES = {
     "geometry": ("head3d.training.geometry", "models/geometry.safetensors"),
     "canonical": ("head3d.training.canonical", "models/canonical.safetensors"),
     "matching": ("head3d.training.matching", "models/matching.safetensors"),
+    "parser": ("head3d.training.parser", "models/parser.safetensors"),
     "fusion": ("head3d.training.fusion", "models/fusion-full.safetensors"),
     **{f"baseline-{name}": ("head3d.training.baseline", f"models/baseline-{name}.safetensors") for name in NAMES},
 }
@@ -69,6 +70,7 @@ def shrink_baselines(section: dict) -> None:
         if "discriminator_width" in section[name]:
             section[name]["discriminator_width"] = 4
     section["dagan"]["depth_steps"] = 4
+    section["facev2v"]["pose_steps"] = 4
     # A hundred steps: enough of them that it is killed among them.
     section["mraa"] |= {"avd_epochs": 5, "avd_milestones": [3], "avd_repeats": 80, "avd_batch_size": 16, "avd_draws": 3}
 
@@ -100,6 +102,7 @@ def furnish(place: Path) -> None:
     values["geometry"] |= {"hold_batch": 4}
     values["canonical"] |= {"epochs": 16, "batch_size": 4}
     values["matching"] |= {"steps": 24, "batch_size": 4}
+    values["parser"] |= {"input_size": 64, "width": 8, "steps": 24, "batch_size": 4}
     values["fusion"] |= {"epochs": 12, "batch_size": 4, "drivings": 1, "perceptual_scales": [1.0]}
     values["evaluate"] |= {"references": [1, 2]}
     shrink_baselines(values["baseline"])
@@ -165,7 +168,9 @@ def test_a_killed_stage_ends_in_the_weights_of_one_that_was_never_killed(workpla
     moments = random.Random(stage)
     for kill in range(2):
         process = start(workplace, stage)
-        first = {"geometry": "warm.pt", "baseline-dagan": "depth.pt"}.get(stage, "state.pt")
+        first = {"geometry": "warm.pt", "baseline-dagan": "depth.pt", "baseline-facev2v": "pose.pt"}.get(
+            stage, "state.pt"
+        )
         second = {"baseline-mraa": "avd.pt"}.get(stage, "state.pt")
         assert process.until(run / (first if kill == 0 else second))
         time.sleep(moments.uniform(0, 0.7))

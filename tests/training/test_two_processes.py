@@ -24,7 +24,7 @@ import torch
 from test_stages import STAGES, furnish, weights
 
 # Each begins with networks as they were drawn, so what reads another's comes before that one writes.
-OURS = ("fusion", "canonical", "matching", "geometry")
+OURS = ("fusion", "canonical", "matching", "parser", "geometry")
 BASELINES = tuple(stage for stage in STAGES if stage.startswith("baseline-"))
 FIRST, LATER, APART = 1e-4, 1e-2, 0.05
 FIRST_OF = {"baseline-facev2v": 1e-2}
@@ -57,10 +57,12 @@ def short(place: Path, **more: object) -> None:
     values["geometry"] |= {"warm_lr": 1e-5, "depth_lr": 1e-5, "pose_lr": 1e-5}
     values["canonical"] |= {"epochs": 4}
     values["matching"] |= {"steps": 4}
+    values["parser"] |= {"steps": 4, "lr": 1e-5}
     values["fusion"] |= {"epochs": 4}
     for stage in BASELINES:
         values["baseline"][stage.partition("-")[2]] |= {"epochs": 2, "lr": 1e-5}
     values["baseline"]["dagan"] |= {"depth_steps": 2, "depth_lr": 1e-5}
+    values["baseline"]["facev2v"] |= {"pose_steps": 2, "pose_lr": 1e-5}
     values["baseline"]["mraa"] |= {"avd_epochs": 1, "avd_milestones": [], "avd_repeats": 8, "avd_lr": 1e-5}
     values["train"] |= {"log_every": 1}
     for section, changes in more.items():
@@ -116,7 +118,7 @@ def test_two_processes_end_where_one_does(tmp_path: Path, stages: tuple[str, ...
         assert alone.keys() == shared.keys()
         for (part, step, name), value in alone.items():
             # A part that comes after another begins with what that one has ended in.
-            first = step == 1 and part in {"warm", "depth"} | ({"state"} - follows(stage))
+            first = step == 1 and part in {"warm", "depth", "pose"} | ({"state"} - follows(stage))
             near = FIRST_OF.get(stage, FIRST) if first else LATER_OF.get(stage, LATER)
             if shared[part, step, name] != pytest.approx(value, rel=near, abs=near * 1e-2):
                 wrong.append(f"{stage}: {name} of {part} at step {step} is {shared[part, step, name]}, not {value}")
@@ -131,7 +133,7 @@ def test_two_processes_end_where_one_does(tmp_path: Path, stages: tuple[str, ...
 
 def follows(stage: str) -> set[str]:
     """The part of a stage that begins with what another has taught."""
-    return {"state"} if stage in ("geometry", "baseline-dagan") else set()
+    return {"state"} if stage in ("geometry", "baseline-dagan", "baseline-facev2v") else set()
 
 
 def moved(after: dict[str, np.ndarray], start: Path, stage: str) -> float:
@@ -139,6 +141,8 @@ def moved(after: dict[str, np.ndarray], start: Path, stage: str) -> float:
     from head3d.models.fusion import FusionNet
     from head3d.models.head3d import HeadGeometry
     from head3d.models.matching import Matcher
+    from head3d.models.parsing import load_parser
+    from head3d.models.small_parser import SmallParser
     from head3d.params import load_params
     from head3d.training.baseline import make
     from head3d.training.build import build_canonical, build_fusion, build_geometry, fresh, load_weights
@@ -149,6 +153,9 @@ def moved(after: dict[str, np.ndarray], start: Path, stage: str) -> float:
         network = fresh(params.seed, make, params, stage.partition("-")[2])
     elif stage == "matching":
         network = fresh(params.seed, Matcher)
+    elif stage == "parser":
+        network = fresh(params.seed, SmallParser, params.parser.input_size, params.parser.width)
+        network.begin(load_parser())
     else:
         build = {"geometry": build_geometry, "canonical": build_canonical, "fusion": build_fusion}[stage]
         network = fresh(params.seed, build, params)

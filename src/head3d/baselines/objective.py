@@ -56,6 +56,7 @@ class Part:
         losses: of a step, by name, ``loss`` is what is minimised; is given the step's number, the batches, and a
             generator for everything random.
         drops: steps from which on the learning rate is a tenth of what it was; None lets it fall along a half cosine.
+        stays: whether the network stays as it was taught when the method trains.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Part:
     batch_size: int
     losses: Callable[[int, PairsAt, torch.Generator], Losses]
     drops: tuple[int, ...] | None = None
+    stays: bool = True
 
 
 def steps_per_epoch(clips: int, repeats: int, batch_size: int) -> int:
@@ -112,7 +114,7 @@ class Objective(ABC, Generic[M]):
         """What a method needs beside its own networks: a discriminator, notes, parts that stay as they are."""
 
     def before(self, clips: int) -> Part | None:
-        """A training that comes first, if there is one; what it taught stays as it is from then on.
+        """A training that comes first, if there is one.
 
         Args:
             clips: number of training clips.

@@ -19,6 +19,7 @@ from head3d.geometry import Pose, box_blur, outside_flow, pose_from_euler
 from head3d.losses import PerceptualLoss
 from head3d.models.head3d import Canonical, freeze, recurrent_canonical, rigid_flow
 from head3d.models.parsing import BiSeNet
+from head3d.models.small_parser import SmallParser
 from head3d.params import Params
 from head3d.training.build import build_canonical, build_fusion, build_geometry, place_geometry
 
@@ -93,11 +94,16 @@ def head3d_pairs(params: Params) -> list[Pair]:
     def parse(compute: Compute, side: int) -> None:
         parser[compute](torch.rand(FRAMES, 3, side, side, device=compute.device))
 
+    small = SmallParser(params.parser.input_size, params.parser.width).ready(fast)
+    crops = frames[:FRAMES]
+
     blurred = torch.rand(10, 2, size, size)
     return [
         ("stage 3, a training step on 8 frames", "float32", step(whole), f"{kind_of(fast)}, channels last", step(fast)),
         (f"face parsing, {FRAMES} frames", "512 px, float32", lambda: parse(whole, 512),
          f"{params.parse.input_size} px, {kind_of(fast)}", lambda: parse(fast, params.parse.input_size)),
+        (f"face parsing, {FRAMES} frames", f"{params.parse.input_size} px, {kind_of(fast)}",
+         lambda: parse(fast, params.parse.input_size), f"small parser, {kind_of(fast)}", lambda: small.masks(crops)),
         (f"driving {FRAMES} frames", "canonical head made every frame", lambda: every(True), "made once",
          lambda: every(False)),
         (f"driving {FRAMES} frames", "one by one", lambda: every(False), "together",

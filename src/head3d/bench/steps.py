@@ -90,6 +90,7 @@ def params_of(scale: str, root: Path, size: int, batch: int, steps: int) -> Para
         values["baseline"][name] |= {"epochs": steps, "batch_size": batch}
     # Once each, and not counted: what comes before or after the method's own training.
     values["baseline"]["dagan"] |= {"depth_steps": 1}
+    values["baseline"]["facev2v"] |= {"pose_steps": 1}
     values["baseline"]["mraa"] |= {"avd_epochs": 1, "avd_repeats": 1, "avd_batch_size": 2}
     values["train"] |= {"checkpoint_every": 10**6, "log_every": 1}
     return check_params(values)

@@ -25,7 +25,7 @@ _NAMES = (
 )
 CLASSES = tuple(_NAMES.split())
 HEAD_CLASSES = tuple(i for i, name in enumerate(CLASSES) if name not in ("background", "neck", "necklace", "cloth"))
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 
 
 class ConvBNReLU(nn.Module):
@@ -163,14 +163,15 @@ def load_parser(device: str = "cpu", dtype: torch.dtype = torch.float32) -> BiSe
     weights = torch.load(assets.fetch("face-parsing"), map_location="cpu", weights_only=True)
     net = BiSeNet()
     net.load_state_dict(weights, strict=True)
-    net.eval().requires_grad_(False).apply(_fold_batch_norms)
+    net.eval().requires_grad_(False).apply(fold_batch_norms)
     order = [*HEAD_CLASSES, *(i for i in range(len(CLASSES)) if i not in HEAD_CLASSES)]
     last = net.conv_out.conv_out
     last.weight = nn.Parameter(last.weight[order], requires_grad=False)
     return net.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _fold_batch_norms(module: nn.Module) -> None:
+def fold_batch_norms(module: nn.Module) -> None:
+    """Put a module's own batch norms, in evaluation mode, into the convolutions before them; for ``Module.apply``."""
     pairs = (("conv", "bn"), ("conv1", "bn1"), ("conv2", "bn2"), ("conv_atten", "bn_atten"), ("0", "1"))
     children = dict(module.named_children())
     for conv, norm in pairs:
@@ -251,8 +252,8 @@ def _parse(images: Tensor, view: Tensor, size: int, compute: Compute, rim: float
     and whether the head goes on beyond the view, inside the frame ``(B,)``.
     """
     net = load_parser(str(compute.device), compute.dtype)
-    mean = torch.tensor(_MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(_STD, device=images.device).view(1, 3, 1, 1)
+    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
     height, width = images.shape[-2:]
     if max(height, width) > size:
         images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)

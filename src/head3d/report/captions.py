@@ -162,6 +162,17 @@ def cross_caption(params: Params, pairs: dict[str, int]) -> str:
     return with_smoke(params, text)
 
 
+def parser(params: Params) -> str:
+    """What the table of the small parser holds."""
+    return with_smoke(
+        params,
+        "Head masks of the small parser (head3d animate --parser small) against those of the face parser, both cut at "
+        "a half: intersection over union of each frame, its mean, its 5 % quantile and its worst, and how much larger "
+        "or smaller all heads are. Frames in which the face parser sees no head are left out. The small one was taught "
+        f"on the training clips for {params.parser.steps} steps.",
+    )
+
+
 def with_smoke(params: Params, text: str) -> str:
     """``text`` behind a warning if the scale is smoke."""
     return f"{SMOKE} {text}" if params.scale == "smoke" else text

@@ -28,6 +28,10 @@ MEASURES = {
     "yaw_correlation": "yaw, correlation with landmark poses",
     "pitch_correlation": "pitch, correlation with landmark poses",
     "roll_correlation": "roll, correlation with landmark poses",
+    "iou_mean": "intersection over union, mean",
+    "iou_5_percent": "intersection over union, 5 % quantile",
+    "iou_worst": "intersection over union, worst frame",
+    "area_ratio": "area of all heads / the face parser's",
     "yaw_mae_deg": "yaw, mean absolute difference (degrees)",
     "pitch_mae_deg": "pitch, mean absolute difference (degrees)",
     "roll_mae_deg": "roll, mean absolute difference (degrees)",
@@ -160,6 +164,19 @@ def _is_measure(column: str, start: str) -> bool:
 
 def geometry(path: Path, params: Params) -> str:
     """Pose and head errors, a column for each test set."""
+    caption = (
+        "Predicted poses against poses fitted to landmarks, and the head alone: mean squared error (RGB in [0, 1], "
+        "whole frame, black outside the head) against the true head image."
+    )
+    return _measures(path, captions.with_smoke(params, caption))
+
+
+def parser(path: Path, params: Params) -> str:
+    """The small parser against the face parser, a column for each test set."""
+    return _measures(path, captions.parser(params))
+
+
+def _measures(path: Path, caption: str) -> str:
     table = read(path)
     sets = [str(name) for name in table["dataset"]]
     rows = []
@@ -168,11 +185,7 @@ def geometry(path: Path, params: Params) -> str:
         whole = name.startswith("n_")
         values = [escape(str(int(v)) if whole and v == v else cell(float(v), digits)) for v in table[name]]
         rows.append(_row(escape(MEASURES.get(name, name.replace("_", " "))), values))
-    caption = (
-        "Predicted poses against poses fitted to landmarks, and the head alone: mean squared error (RGB in [0, 1], "
-        "whole frame, black outside the head) against the true head image."
-    )
-    return _table(["measure", *sets], rows, captions.with_smoke(params, caption))
+    return _table(["measure", *sets], rows, caption)
 
 
 def sentences(path: Path, params: Params) -> list[str]:

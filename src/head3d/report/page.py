@@ -67,6 +67,7 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
         ("across", "Transfer between people", html_tables.across(tables / "cross_identity.csv", params)),
         ("paired", "Head3D against the others, clip by clip", html_tables.paired(tables / "paired.csv", params)),
         ("geometry", "Geometry", html_tables.geometry(tables / "geometry.csv", params)),
+        ("parser", "The small parser", html_tables.parser(tables / "parser.csv", params)),
         ("videos", "Videos", _pictures(figures, VIDEOS, reports, video)),
         ("figures", "Figures", _pictures(figures, drawn, reports, picture)),
         ("training", "Training and data", _pictures(figures, LATER, reports, picture)),

@@ -1,4 +1,7 @@
-"""All tables and ``reports/metrics.json``, from ``metrics/`` and votes: 1 to 3, paired, between people, geometry."""
+"""All tables and ``reports/metrics.json``, from ``metrics/`` and votes.
+
+Tables 1 to 3, paired differences, transfer between people, geometry, the small parser.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +62,9 @@ def run(params: Params) -> None:
 def make(params: Params, metrics_dir: str | Path, reports_dir: str | Path, cast: pd.DataFrame | None = None) -> Tree:
     """Build every table of the report; returns what ``metrics.json`` holds.
 
-    Reads ``metrics/transfer/<test set>-<method>.csv``, ``metrics/cross/<test set>.csv`` and
-    ``metrics/geometry-<test set>.json`` for the test sets and methods that params.yaml names, and writes
+    Reads ``metrics/transfer/<test set>-<method>.csv``, ``metrics/cross/<test set>.csv``,
+    ``metrics/geometry-<test set>.json`` and ``metrics/parser-<test set>.json`` for the test sets and methods that
+    params.yaml names, and writes
     ``reports/tables/`` and ``reports/metrics.json``. ``cast`` holds the votes of the rater study for Table 2; without
     it the table says that there are none.
     """
@@ -71,8 +75,11 @@ def make(params: Params, metrics_dir: str | Path, reports_dir: str | Path, cast:
     formats.write_text(reports / "tables" / "paired.csv", formats.to_csv(paired_table(params, clips)))
     table2.write(params, votes.none() if cast is None else cast, reports / "tables")
     cross.write(params, metrics / "cross", reports / "tables")
-    geometry = read_geometry(metrics, list(params.test_sets))
-    write_geometry(params, geometry, reports / "tables")
+    sets, folder = list(params.test_sets), reports / "tables"
+    write_measures("geometry", read_measures("geometry", metrics, sets), folder, "Geometry.", geometry_caption(params))
+    write_measures(
+        "parser", read_measures("parser", metrics, sets), folder, "The small parser.", captions.parser(params)
+    )
     tree = metrics_tree(clips)
     formats.write_text(reports / "metrics.json", json.dumps(tree, indent=1) + "\n")
     return tree
@@ -208,13 +215,13 @@ def metrics_tree(clips: pd.DataFrame) -> Tree:
     return tree
 
 
-def read_geometry(folder: Path, test_sets: list[str]) -> pd.DataFrame:
-    """One row per test set from ``metrics/geometry-<test set>.json``; columns are the numbers found there."""
+def read_measures(kind: str, folder: Path, test_sets: list[str]) -> pd.DataFrame:
+    """One row per test set from ``metrics/<kind>-<test set>.json``; columns are the numbers found there."""
     import pandas as pd
 
     lines = []
     for test_set in test_sets:
-        path = folder / f"geometry-{test_set}.json"
+        path = folder / f"{kind}-{test_set}.json"
         if not path.is_file():
             raise UserError(f"{path} is missing", fix=REPRO)
         try:
@@ -226,18 +233,17 @@ def read_geometry(folder: Path, test_sets: list[str]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def write_geometry(params: Params, geometry: pd.DataFrame, folder: Path) -> None:
-    """Pose correlations and masked head errors, as CSV and, turned on their side, as Markdown and LaTeX."""
+def write_measures(kind: str, found: pd.DataFrame, folder: Path, title: str, caption: str) -> None:
+    """What was measured on each test set, as CSV and, turned on its side, as Markdown and LaTeX."""
     import pandas as pd
 
-    caption = geometry_caption(params)
-    measures = [name for name in geometry.columns if name != "dataset"]
+    measures = [name for name in found.columns if name != "dataset"]
     turned = pd.DataFrame({"measure": measures})
-    for row in geometry.to_dict("records"):
+    for row in found.to_dict("records"):
         turned[str(row["dataset"])] = [_tidy(name, row[name]) for name in measures]
-    formats.write_text(folder / "geometry.csv", formats.to_csv(geometry))
-    formats.write_text(folder / "geometry.md", formats.to_markdown(turned, "Geometry.", caption))
-    formats.write_text(folder / "geometry.tex", formats.to_latex(turned, caption, "tab:geometry", {}))
+    formats.write_text(folder / f"{kind}.csv", formats.to_csv(found))
+    formats.write_text(folder / f"{kind}.md", formats.to_markdown(turned, title, caption))
+    formats.write_text(folder / f"{kind}.tex", formats.to_latex(turned, caption, f"tab:{kind}", {}))
 
 
 def geometry_caption(params: Params) -> str:

@@ -112,7 +112,7 @@ def teacher(params: "Params", compute: Compute) -> HeadGeometry:
 def train_part(
     part: Part, shift: int, session: Session, clips: Clips, params: "Params", compute: Compute
 ) -> dict[str, float]:
-    """Train what comes before or after a method's own training; it stays as it is afterwards.
+    """Train what comes before or after a method's own training.
 
     Args:
         part: what learns, and how.
@@ -137,7 +137,8 @@ def train_part(
 
     schedule = Milestones(part.steps, cosine=part.drops is None, at=part.drops or ())
     session.train(state, schedule, losses, part=part.name)
-    freeze(part.network)
+    if part.stays:
+        freeze(part.network)
     last = {f"{part.name}_{name}": round(value, 6) for _, name, value in state.history if name == "loss"}
     return {f"{part.name}_steps": state.step, **last}
 

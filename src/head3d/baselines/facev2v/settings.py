@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from head3d.baselines.settings import AdversarialWeights, BaselineSchedule, HourglassNetParams
-from head3d.param_types import Count, NonNegative, Width
+from head3d.param_types import Count, NonNegative, Positive, Whole, Width
 
 
 class FaceV2VNetParams(HourglassNetParams):
@@ -33,8 +33,15 @@ class Settings(BaselineSchedule):
     """``baseline.facev2v``."""
 
     title: ClassVar = "FaceV2V"
-    replaced: ClassVar = ("head poses taught by F_P instead of HopeNet",)
 
     discriminator_width: Width
+    pose_steps: Whole
+    pose_lr: Positive
     network: FaceV2VNetParams
     weights: FaceV2VWeights
+
+    @property
+    def replaced(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Its teacher of head poses, and when it teaches."""
+        first = f", for {self.pose_steps} steps before all else" if self.pose_steps else ""
+        return (f"head poses taught by F_P instead of HopeNet{first}",)

@@ -18,6 +18,7 @@ STAGES = {
     "train_canonical": "stage 2",
     "train_matching": "matcher",
     "train_fusion": "stage 3",
+    "train_parser": "small parser",
     "train_baseline": "baselines",
 }
 DASHES = ("-", "--", "-.", ":")
@@ -32,6 +33,7 @@ def curve_files(folder: Path, params: Params) -> dict[str, Path]:
         "train_canonical",
         "train_matching",
         *(f"train_fusion-{variant}" for variant in params.variants),
+        "train_parser",
     ]
     stages += [f"train_baseline-{name}" for name in params.baselines]
     files = {stage: folder / f"{stage}.csv" for stage in stages}

@@ -1,0 +1,70 @@
+"""The small parser: it begins as the face parser's trunk does, and its masks are clean."""
+
+import pytest
+import torch
+
+from head3d.compute import Compute
+from head3d.models.parsing import load_parser
+from head3d.models.small_parser import SmallParser, overlap
+
+
+@pytest.fixture
+def parser() -> SmallParser:
+    torch.manual_seed(0)
+    return SmallParser(64, 8)
+
+
+def test_it_begins_as_the_face_parsers_trunk(parser: SmallParser) -> None:
+    teacher = load_parser()
+    parser.begin(teacher)
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    eighth, sixteenth, _ = teacher.cp.resnet(x)
+    with torch.inference_mode():
+        found = parser.eighth(parser.quarter(torch.nn.functional.max_pool2d(parser.stem(x).relu(), 3, 2, 1)))
+        assert torch.allclose(found, eighth, atol=1e-4 * float(eighth.abs().max()))
+        found = parser.sixteenth(found)
+        assert torch.allclose(found, sixteenth, atol=1e-4 * float(sixteenth.abs().max()))
+    assert all(p.requires_grad for p in parser.parameters()), "what it took over learns too"
+
+
+def test_ready_it_says_the_same(parser: SmallParser) -> None:
+    frames = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for _ in range(20):
+        parser.train()(frames)  # gives the batch normalisation something to fold
+    with torch.inference_mode():
+        plain = parser.eval()(frames)
+        fast = parser.ready(Compute.choose("cpu", "float32"))(frames)
+    assert torch.allclose(plain, fast, atol=1e-4 * float(plain.abs().max()))
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in parser.modules())
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (128, 128), (50, 70)])
+def test_masks_of_any_size(parser: SmallParser, height: int, width: int) -> None:
+    masks = parser.eval().masks(torch.rand(2, 3, height, width))
+    assert masks.shape == (2, 1, height, width)
+    assert 0 <= float(masks.min()) <= float(masks.max()) <= 1
+
+
+def test_doubts_leave_no_veil_and_holes_are_filled(parser: SmallParser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares under a tenth are no head; a head with a small hole has none."""
+    share = torch.full((1, 1, 32, 32), 0.08)
+    share[:, :, 8:24, 8:24] = 0.95
+    share[:, :, 14:17, 14:17] = 0.05
+    share[:, :, 24, 8:24] = 0.5
+    monkeypatch.setattr(parser, "forward", lambda frames: share.logit())
+    (mask,) = parser.masks(torch.zeros(1, 3, 32, 32))[0]
+    wanted = torch.zeros(32, 32)
+    wanted[8:24, 8:24] = 1
+    wanted[24, 8:24] = 0.5
+    assert torch.allclose(mask, wanted, atol=1 / 255)
+
+
+def test_overlap() -> None:
+    a, b = torch.zeros(2, 4, 1, 10, 10)
+    a[0, :, 0:4, 0:4] = 1
+    b[0, :, 0:4, 2:6] = 1  # half of each
+    a[1, :, :5] = 1
+    b[1, :, :5] = 1
+    a[2] = 0.5
+    b[2] = 1.0
+    assert overlap(a, b).tolist() == pytest.approx([8 / 24, 1, 0.5, 1])
