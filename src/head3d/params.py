@@ -153,6 +153,7 @@ class ParserParams(Section):
     warmup_steps: Whole
     batch_size: Count
     lr: Positive
+    trunk_lr: Positive
     color: Fraction
 
 

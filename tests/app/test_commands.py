@@ -35,10 +35,23 @@ def test_options_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(use, "load", lambda options: seen.append(options) or "model")
     monkeypatch.setattr(assets, "fetch_all", lambda names: seen.append(names))
     monkeypatch.setattr(server, "serve", lambda *given: seen.append(given))
-    words = ["--models", "m", "--variant", "no_head", "--device", "cpu", "--host", "::1", "--port", "0"]
+    words = [
+        "--models",
+        "m",
+        "--variant",
+        "no_head",
+        "--parser",
+        "small",
+        "--device",
+        "cpu",
+        "--host",
+        "::1",
+        "--port",
+        "0",
+    ]
     assert cli.main(["app", *words, "--most-mb", "5"]) == 0
     assert seen == [
-        options.Options(models="m", variant="no_head", device="cpu"),
+        options.Options(models="m", variant="no_head", device="cpu", parser="small"),
         ["face-parsing", "landmarks-68"],
         ("model", "::1", 0, 5_000_000),
     ]

@@ -17,6 +17,12 @@ def add(commands: Any) -> None:
     )
     app.add_argument("--models", default="models", metavar="DIR", help="trained models (default: models)")
     app.add_argument("--variant", default="full", metavar="V", help="which fusion model (default: full)")
+    app.add_argument(
+        "--parser",
+        choices=("full", "small"),
+        default="full",
+        help="what finds the head in driving frames: small is many times as fast (default: full)",
+    )
     app.add_argument("--device", metavar="D", help="auto, cpu, cuda or cuda:N (default: device of params.yaml)")
     app.add_argument(
         "--host", default="127.0.0.1", metavar="H", help="address to listen at (default: this machine only)"
@@ -37,6 +43,6 @@ def _run(args: argparse.Namespace) -> None:
     from head3d.app.server import serve
     from head3d.options import Options
 
-    model = use.load(Options(models=args.models, variant=args.variant, device=args.device))
+    model = use.load(Options(models=args.models, variant=args.variant, device=args.device, parser=args.parser))
     assets.fetch_all(["face-parsing", "landmarks-68"])  # before the first video needs them
     serve(model, args.host, args.port, args.most_mb * 1_000_000)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from head3d.params import Params
 
 STAGES = ("geometry", "canonical", "fusion", "fomm", "mraa", "dagan", "facev2v")  # trainings whose steps are measured
-PARTS = ("networks", "data", "engines", "steps", "growth")
+PARTS = ("networks", "data", "engines", "loop", "steps", "growth")
 USUAL = ("networks", "data", "engines")
 
 

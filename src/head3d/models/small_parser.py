@@ -43,6 +43,16 @@ class SmallParser(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def trunk(self) -> tuple[nn.Module, ...]:
+        """What comes from the face parser."""
+        return self.stem, self.quarter, self.eighth, self.sixteenth
+
+    @property
+    def decoder(self) -> tuple[nn.Module, ...]:
+        """What does not."""
+        return self.context, self.at16, self.at8, self.at4, self.past, self.at2, self.score
+
     def ready(self, compute: Compute) -> "SmallParser":
         """Itself for inference: on its device, its batch normalisation folded into the convolutions."""
         return compute.place(self.eval().requires_grad_(False).apply(fold_batch_norms))
@@ -50,8 +60,7 @@ class SmallParser(nn.Module):
     def begin(self, teacher: BiSeNet) -> None:
         """Take over the trunk of the face parser, its batch normalisation folded (:func:`load_parser`)."""
         trunk = teacher.cp.resnet
-        for mine, theirs in ((self.stem, trunk.conv1), (self.quarter, trunk.layer1), (self.eighth, trunk.layer2),
-                             (self.sixteenth, trunk.layer3)):  # fmt: skip
+        for mine, theirs in zip(self.trunk, (trunk.conv1, trunk.layer1, trunk.layer2, trunk.layer3), strict=True):
             mine.load_state_dict(theirs.state_dict())
 
     def forward(self, frames: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:

@@ -47,7 +47,9 @@ def run(params: "Params") -> None:
         network.begin(load_parser())
         compute.place(network).train()
         mine = current().rows(settings.batch_size, "parser.batch_size")
-        state = State({"parser": network}, torch.optim.Adam(network.parameters(), lr=settings.lr))
+        rates = (network.trunk, settings.trunk_lr), (network.decoder, settings.lr)
+        groups = [{"params": [p for part in parts for p in part.parameters()], "lr": lr} for parts, lr in rates]
+        state = State({"parser": network}, torch.optim.Adam(groups))
 
         def losses(step: int) -> dict[str, Tensor]:
             draw = step_generator(seed + 2, step)
