@@ -45,18 +45,24 @@ def test_masks_of_any_size(parser: SmallParser, height: int, width: int) -> None
     assert 0 <= float(masks.min()) <= float(masks.max()) <= 1
 
 
-def test_doubts_leave_no_veil_and_holes_are_filled(parser: SmallParser, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shares under a tenth are no head; a head with a small hole has none."""
+def test_a_mask_is_one_piece_without_veil_and_holes(parser: SmallParser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares under a tenth are no head, nor is what lies apart; a head with a small hole has none."""
     share = torch.full((1, 1, 32, 32), 0.08)
     share[:, :, 8:24, 8:24] = 0.95
     share[:, :, 14:17, 14:17] = 0.05
     share[:, :, 24, 8:24] = 0.5
+    share[:, :, 28:31, 2:5] = 0.95  # a piece of something else
     monkeypatch.setattr(parser, "forward", lambda frames: share.logit())
     (mask,) = parser.masks(torch.zeros(1, 3, 32, 32))[0]
     wanted = torch.zeros(32, 32)
     wanted[8:24, 8:24] = 1
     wanted[24, 8:24] = 0.5
     assert torch.allclose(mask, wanted, atol=1 / 255)
+
+
+def test_no_head_at_all(parser: SmallParser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parser, "forward", lambda frames: torch.full((2, 1, 32, 32), -0.5))  # in doubt everywhere
+    assert float(parser.masks(torch.zeros(2, 3, 32, 32)).max()) == 0
 
 
 def test_overlap() -> None:

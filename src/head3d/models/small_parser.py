@@ -5,15 +5,19 @@ small one sees the crop as it is. It begins with the first three quarters of the
 thirty thousand faces where the training clips have a few, and has a decoder of its own that keeps sharp edges.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from scipy import ndimage
 from torch import Tensor, nn
 
 from head3d.compute import Compute
 from head3d.models.parsing import MEAN, STD, BiSeNet, ConvBNReLU, fill_holes, fold_batch_norms
 
 SURE = 0.1  # a share of head below this is taken for none, one as near to 1 for all: no grey veil around the head
+
+RIM = 2  # pixels of soft edge around what is head by its majority
 
 
 class SmallParser(nn.Module):
@@ -83,20 +87,30 @@ class SmallParser(nn.Module):
 
     @torch.inference_mode()
     def masks(self, frames: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Soft head masks in [0, 1], their holes filled.
+        """Soft head masks in [0, 1], each in one piece and without holes.
 
         Args:
             frames: RGB in [0, 1].
         """
         share = (self(frames).sigmoid() - SURE) / (1 - 2 * SURE)
         pixels = share.clamp(0, 1).mul(255).round().byte().cpu().numpy()
-        filled = torch.stack([torch.from_numpy(fill_holes(mask[0])) for mask in pixels])
+        filled = torch.stack([torch.from_numpy(fill_holes(largest_part(mask[0]))) for mask in pixels])
         return filled[:, None].to(frames.device).float() / 255
 
 
 def _joined(x: Tensor, skip: Tensor) -> Tensor:
     """Features enlarged to those of a finer level, beside them."""
     return torch.cat((F.interpolate(x, skip.shape[-2:], mode="bilinear"), skip), dim=1)
+
+
+def largest_part(mask: np.ndarray) -> np.ndarray:
+    """A soft mask uint8 ``(H, W)`` without what does not hang together with its largest part."""
+    labels: np.ndarray
+    labels, count = ndimage.label(mask >= 128)  # type: ignore[misc]
+    if count == 0:
+        return np.zeros_like(mask)
+    main = labels == 1 + np.bincount(labels.ravel(), minlength=count + 1)[1:].argmax()
+    return np.where(ndimage.binary_dilation(main, iterations=RIM), mask, 0).astype(np.uint8)
 
 
 def overlap(found: Float[Tensor, "b 1 h w"], wanted: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
