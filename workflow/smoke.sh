@@ -15,7 +15,7 @@ git ls-files --cached --others --exclude-standard -z -- . ':!reports' ':!metrics
 cd "$copy"
 git init --quiet
 export PYTHONPATH="$PWD/src" MLFLOW_TRACKING_URI="sqlite:///mlflow.db"
-# Stages of seconds: to import MLflow takes as long as many of them compute, so that one process does it for all.
+# Many stages compute for no longer than MLflow takes to start: they write files, which one process brings in.
 export HEAD3D_TRACKING="${HEAD3D_TRACKING:-files}"
 
 head3d scale smoke

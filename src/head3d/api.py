@@ -185,7 +185,7 @@ class Head3D:
         return torch.from_numpy(found)[:, None].float() / 255
 
     def driving_masks(self, frames: Tensor) -> Tensor:
-        """The same of driving frames, by the small parser where one is loaded."""
+        """Head masks (B, 1, H, W) in [0, 1] of driving frames (B, 3, H, W), by the small parser where one is loaded."""
         if self.parser is None:
             return self.masks(frames)
         step = self.params.evaluate.batch_size

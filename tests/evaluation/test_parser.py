@@ -9,6 +9,7 @@ import torch
 
 from head3d.compute import Compute
 from head3d.data.store import ClipStore
+from head3d.errors import UserError
 from head3d.evaluation import parser
 from head3d.models.small_parser import SmallParser
 from head3d.params import Params
@@ -48,15 +49,10 @@ def test_a_shifted_disc(store: ClipStore) -> None:
     assert found["area_ratio"] == 1.0
 
 
-def test_frames_without_a_head_are_left_out(store: ClipStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    (record,) = store.records("mini-seen")
-    frames, masks = store.views(record)
-    fewer = np.array(masks)
-    fewer[:3] = 0
-    monkeypatch.setattr(ClipStore, "views", lambda self, record: (frames, fewer))
-    told = Shifted(np.array(masks), 0)  # sees heads where there are none
-    found = parser.measure(told, Compute.choose("cpu", "float32"), store, "mini-seen")  # type: ignore[arg-type]
-    assert (found["n_frames"], found["iou_worst"]) == (5, 1.0)
+def test_an_empty_test_set_is_one_line(store: ClipStore, tiny: Params) -> None:
+    network = SmallParser(tiny.parser.input_size, tiny.parser.width)
+    with pytest.raises(UserError, match="no clip in the split 'mini-unseen'"):
+        parser.measure(network, Compute.choose("cpu", "float32"), store, "mini-unseen")
 
 
 def test_the_stage(store: ClipStore, tiny: Params, in_tmp: Path) -> None:

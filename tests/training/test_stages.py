@@ -199,6 +199,18 @@ def test_the_avd_network_of_mraa_learns_last_and_alone(workplace: Path) -> None:
 
 
 @pytest.mark.slow
+def test_facev2v_learns_poses_first_and_goes_on_with_them(workplace: Path) -> None:
+    finish(workplace, "baseline-facev2v")
+    (run,) = (workplace / "runs/train_baseline-facev2v").iterdir()
+    pose = torch.load(run / "pose.pt", weights_only=True)
+    assert pose["step"] == 4
+    done, first = weights(workplace / STAGES["baseline-facev2v"][1]), pose["modules"]["network"]
+    moved = {name for name, value in first.items() if not np.array_equal(done[f"he_estimator.{name}"], value)}
+    # Nothing of it stays as it was taught, and the rest learns what the first part had no loss for.
+    assert {"first.conv.weight", "yaw.weight", "expression.weight", "translation.weight"} <= moved
+
+
+@pytest.mark.slow
 def test_where_the_time_of_steps_goes_is_recorded_on_demand(workplace: Path) -> None:
     finish(workplace, "matching")
     plain = weights(workplace / STAGES["matching"][1])

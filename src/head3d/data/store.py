@@ -6,6 +6,7 @@
 
 import csv
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,6 +59,14 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, o
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    os.replace(unfinished, path)
+
+
+def write_json(path: Path, values: Mapping[str, object]) -> None:
+    """Write numbers by name, whole or not at all; the folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(values, indent=2) + "\n")
     os.replace(unfinished, path)
 
 
@@ -130,6 +139,19 @@ class ClipStore:
         """The usable clips of a split (of all splits if ``None``), sorted by ``clip_id``."""
         chosen = [r for r in self._records if r.status == "ok" and split in (None, r.split)]
         return sorted(chosen, key=lambda record: record.clip_id)
+
+    def split(self, name: str) -> list[ClipRecord]:
+        """The clips of a split.
+
+        Raises:
+            UserError: there are none.
+        """
+        if found := self.records(name):
+            return found
+        raise UserError(
+            f"data/manifest.csv: no clip in the split {name!r}",
+            fix="see the column `status` of data/manifest.csv for why clips were left out, and `data` in params.yaml",
+        )
 
     @property
     def all_records(self) -> list[ClipRecord]:

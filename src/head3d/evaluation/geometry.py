@@ -1,7 +1,5 @@
 """How good the geometry is: poses against landmarks, and the masked head after stages 1 and 2, on a test set."""
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +8,7 @@ from torch import Tensor
 
 from head3d import tracking
 from head3d.api import Head3D
-from head3d.data.store import ClipStore
+from head3d.data.store import ClipStore, write_json
 from head3d.geometry import Pose, euler_from_pose
 from head3d.models.head3d import head_error, recurrent_canonical
 from head3d.training.batches import clip_pose
@@ -84,8 +82,4 @@ def run(params: "Params", test_set: str) -> None:
     with tracking.run(stage="evaluate_geometry", params=params, instance=test_set) as tracked:
         result = measure(Head3D.load(params=params, variant=None), params, store, test_set)
         tracked.metrics({k: float(v) for k, v in result.items()})
-        path = Path("metrics") / f"geometry-{test_set}.json"
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
-        os.replace(temporary, path)
+        write_json(Path("metrics") / f"geometry-{test_set}.json", result)

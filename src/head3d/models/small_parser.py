@@ -16,7 +16,6 @@ from head3d.compute import Compute
 from head3d.models.parsing import MEAN, STD, BiSeNet, ConvBNReLU, fill_holes, fold_batch_norms
 
 SURE = 0.1  # a share of head below this is taken for none, one as near to 1 for all: no grey veil around the head
-
 RIM = 2  # pixels of soft edge around what is head by its majority
 
 

@@ -168,8 +168,7 @@ def parser(params: Params) -> str:
         params,
         "Head masks of the small parser (head3d animate --parser small) against those of the face parser, both cut at "
         "a half: intersection over union of each frame, its mean, its 5 % quantile and its worst, and how much larger "
-        "or smaller all heads are. Frames in which the face parser sees no head are left out. The small one was taught "
-        f"on the training clips for {params.parser.steps} steps.",
+        f"or smaller all heads are. The small one was taught on the training clips for {params.parser.steps} steps.",
     )
 
 

@@ -1,7 +1,5 @@
 """What the three stages do alike before and after their loop: settings, clips, state, tracking, results."""
 
-import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,7 @@ from torch import nn
 
 from head3d import tracking
 from head3d.compute import Compute
-from head3d.data.store import ClipStore
-from head3d.errors import UserError
+from head3d.data.store import ClipStore, write_json
 from head3d.ranks import current
 from head3d.tracking.profile import profiled
 from head3d.training.batches import Clips
@@ -43,12 +40,7 @@ def load_clips(store: ClipStore, split: str, params: "Params", *, id_sampling: b
     Raises:
         UserError: the split is empty.
     """
-    records = store.records(split)
-    if not records:
-        raise UserError(
-            f"data/manifest.csv: no clip in the split {split!r}",
-            fix="see the column `status` of data/manifest.csv for why clips were left out, and `data` in params.yaml",
-        )
+    records = store.split(split)
     frames, masks = zip(*map(store.views, records), strict=True)
     return Clips(
         list(frames),
@@ -117,10 +109,7 @@ class Session:
         write_history(state.history, Path("metrics/curves") / f"{self.name}.csv")
         last = {name: value for _, name, value in state.history}
         summary = {"steps": state.step, **{f"final_{k}": round(v, 6) for k, v in last.items()}, **result}
-        path = Path("metrics") / f"{self.name}.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
-        os.replace(temporary, path)
+        write_json(Path("metrics") / f"{self.name}.json", dict(sorted(summary.items())))
         self.tracked.metrics({f"summary/{k}": v for k, v in summary.items() if isinstance(v, int | float)})
         about = {"stage": self.name, "scale": self.params.scale, "seed": self.params.seed, "settings": self.settings}
         save_weights(network, Path("models") / f"{stage}.safetensors", about)
