@@ -147,13 +147,14 @@ class MatchingParams(Section):
 class ParserParams(Section):
     """``parser``: the small parser and how it is taught."""
 
-    input_size: Annotated[int, Field(ge=64, le=2048, multiple_of=16)]
+    input_size: Annotated[int, Field(ge=64, le=2048, multiple_of=32)]
     width: Annotated[int, Field(ge=4, multiple_of=2)]
     steps: Count
     warmup_steps: Whole
     batch_size: Count
     lr: Positive
-    trunk_lr: Positive
+    coarse_lr: Positive
+    backgrounds: Fraction
     color: Fraction
 
 

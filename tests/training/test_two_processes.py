@@ -57,7 +57,7 @@ def short(place: Path, **more: object) -> None:
     values["geometry"] |= {"warm_lr": 1e-5, "depth_lr": 1e-5, "pose_lr": 1e-5}
     values["canonical"] |= {"epochs": 4}
     values["matching"] |= {"steps": 4}
-    values["parser"] |= {"steps": 4, "lr": 1e-5, "trunk_lr": 1e-5}
+    values["parser"] |= {"steps": 4, "lr": 1e-5, "coarse_lr": 1e-5}
     values["fusion"] |= {"epochs": 4}
     for stage in BASELINES:
         values["baseline"][stage.partition("-")[2]] |= {"epochs": 2, "lr": 1e-5}

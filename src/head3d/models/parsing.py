@@ -59,7 +59,7 @@ class _Block(nn.Module):
 
 
 class _Trunk(nn.Module):
-    """ResNet-18 without its classifier; features at 1/8, 1/16 and 1/32."""
+    """ResNet-18 without its classifier; features at 1/2, 1/4, 1/8, 1/16 and 1/32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,11 +70,12 @@ class _Trunk(nn.Module):
         self.layer3 = nn.Sequential(_Block(128, 256, 2), _Block(256, 256, 1))
         self.layer4 = nn.Sequential(_Block(256, 512, 2), _Block(512, 512, 1))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = F.max_pool2d(F.relu_(self.bn1(self.conv1(x))), 3, 2, 1)
-        eighth = self.layer2(self.layer1(x))  # (B, 128, H/8, W/8)
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        half = F.relu_(self.bn1(self.conv1(x)))  # (B, 64, H/2, W/2)
+        quarter = self.layer1(F.max_pool2d(half, 3, 2, 1))  # (B, 64, H/4, W/4)
+        eighth = self.layer2(quarter)  # (B, 128, H/8, W/8)
         sixteenth = self.layer3(eighth)  # (B, 256, H/16, W/16)
-        return eighth, sixteenth, self.layer4(sixteenth)  # ..., (B, 512, H/32, W/32)
+        return half, quarter, eighth, sixteenth, self.layer4(sixteenth)  # ..., (B, 512, H/32, W/32)
 
 
 class _Attention(nn.Module):
@@ -103,13 +104,14 @@ class _ContextPath(nn.Module):
         self.conv_head16 = ConvBNReLU(128, 128)
         self.conv_avg = ConvBNReLU(512, 128, 1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        eighth, sixteenth, last = self.resnet(x)
+    def forward(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        levels = self.resnet(x)
+        eighth, sixteenth, last = levels[2:]
         context = self.conv_avg(last.mean((2, 3), keepdim=True))  # (B, 128, 1, 1)
         up = F.interpolate(self.arm32(last) + context, sixteenth.shape[-2:], mode="nearest")
         up = self.arm16(sixteenth) + self.conv_head32(up)
         up = self.conv_head16(F.interpolate(up, eighth.shape[-2:], mode="nearest"))
-        return eighth, up  # both (B, 128, H/8, W/8)
+        return levels, up  # those of the trunk, (B, 128, H/8, W/8)
 
 
 class _Fusion(nn.Module):
@@ -154,7 +156,12 @@ class BiSeNet(nn.Module):
         self.conv_out32 = _Output(128, 64, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv_out(self.ffm(*self.cp(x)))
+        return self.conv_out(self.features(x)[1])
+
+    def features(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The trunk's features at 1/2 to 1/32, and those ``(B, 256, H/8, W/8)`` that the scores are made of."""
+        levels, context = self.cp(x)
+        return levels, self.ffm(levels[2], context)
 
 
 @lru_cache(maxsize=4)

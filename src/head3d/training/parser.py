@@ -1,4 +1,9 @@
-"""The small parser, taught by the face parser's head masks on the training clips: masks in real time."""
+"""The small parser, taught by the face parser on the training clips: head masks in real time.
+
+It learns the head masks of the clips, which the face parser made of the head upright and enlarged, and the classes that
+the face parser sees in the very frames that it is shown, whatever they were made of: those of a few people have only so
+many heads in them, but as many pictures as one likes.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -9,25 +14,61 @@ from torch import Tensor
 
 from head3d.assets import fetch
 from head3d.data.store import ClipStore
-from head3d.models.parsing import load_parser
+from head3d.models.parsing import MEAN, STD, BiSeNet, load_parser
 from head3d.models.small_parser import SmallParser, overlap
 from head3d.ranks import current, together
 from head3d.training.batches import augment, jitter_colors
 from head3d.training.build import fresh
 from head3d.training.loop import Schedule, State, file_digest, step_generator
+from head3d.training.scenes import other_backgrounds, recolored_heads
 from head3d.training.session import Session, choose, load_clips, track
 
 if TYPE_CHECKING:
     from head3d.params import Params
 
 
-def parser_losses(logits: Float[Tensor, "b 1 h w"], wanted: Float[Tensor, "b 1 h w"]) -> dict[str, Tensor]:
-    """Cross entropy with the teacher's shares of head in each pixel, and what the masks lack of an overlap of 1."""
+@torch.no_grad()
+def taught_classes(
+    teacher: BiSeNet, frames: Float[Tensor, "b 3 h w"], size: int, at: int
+) -> Float[Tensor, "b 19 at at"]:
+    """Probabilities of the face parser's classes.
+
+    Args:
+        teacher: the face parser.
+        frames: RGB in [0, 1].
+        size: side of the square that it sees them at, pixels.
+        at: places of the answer along each side.
+    """
+    mean, std = (torch.tensor(values, device=frames.device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    seen = F.interpolate(frames, (size, size), mode="bilinear", antialias=True)
+    kind = teacher.conv_out.conv_out.weight.dtype
+    scores = teacher(((seen - mean) / std).to(kind, memory_format=torch.channels_last)).float()
+    return F.interpolate(scores, (at, at), mode="bilinear", antialias=True).softmax(dim=1)
+
+
+def parser_losses(
+    logits: Float[Tensor, "b 1 h w"],
+    wanted: Float[Tensor, "b 1 h w"],
+    scores: Float[Tensor, "b 19 h2 w2"],
+    classes: Float[Tensor, "b 19 h2 w2"],
+) -> dict[str, Tensor]:
+    """How far the small parser is from the face parser.
+
+    Args:
+        logits: of head, at each pixel.
+        wanted: the masks' share of head in each pixel.
+        scores: of the classes, at coarse places.
+        classes: their probabilities as the face parser sees them.
+
+    Returns:
+        Cross entropy with the masks, what they lack of an overlap of 1, and the divergence of the classes.
+    """
     found = {
         "cross_entropy": F.binary_cross_entropy_with_logits(logits, wanted),
         "overlap": 1 - overlap(logits.sigmoid(), wanted).mean(),
+        "classes": F.kl_div(scores.log_softmax(dim=1), classes, reduction="none").sum(dim=1).mean(),
     }
-    return {"loss": found["cross_entropy"] + found["overlap"], **found}
+    return {"loss": torch.stack(list(found.values())).sum(), **found}
 
 
 @together
@@ -45,9 +86,10 @@ def run(params: "Params") -> None:
         clips = load_clips(store, "train", params)
         network = fresh(seed, SmallParser, settings.input_size, settings.width)
         network.begin(load_parser())
+        teacher = load_parser(str(compute.device), compute.dtype)
         compute.place(network).train()
         mine = current().rows(settings.batch_size, "parser.batch_size")
-        rates = (network.trunk, settings.trunk_lr), (network.decoder, settings.lr)
+        rates = ((network.coarse,), settings.coarse_lr), (network.decoder, settings.lr)
         groups = [{"params": [p for part in parts for p in part.parameters()], "lr": lr} for parts, lr in rates]
         state = State({"parser": network}, torch.optim.Adam(groups))
 
@@ -55,9 +97,14 @@ def run(params: "Params") -> None:
             draw = step_generator(seed + 2, step)
             batch = clips.load(*clips.at(seed, step, settings.batch_size, 1))
             batch = augment(batch, params.augment, draw, clips.k, clips.distance_m)
-            frames = jitter_colors(batch.frames, settings.color, draw)[:, 0]
-            frames, masks = (x[mine].to(compute.device) for x in (frames, batch.masks[:, 0]))
-            return parser_losses(network(frames), masks)
+            frames, masks = batch.frames[:, 0], batch.masks[:, 0]
+            frames = recolored_heads(frames, masks, settings.color, draw)
+            frames = other_backgrounds(frames, masks, settings.backgrounds, draw)
+            frames = jitter_colors(frames[:, None], settings.color, draw)[:, 0]
+            frames, masks = (x[mine].to(compute.device) for x in (frames, masks))
+            scores, logits = network(frames)
+            seen = taught_classes(teacher, frames, params.parse.input_size, scores.shape[-1])
+            return parser_losses(logits, masks, scores, seen)
 
         session.train(state, Schedule(settings.steps, cosine=True, warmup=settings.warmup_steps), losses, clip_norm=1.0)
         session.finish(network, state, {"clips": len(clips)})
