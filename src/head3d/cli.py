@@ -260,7 +260,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--parser",
         choices=("full", "small"),
         default="full",
-        help="what finds the head in driving frames: small is many times as fast (default: full)",
+        help="what finds the head in driving frames: small is some four times as fast (default: full)",
     )
     animate.add_argument("--driving-face", type=int, metavar="K", help="whose motion of several (default: the largest)")
     animate.add_argument("--paste", action="store_true", help="put the result back into the subject's whole frame")

@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
         "--parser",
         choices=("full", "small"),
         default="full",
-        help="what finds the head in driving frames: small is many times as fast (default: full)",
+        help="what finds the head in driving frames: small is some four times as fast (default: full)",
     )
     app.add_argument("--device", metavar="D", help="auto, cpu, cuda or cuda:N (default: device of params.yaml)")
     app.add_argument(
