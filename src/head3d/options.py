@@ -30,7 +30,7 @@ class Options:
         seed: of the choice; default ``seed``.
         face: which face of the subject video, from the left, from 1; default the largest.
         device: auto, cpu, cuda or cuda:N; default ``device``.
-        parser: of driving frames, ``full`` or ``small``; the small one is many times as fast.
+        parser: of driving frames, ``full`` or ``small``; the small one is some four times as fast.
         params: default params.yaml of the current directory.
     """
 
