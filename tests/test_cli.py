@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -122,12 +125,12 @@ def test_animate_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, object] = {}
     monkeypatch.setattr(use, "animate", lambda **values: seen.update(values))
     words = "animate --subject a.mp4 --driving b.mp4 --out c.mp4 --references 3 --motion absolute --device cpu"
-    words += " --choose diverse --driving-face 2 --paste"
+    words += " --choose diverse --driving-face 2 --paste --parser small"
     assert cli.main(words.split()) == 0
     assert seen == {
         "subject": "a.mp4", "driving": "b.mp4", "out": "c.mp4", "models": "models", "variant": "full",
         "motion": "absolute", "references": 3, "seed": None, "device": "cpu",
-        "choose": "diverse", "face": None, "driving_face": 2, "paste": True, "compare": False,
+        "choose": "diverse", "face": None, "driving_face": 2, "paste": True, "compare": False, "parser": "small",
     }  # fmt: skip
 
 
@@ -150,3 +153,50 @@ def test_scale_rewrites_the_parameters(project: Path, capsys: pytest.CaptureFixt
 def test_user_errors_say_how_to_mend() -> None:
     error = UserError("a.mp4: no such file.", allowed="a video", fix="check the path")
     assert str(error) == "a.mp4: no such file; allowed: a video; check the path"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--subject", "n" * 300 + ".mp4", "--out", "o.mp4"], "n" * 300 + ".mp4: File name too long"),
+        (["--subject", "a.mp4", "--out", "o" * 300 + ".mp4"], "not there"),
+    ],
+)
+def test_names_that_no_file_can_have(words: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["view", *words]) == 2
+    said = capsys.readouterr().err
+    assert named in said
+    assert said.count("\n") == 1
+
+
+def test_another_failure_of_the_system_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(**values: object) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    from head3d import use
+
+    monkeypatch.setattr(use, "view", broken)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        cli.main(["view", "--subject", "a.mp4", "--out", "d.mp4"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_kill_ends_a_users_command_in_order(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    from head3d import use
+
+    ended = []
+
+    def killed(**values: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            raise AssertionError("still there")
+        finally:
+            ended.append(True)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(use, "view", killed)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["view", "--subject", "a.mp4", "--out", "d.mp4"])
+    assert end.value.code == 128 + number
+    assert ended == [True]
+    assert signal.getsignal(number) == before

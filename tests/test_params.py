@@ -75,6 +75,8 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
         ("baseline.dagan.network.depth_layers", 34, ["baseline.dagan.network.depth_layers", "18 or 50"]),
         ("evaluate.references", [1, 50], ["evaluate.references", "50", "at most 20"]),
         ("model.references", 21, ["model.references", "21", "at most 20"]),
+        ("geometry.drivings", 36, ["geometry.drivings", "36", "at most 35"]),
+        ("fusion.drivings", 36, ["fusion.drivings", "36", "at most 35"]),
         ("data", None, ["data", "null"]),
     ],
 )

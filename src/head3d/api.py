@@ -180,6 +180,7 @@ class Head3D:
             input_size=self.params.parse.input_size,
             device=self.compute.device,
             batch_size=self.params.parse.batch_size,
+            precision="bfloat16" if self.compute.dtype == torch.bfloat16 else "float32",
             rim=self.params.parse.rim,
         )
         return torch.from_numpy(found)[:, None].float() / 255
@@ -285,6 +286,7 @@ class Head3D:
     @torch.inference_mode()
     def render(self, subject: Subject, pose: Pose) -> tuple[Tensor, Tensor]:
         """The canonical head alone at given poses: image (M, 3, H, W) and mask (M, 1, H, W)."""
+        pose = pose.to(self.compute.device)
         parts = [
             self.geometry.render(subject.head().repeat(len(p)), p)
             for p in (pose[slice(i, i + 1)] for i in range(len(pose)))

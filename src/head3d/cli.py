@@ -7,10 +7,15 @@ what it uses. A :class:`~head3d.errors.UserError` is printed as one line with ex
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
+import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from head3d.bench.commands import add_options as bench_options
@@ -19,6 +24,9 @@ from head3d.errors import UserError
 # Set before torch is loaded: threads that wait for each other give up their core soon. By default they spin on it, and
 # two stages on the same two cores run seven to nine times slower each, instead of twice; alone, little is lost.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# What a user mends, not we: no permission, a name too long, a full disk.
+USERS_OWN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT)
 
 # command -> (module:function of the stage, the options that follow params in its call)
 STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -158,16 +166,34 @@ def _doctor(args: argparse.Namespace) -> None:
     print(doctor.screen())
 
 
-SHARED = ("models", "variant", "references", "choose", "seed", "face", "device")  # of animate, view and export
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Let a kill or a closed terminal end the block as an error would: nothing unfinished is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _use(command: str, *own: str) -> Callable[[argparse.Namespace], None]:
-    """Run one of the commands for a user's own videos with its own options and the shared ones."""
+def _use(command: str) -> Callable[[argparse.Namespace], None]:
+    """Run one of the commands for a user's own videos with all of its options."""
 
     def run(args: argparse.Namespace) -> None:
         from head3d import use
 
-        getattr(use, command)(**{name: getattr(args, name) for name in (*own, *SHARED)})
+        with _orderly_end():
+            getattr(use, command)(
+                **{name: value for name, value in vars(args).items() if name not in ("command", "run")}
+            )
 
     return run
 
@@ -265,8 +291,7 @@ def build_parser() -> argparse.ArgumentParser:
     animate.add_argument("--driving-face", type=int, metavar="K", help="whose motion of several (default: the largest)")
     animate.add_argument("--paste", action="store_true", help="put the result back into the subject's whole frame")
     animate.add_argument("--compare", action="store_true", help="subject, driving video and result side by side")
-    own = ("subject", "driving", "out", "motion", "driving_face", "paste", "compare")
-    animate.set_defaults(run=_use("animate", *own))
+    animate.set_defaults(run=_use("animate"))
 
     view = commands.add_parser("view", help="look at the head of a video from other sides")
     view.add_argument("--subject", required=True, metavar="VIDEO", help="whose face")
@@ -274,12 +299,12 @@ def build_parser() -> argparse.ArgumentParser:
         view.add_argument(f"--{angle}", default="0", metavar="A[:B]", help="degrees, or a sweep as -20:20 (default: 0)")
     view.add_argument("--frames", type=int, default=60, metavar="N", help="frames of the sweep (default: 60)")
     _add_use_options(view)
-    view.set_defaults(run=_use("view", "subject", "out", "yaw", "pitch", "roll", "frames"))
+    view.set_defaults(run=_use("view"))
 
     export = commands.add_parser("export", help="write the head of a video as a textured mesh (.glb or .ply)")
     export.add_argument("--subject", required=True, metavar="VIDEO", help="whose head")
     _add_use_options(export, "FILE.glb|FILE.ply", "the mesh to write: metres, y up, face towards +z")
-    export.set_defaults(run=_use("export", "subject", "out"))
+    export.set_defaults(run=_use("export"))
 
     metrics = commands.add_parser("metrics", help="measure any video against its driving video or the truth")
     metrics.add_argument("video", metavar="VIDEO", help="what was made: a video, or a folder of videos")
@@ -346,6 +371,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `head3d doctor | head`: the reader has gone, that is no failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in USERS_OWN:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"head3d: {where}{error.strerror}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -353,7 +384,7 @@ def _keep_negative_values(argv: Sequence[str]) -> list[str]:
     """Join ``--yaw -20:20`` to ``--yaw=-20:20``: argparse takes a value with a leading dash for an option."""
     joined: list[str] = []
     for word in argv:
-        if joined and joined[-1] in ("--yaw", "--pitch", "--roll") and word.startswith("-") and word[1:2].isdigit():
+        if joined and joined[-1] in ("--yaw", "--pitch", "--roll") and re.match(r"-\.?\d", word):
             joined[-1] += f"={word}"
         else:
             joined.append(word)

@@ -36,9 +36,13 @@ class Compute:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         chosen = torch.device(device)
         if chosen.type == "cuda" and not torch.cuda.is_available():
-            raise UserError(f"device: {device} is asked for but torch sees no GPU", fix="set `device: auto` or `cpu`")
+            raise UserError(f"device: {device} is asked for but torch sees no GPU", fix="choose auto or cpu")
+        if chosen.type == "cuda" and (chosen.index or 0) >= (count := torch.cuda.device_count()):
+            raise UserError(f"device: {device} is asked for", allowed=f"cuda:0 to cuda:{count - 1} on this machine")
         if precision == "auto":
-            fast = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else cpu_has_bfloat16()
+            fast = (
+                torch.cuda.is_bf16_supported(including_emulation=False) if chosen.type == "cuda" else cpu_has_bfloat16()
+            )
             precision = "bfloat16" if fast else "float32"
         return Compute(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32, channels_last)
 

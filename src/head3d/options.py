@@ -87,6 +87,8 @@ def check_choice(options: Options) -> None:
         raise UserError(f"--choose is {options.choose!r}", allowed="random or diverse")
     if options.parser not in ("full", "small"):
         raise UserError(f"--parser is {options.parser!r}", allowed="full or small")
+    if options.seed is not None and not 0 <= options.seed < 2**32:
+        raise UserError(f"--seed is {options.seed}", allowed=f"0 to {2**32 - 1}")
     _check_face("face", options.face)
 
 
@@ -106,7 +108,8 @@ def check_files(out: str | Path, endings: tuple[str, ...], **videos: str | Path)
     target = Path(out)
     kinds = " or ".join(ending[1:] for ending in endings)
     if target.suffix.lower() not in endings:
-        raise UserError(f"--out {out}: no {kinds} file", fix=f"name it {target.stem or 'out'}{endings[0]}")
+        stem = "out" if target.name.lower() in endings else target.stem or "out"
+        raise UserError(f"--out {out}: no {kinds} file", fix=f"name it {stem}{endings[0]}")
     if target.is_dir():
         raise UserError(f"--out {out}: a directory", allowed=f"the name of a {kinds} file")
     for name, video in videos.items():

@@ -260,10 +260,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error})") from None
     try:
         values = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:  # an impossible date, brackets without end
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
+        problem = getattr(error, "problem", None) or (str(error) if isinstance(error, ValueError) else "not YAML")
         raise UserError(f"{path}{where}: {' '.join(str(problem).split())}", allowed="a YAML file") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no keys", allowed="the sections of params.yaml")
@@ -337,6 +337,10 @@ def _check_together(params: Params, path: str | Path) -> None:
                             ("evaluate.references", params.evaluate.references)):  # fmt: skip
         if max(references) > half:
             refuse(key, max(references), f"at most {half}, half of data.clip_length")
+    left = params.data.clip_length - params.model.references  # frames of a training clip that are no references
+    for section in ("geometry", "fusion"):
+        if (drivings := getattr(params, section).drivings) > left:
+            refuse(f"{section}.drivings", drivings, f"at most {left}, data.clip_length without model.references")
 
 
 def _explain(problem: Any) -> tuple[str, str]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from decimal import Decimal
 from pathlib import Path
@@ -74,6 +75,8 @@ def use(name: str, root: str | Path = ".") -> str:
 
 def save(name: str, root: str | Path = ".") -> Path:
     """Write the values of ``params.yaml`` to a scale's file; returns its path."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise UserError(f"{name!r} names no scale", allowed="letters, digits, _ and -")
     found = read_yaml(Path(root) / "params.yaml")
     check_params(found)
     path = Path(root) / FOLDER / f"{name}.yaml"

@@ -209,7 +209,7 @@ def load(options: Options) -> Head3D:
     models, variant, device = options.models, options.variant, options.device
     params = options.params or load_params()
     check_choice(options)
-    if device is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if device is not None and not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", device):
         raise UserError(f"--device is {device!r}", allowed="auto, cpu, cuda or cuda:N")
     needed = ["geometry", f"fusion-{variant}", *([] if variant == "mean_canonical" else ["canonical"])]
     needed += ["parser"] if options.parser == "small" else []

@@ -111,7 +111,7 @@ def test_folders_are_matched_by_name(folder: Path, tmp_path: Path, capsys: pytes
         (["made/a.mp4", "made/a.mp4", "--only", "sound"], "--only is 'sound'; allowed: pixels or motion"),
         (["made/a.mp4", "made/a.mp4", "--device", "gpu"], "--device is 'gpu'; allowed: auto, cpu, cuda or cuda:N"),
         (["made/a.mp4", "made/a.mp4", "--out", "x.txt"], "allowed: a file that ends in .csv"),
-        (["made/a.mp4", "made/a.mp4", "--out", "text.mp4/x.csv"], "x.csv: cannot be written"),
+        (["made/a.mp4", "made/a.mp4", "--out", "text.mp4/x.csv"], "text.mp4 is no directory that can be written"),
     ],
 )
 def test_wrong_inputs_are_one_clear_line(

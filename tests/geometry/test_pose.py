@@ -10,6 +10,7 @@ from head3d.geometry import (
     align_flow,
     euler_from_pose,
     intrinsics,
+    pnp,
     pose_from_euler,
     project,
     relative_pose,
@@ -92,6 +93,16 @@ def test_pnp_finds_the_pose_that_made_the_landmarks() -> None:
     for ours, truth in zip(euler_from_pose(found), euler_from_pose(poses), strict=True):
         assert (ours - truth).abs().max() < 0.2
     assert torch.allclose(found.translation, poses.translation, atol=1e-3)
+
+
+def test_pnp_of_many_frames_is_that_of_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    landmarks = torch.rand(7, 68, 2, generator=torch.Generator().manual_seed(0)) * 40 + 40
+    together, error = solve_pnp(landmarks, K, 1.0)
+    monkeypatch.setattr(pnp, "AT_ONCE", 3)
+    parts, part_error = solve_pnp(landmarks, K, 1.0)
+    assert torch.allclose(parts.rotation, together.rotation, atol=1e-5)
+    assert torch.allclose(parts.translation, together.translation, atol=1e-5)
+    assert torch.allclose(part_error, error, atol=1e-4)
 
 
 def test_pnp_of_missing_landmarks_is_nan_and_costs_nobody_else() -> None:

@@ -14,6 +14,7 @@ from head3d.baselines import NAMES as BASELINES
 from head3d.cli import STAGES, build_parser
 from head3d.errors import UserError
 from head3d.params import read_yaml
+from head3d.training.session import CODE
 
 from .imports import needs
 from .scratch import ROOT, Stage, load_stages
@@ -175,3 +176,21 @@ def test_all_readers_agree_on_numbers(tmp_path: Path) -> None:
 
     for file in [ROOT / "params.yaml", *sorted((ROOT / "workflow/scales").glob("*.yaml"))]:
         assert yaml.safe_load(file.read_text()) == read_yaml(file), f"{file.name}: write 1.0e-4, not 1e-4"
+
+
+TRAININGS = ("geometry", "canonical", "matching", "fusion", "parser")
+# What fetches, reads and tracks, and constants of other stages, whose results a training's settings name by digest.
+APART = ("assets", "asset_", "download", "errors", "data/", "tracking/", "__init__", "training/__init__")
+CONSTANTS = {"fusion": {"training/canonical.py", "training/matching.py"}}
+
+
+@pytest.mark.parametrize("stage", TRAININGS)
+def test_changed_code_never_continues_an_old_run(stage: str) -> None:
+    """The digest of a run covers all code that its training imports."""
+    covered = [*CODE, f"training/{stage}.py"]
+    files = {path.removeprefix("src/head3d/") for path in needs(f"head3d.training.{stage}")} - CONSTANTS.get(
+        stage, set()
+    )
+    left = [path for path in files if not path.startswith(APART) and not any(path.startswith(part) for part in covered)]
+    assert "training/loop.py" in files
+    assert left == []

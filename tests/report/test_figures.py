@@ -253,7 +253,7 @@ def test_a_head_that_fits_has_no_error(tiny: Params, models: Path, data: Path, m
 
     store, model = ClipStore(data), Head3D.load(models, params=tiny, variant=None)
     record = store.records("mini-seen")[0]
-    monkeypatch.setattr(model, "render", lambda subject, pose: (subject.references, subject.masks))
+    monkeypatch.setattr(model, "render", lambda subject, pose: (subject.references * subject.masks, subject.masks))
     case = failures.examine(model, store, record, tiny)
     assert case.score == 0
     assert np.allclose(case.overlaps, 1)

@@ -142,6 +142,7 @@ def test_geometry(written: SimpleNamespace) -> None:
 def test_stale_files_are_not_read(params: Params, made_up: SimpleNamespace) -> None:
     (made_up.metrics / "transfer" / "folder-seen-full.csv").write_text("left over from other parameters")
     tables.make(params, made_up.metrics, made_up.reports)
+    assert "folder-seen" not in (made_up.reports / "tables" / "table3.csv").read_text()
 
 
 @pytest.mark.parametrize(

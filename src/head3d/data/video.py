@@ -219,11 +219,12 @@ def write_video(
     if comment is not None:
         options["metadata"] = f"comment={comment}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.mp4")
+    # not by the name of the file, which may be as long as names can be
+    unfinished = path.with_name(f".{os.getpid()}-{threading.get_ident():x}.mp4")
     colours = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
     graph = ffmpeg.output(
         *streams,
-        str(unfinished),
+        f"file:{unfinished.absolute()}",
         vcodec="libx264",
         pix_fmt="yuv420p",
         crf=crf,
@@ -316,7 +317,20 @@ def run_graph(graph: Any, path: Path) -> str:
     return log
 
 
+_KNOWN = {  # what ffmpeg says, and what it means
+    "matches no streams": "no picture in it, only sound",
+    "not on whitelist": "its format is none of a video",
+    "moov atom not found": "cut short: the index at its end is missing",
+}
+
+
 def _last_words(log: str) -> str:
-    lines = [line.strip() for line in log.replace("\r", "\n").splitlines() if line.strip()]
+    """Why ffmpeg gave up, by its log."""
+    for sign, words in _KNOWN.items():
+        if sign in log:
+            return words
+    lines = [re.sub(r"^\[[^\]]*\]\s*", "", line.strip()) for line in log.replace("\r", "\n").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("frame=")]
     telling = [line for line in lines if re.search(r"error|invalid|moov|not |unable|fail", line, re.IGNORECASE)]
-    return re.sub(r"^\[[^\]]*\]\s*", "", (telling or lines or ["ffmpeg said nothing"])[-1])
+    reasons = [line for line in telling if not re.match(r"Error (opening|binding|splitting)", line)]
+    return (reasons or telling or lines or ["ffmpeg said nothing"])[-1]

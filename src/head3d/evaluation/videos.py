@@ -71,7 +71,7 @@ def metrics(
 
     if only not in (None, *ONLY):
         raise UserError(f"--only is {only!r}", allowed=" or ".join(ONLY))
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", device):
         raise UserError(f"--device is {device!r}", allowed="auto, cpu, cuda or cuda:N")
     target = _check_out(out)
     trios = matched(Path(video), Path(driving), None if subject is None else Path(subject))
@@ -275,10 +275,9 @@ def _check_out(out: str | Path | None) -> Path | None:
     path = Path(out)
     if path.suffix.lower() != ".csv" or path.is_dir():
         raise UserError(f"--out is {path}", allowed="a file that ends in .csv")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path}: its folder cannot be written to")
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: {folder} is no directory that can be written", fix="choose another place")
     return path

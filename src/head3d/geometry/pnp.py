@@ -8,6 +8,7 @@ from head3d.geometry.camera import project
 from head3d.geometry.head_model import landmark_points
 from head3d.geometry.pose import Pose
 
+AT_ONCE = 4096  # frames: a hundred megabytes of residuals and their slopes
 ROBUST_PX = 4.0  # residuals beyond this count less and less (Cauchy): lips and brows move
 
 
@@ -31,6 +32,12 @@ def solve_pnp(
     Returns:
         Poses, and the root mean square reprojection error of each frame in pixels.
     """
+    if len(landmarks) > AT_ONCE:
+        poses, errors = zip(
+            *(solve_pnp(some, k, distance_m, iterations) for some in landmarks.split(AT_ONCE)), strict=True
+        )
+        each = (torch.cat([getattr(pose, name) for pose in poses]) for name in ("rotation", "translation"))
+        return Pose(*each), torch.cat(errors)
     numbers, model = landmark_points()
     found = landmarks.isfinite().all(-1).all(-1)
     seen = torch.where(found[:, None, None], landmarks[:, numbers], 0).double()

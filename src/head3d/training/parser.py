@@ -81,7 +81,7 @@ def run(params: "Params") -> None:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
         chosen = {name: getattr(params, name).model_dump() for name in ("parser", "augment")}
         chosen |= {"seed": seed, "data": store.digest, "dtype": str(compute.dtype)}
-        chosen |= {"teacher": file_digest(fetch("face-parsing"))}
+        chosen |= {"teacher": file_digest(fetch("face-parsing")), "teacher_size": params.parse.input_size}
         session = Session("train_parser", params, chosen, tracked)
         clips = load_clips(store, "train", params)
         network = fresh(seed, SmallParser, settings.input_size, settings.width)

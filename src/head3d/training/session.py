@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from head3d.params import Params
 
 CODE = (
-    *("geometry", "models", "losses", "ranks.py"),
-    *(f"training/{name}.py" for name in ("batches", "batchnorm", "build", "loop")),
+    *("geometry", "models", "losses", "checkpoints.py", "compute.py", "ranks.py", "data/store.py"),
+    *(f"training/{name}.py" for name in ("batches", "batchnorm", "build", "loop", "official", "scenes", "session")),
 )
 
 

@@ -53,11 +53,11 @@ def examine(model: Head3D, store: ClipStore, record: ClipRecord, params: Params)
     subject = model.subject(to_tensor(frames[:half]), mask_tensor(masks[:half]), references=count, seed=params.seed)
     rendered, found = model.render(subject, subject.poses)
     parsed = subject.masks
-    difference = (rendered * found - subject.references * parsed).abs().mean(dim=1, keepdim=True)
+    difference = (rendered - subject.references * parsed).abs().mean(dim=1, keepdim=True)
     union = (found + parsed - found * parsed).sum(dim=(1, 2, 3)).clamp(min=1)
     errors = difference.sum(dim=(1, 2, 3)) / union
     overlaps = (found * parsed).sum(dim=(1, 2, 3)) / union
-    return Case(record, subject, rendered * found, errors.cpu().numpy(), overlaps.cpu().numpy())
+    return Case(record, subject, rendered, errors.cpu().numpy(), overlaps.cpu().numpy())
 
 
 def worst(cases: list[Case], most: int = MOST) -> list[Case]:

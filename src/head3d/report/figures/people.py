@@ -85,9 +85,10 @@ def examples(model: Head3D, store: ClipStore, params: Params) -> tuple[list[Exam
 
 
 def transfer(model: Head3D, subject: Example, driver: Example, indices: np.ndarray, motion: Motion) -> Transfer:
-    """``subject`` moved by the named frames of ``driver``'s clip."""
-    driving = to_tensor(driver.frames[indices])
-    return model.animate(subject.subject, driving, mask_tensor(driver.masks[indices]), motion=motion)
+    """``subject`` moved by the named frames of ``driver``'s clip, from the reference that suits the whole clip."""
+    frames, masks = to_tensor(driver.frames), mask_tensor(driver.masks)
+    moved = model.choose_reference(subject.subject, model.pose(frames, masks), motion)
+    return model.animate(moved, frames[indices], masks[indices], motion=motion)
 
 
 def driver_of(people: list[Example], number: int) -> Example:
