@@ -1,6 +1,7 @@
 """``head3d metrics`` on real and made-up videos with known answers, and every wrong input in one line."""
 
 import csv
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,35 @@ def test_another_person_is_told_by_identity(folder: Path) -> None:
     assert float(str(own[measures.IDENTITY])) > 0.95
     assert own[measures.ANGLES[0]] == row[measures.ANGLES[0]]  # the person is no matter of the motion
     assert row["mse_01"] != row["mse_01"]  # not measured
+
+
+def cut(source: Path, target: Path, *options: str) -> None:
+    command = [video.ffmpeg_exe(), "-v", "error", "-y", *options[:2], "-i", str(source), *options[2:], str(target)]
+    subprocess.run(command, check=True)
+
+
+def test_frames_that_a_cut_hides_do_not_count(tmp_path: Path) -> None:
+    """A cut without encoding begins at a key frame and hides what comes before the cut."""
+    grey = np.arange(60, dtype=np.uint8)[:, None, None, None] + np.full((60, 64, 64, 3), 100, np.uint8)
+    video.write_video(tmp_path / "whole.mp4", grey, fps=25, crf=0)
+    cut(tmp_path / "whole.mp4", tmp_path / "cut.mp4", "-ss", "1.2", "-t", "0.8", "-c", "copy")
+    shown = list(video.read_frames(tmp_path / "cut.mp4"))
+    assert video.probe(tmp_path / "cut.mp4").n_frames > len(shown), "else this proves nothing"
+    video.write_video(tmp_path / "made.mp4", shown, fps=25, crf=0)
+    row = videos.metrics(tmp_path / "made.mp4", tmp_path / "cut.mp4", only="pixels")[0]
+    assert row["n_frames"] == len(shown)
+    assert row["mse_01"] == pytest.approx(0, abs=1e-4)
+
+
+def test_an_uneven_rate_is_named(tmp_path: Path) -> None:
+    grey = np.full((30, 64, 64, 3), 100, np.uint8)
+    video.write_video(tmp_path / "even.mp4", grey, fps=25)
+    # frames 0 to 9 as they were, the rest half a second later
+    uneven = ("-vf", "setpts='PTS+gte(N,10)*0.5/TB'", "-fps_mode", "passthrough")
+    cut(tmp_path / "even.mp4", tmp_path / "uneven.mp4", "-v", "error", *uneven)
+    video.write_video(tmp_path / "longer.mp4", np.repeat(grey, 2, 0)[:42], fps=video.probe(tmp_path / "uneven.mp4").fps)
+    with pytest.raises(UserError, match=r"42 and 30 frames; allowed: as many; .*uneven.mp4 has an uneven rate"):
+        videos.metrics(tmp_path / "longer.mp4", tmp_path / "uneven.mp4", only="pixels")
 
 
 def test_pixels_by_hand(folder: Path) -> None:

@@ -22,7 +22,7 @@ from head3d.data.crop import working_size
 from head3d.errors import UserError
 
 Watch = Callable[[str, int, int], None]  # what is done, how many frames of it, of how many
-_MOST_DRIFT_S = 0.05  # sound that is later or earlier than this is noticed
+MOST_DRIFT_S = 0.05  # sound that is later or earlier than this is noticed
 _NEAR = 1.0  # how far from where it was lost a chosen face is looked for again, in sizes of its box
 
 
@@ -142,7 +142,7 @@ def survey(
     path = Path(path)
     info, _ = working_size(video.probe(path))
     crop, resample = params.data.crop, params.data.fps
-    if resample is None and video.drift(path, info.fps) > _MOST_DRIFT_S:
+    if resample is None and video.drift(path, info.fps) > MOST_DRIFT_S:
         # frames that do not come at an even rate would run away from the sound
         info = replace(info, fps=min(info.fps, 60.0))
         resample = info.fps

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from head3d.data.footage import MOST_DRIFT_S
 from head3d.data.store import write_rows
-from head3d.data.video import EXTENSIONS, VideoInfo, probe, stream
+from head3d.data.video import EXTENSIONS, VideoInfo, drift, probe, stream
 from head3d.errors import UserError
 from head3d.evaluation import measures
 from head3d.evaluation.observe import Observer
@@ -136,7 +137,7 @@ def _compatible(trio: Trio, only: str | None) -> tuple[VideoInfo, VideoInfo]:
     if trio.subject != trio.driving:
         probe(trio.subject)
     if a.n_frames and b.n_frames and a.n_frames != b.n_frames:
-        raise UserError(f"{both}: {a.n_frames} and {b.n_frames} frames", allowed="as many", fix="cut the longer one")
+        _check_counts(trio, a, b)
     if abs(a.fps - b.fps) > SAME_RATE * b.fps:
         fix = f"resample one: ffmpeg -i in.mp4 -r {b.fps:g} out.mp4"
         raise UserError(f"{both}: {a.fps:g} and {b.fps:g} frames a second", allowed="one rate", fix=fix)
@@ -155,6 +156,22 @@ def _compatible(trio: Trio, only: str | None) -> tuple[VideoInfo, VideoInfo]:
             fix="measure --only motion",
         )
     return a, b
+
+
+def _check_counts(trio: Trio, a: VideoInfo, b: VideoInfo) -> None:
+    """Refuse two videos that do not show as many frames.
+
+    Containers also count frames that are never shown: a cut without encoding keeps those before its first picture that
+    others need.
+    """
+    ours, theirs = (sum(1 for _ in stream(path, info)) for path, info in ((trio.video, a), (trio.driving, b)))
+    if ours == theirs:
+        return
+    fix = "cut the longer one"
+    for path, info in ((trio.driving, b), (trio.video, a)):
+        if drift(path, info.fps) > MOST_DRIFT_S:
+            fix = f"{path} has an uneven rate: ffmpeg -i {path.name} -r {info.fps:g} even.mp4 makes it even"
+    raise UserError(f"{trio.video} and {trio.driving}: {ours} and {theirs} frames", allowed="as many", fix=fix)
 
 
 def measure(
