@@ -116,6 +116,20 @@ def test_sound_is_taken_along(clip: Path, tmp_path: Path, seconds: float) -> Non
     assert not video.probe(tmp_path / "mute.mp4").has_audio
 
 
+@pytest.mark.parametrize(("late", "begins"), [(0.0, 0.7), (0.5, 0.2)])
+def test_sound_stays_with_the_picture_that_begins_later(tmp_path: Path, late: float, begins: float) -> None:
+    """A click 0.7 s after the file's start is that much less after the picture's."""
+    source, out, heard = tmp_path / "source.mp4", tmp_path / "out.mp4", tmp_path / "heard.raw"
+    click = r"aevalsrc='if(between(t,0.7,0.75),sin(6000*t),0)':d=1.5:s=16000"
+    picture = ("-itsoffset", str(late), "-f", "lavfi", "-i", "testsrc=s=64x64:r=25:d=1")
+    ffmpeg(*picture, "-f", "lavfi", "-i", click, "-pix_fmt", "yuv420p", source)
+    assert video.probe(source).late == pytest.approx(late, abs=0.03)
+    video.write_video(out, gradient(25, 64, 64), fps=25, audio_from=source)
+    ffmpeg("-i", out, "-f", "s16le", "-ac", "1", "-ar", "16000", heard)
+    loud = np.abs(np.fromfile(heard, np.int16).astype(int)) > 3000
+    assert np.flatnonzero(loud)[0] / 16000 == pytest.approx(begins, abs=0.05)
+
+
 def test_truncated_file_gives_the_frames_before_the_break(tmp_path: Path) -> None:
     whole = tmp_path / "whole.mkv"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=4", "-c:v", "libx264", "-g", "10", whole)

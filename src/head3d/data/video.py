@@ -41,7 +41,8 @@ class VideoInfo:
     """What a video shows after rotation and with square pixels.
 
     ``n_frames`` counts the stored frames (0 where the container cannot tell); ``duration`` is in seconds, ``rotation``
-    in degrees as the file states it (already applied to ``width`` and ``height``).
+    in degrees as the file states it (already applied to ``width`` and ``height``). ``late`` is by how many seconds the
+    picture begins after the file does: after its sound, mostly.
     """
 
     width: int
@@ -51,6 +52,7 @@ class VideoInfo:
     duration: float
     rotation: int
     has_audio: bool
+    late: float = 0.0
 
 
 @lru_cache(maxsize=1)
@@ -100,7 +102,14 @@ def probe(path: str | os.PathLike) -> VideoInfo:
         duration=duration,
         rotation=round(float(rotation[1])) if rotation else 0,
         has_audio=": Audio: " in head,
+        late=_late(head, stream[0]),
     )
+
+
+def _late(head: str, stream: str) -> float:
+    """By how many seconds a stream begins after its file, from what ffmpeg says of both."""
+    first, own = re.search(r"Duration: .*, start: (-?[\d.]+)", head), re.search(r", start (-?[\d.]+)", stream)
+    return max(0.0, float(own[1]) - (float(first[1]) if first else 0.0)) if own else 0.0
 
 
 def drift(path: str | os.PathLike, fps: float) -> float:
@@ -212,9 +221,12 @@ def write_video(
     picture = picture.filter("pad", "ceil(iw/2)*2", "ceil(ih/2)*2")
     picture = picture.filter("scale", out_color_matrix="bt709", out_range="tv")
     streams, options = [picture], {}
-    if audio_from is not None and probe(audio_from).has_audio:
+    if audio_from is not None and (given := probe(audio_from)).has_audio:
+        sound = input_graph(existing_file(audio_from)).audio
+        if given.late > 0:  # the frames begin at 0 here, so must what was heard with them
+            sound = sound.filter("atrim", start=given.late).filter("asetpts", f"PTS-{given.late}/TB")
         # apad: sound that ends before the frames is continued with silence, or `shortest` would cut the frames off
-        streams.append(input_graph(existing_file(audio_from)).audio.filter("apad"))
+        streams.append(sound.filter("apad"))
         options = {"acodec": "aac", "shortest": None}
     if comment is not None:
         options["metadata"] = f"comment={comment}"
