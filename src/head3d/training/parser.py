@@ -14,7 +14,8 @@ from torch import Tensor
 
 from head3d.assets import fetch
 from head3d.data.store import ClipStore
-from head3d.models.parsing import MEAN, STD, BiSeNet, load_parser
+from head3d.models.blocks import imagenet
+from head3d.models.parsing import BiSeNet, load_parser
 from head3d.models.small_parser import SmallParser, overlap
 from head3d.ranks import current, together
 from head3d.training.batches import augment, jitter_colors
@@ -39,10 +40,9 @@ def taught_classes(
         size: side of the square that it sees them at, pixels.
         at: places of the answer along each side.
     """
-    mean, std = (torch.tensor(values, device=frames.device).view(1, 3, 1, 1) for values in (MEAN, STD))
     seen = F.interpolate(frames, (size, size), mode="bilinear", antialias=True)
     kind = teacher.conv_out.conv_out.weight.dtype
-    scores = teacher(((seen - mean) / std).to(kind, memory_format=torch.channels_last)).float()
+    scores = teacher(imagenet(seen).to(kind, memory_format=torch.channels_last)).float()
     return F.interpolate(scores, (at, at), mode="bilinear", antialias=True).softmax(dim=1)
 
 
