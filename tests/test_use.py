@@ -198,7 +198,7 @@ def test_wrong_inputs_are_one_clear_line(
     animate("no geometry.safetensors, .*`dvc repro` first", models=empty)
     animate("no fusion-other.safetensors there; allowed: variants full", variant="other")
     animate("--references is 0; allowed: 1 or more", references=0)
-    animate("--references is 12; allowed: at most 11", references=12)
+    animate("12 reference frames are wanted; allowed: at most 11", references=12)
     animate("--choose is 'best'; allowed: random or diverse", choose="best")
     animate("--parser is 'tiny'; allowed: full or small", parser="tiny")
     animate("--face is 0; allowed: 1 or more", face=0)

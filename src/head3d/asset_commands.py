@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import tempfile
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from head3d.errors import UserError
+from head3d.files import replacing
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -144,13 +144,10 @@ def _accept(asset: Asset, file: Path, *, again: bool, source: str = "by hand") -
         )
     assets.check(asset, file)
     target = assets.place(asset, asset.sha256 or got)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, unfinished)
-        os.replace(unfinished, target)
+        with replacing(target) as unfinished:
+            shutil.copyfile(file, unfinished)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise UserError(f"{target}: cannot be written ({error})", fix="set HEAD3D_CACHE") from error
     if len(asset.sha256) == assets.DIGITS:
         return f"{target}: {asset.name}, with the published SHA-256"

@@ -14,6 +14,7 @@ from typing import TypedDict
 from filelock import FileLock
 
 from head3d.errors import UserError
+from head3d.files import replacing
 
 NAME = "assets.lock.json"
 
@@ -84,9 +85,8 @@ def record(name: str, sha256: str, size: int, source: str, *, again: bool = Fals
                     fix=f"head3d assets trust {name} takes another file deliberately",
                 )
             held[name] = Entry(sha256=sha256, size=size, source=source, date=datetime.now(UTC).date().isoformat())
-            unfinished = path().with_name(f".{NAME}.{os.getpid()}")
-            unfinished.write_text(json.dumps(dict(sorted(held.items())), indent=1) + "\n", encoding="utf-8")
-            os.replace(unfinished, path())
+            with replacing(path()) as file:
+                file.write_text(json.dumps(dict(sorted(held.items())), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path()}: cannot be written ({error})") from error
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from head3d import asset_lock, download, tracking
 from head3d.asset_list import ASSETS, Asset, GoogleDrive, Package, Source
 from head3d.errors import UserError
+from head3d.files import replacing
 
 if TYPE_CHECKING:
     import torch
@@ -204,10 +205,8 @@ def _write_record(names: list[str], paths: dict[str, Path]) -> Path:
         for name in names
     ]
     target = Path("data/assets.json")
-    target.parent.mkdir(exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(unfinished, target)
+    with replacing(target) as file:
+        file.write_text(json.dumps(record, indent=1) + "\n")
     return target
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL import Image
 from scipy import ndimage
 
 from head3d.errors import UserError
+from head3d.files import replacing
 
 if TYPE_CHECKING:
     from head3d.models.head3d import Canonical, HeadGeometry
@@ -102,15 +102,11 @@ def save(mesh: Mesh, path: str | Path) -> Path:
     """Write a mesh as its file name says, .glb or .ply; the file appears when it is complete."""
     path = Path(path)
     content = glb(mesh) if path.suffix.lower() == ".glb" else ply(mesh)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
+        with replacing(path) as file:
+            file.write_bytes(content)
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from decimal import Decimal
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from head3d.errors import UserError
+from head3d.files import replacing
 from head3d.params import check_params, read_yaml
 
 FOLDER = Path("workflow/scales")
@@ -66,10 +66,8 @@ def use(name: str, root: str | Path = ".") -> str:
     yaml = _yaml()
     document = yaml.load(path)
     changed = _assign(document, new)
-    unfinished = path.with_name(f".params.yaml.{os.getpid()}")
-    with unfinished.open("w", encoding="utf-8") as file:
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
-    os.replace(unfinished, path)
     return f"scale {name}, {changed} value{'' if changed == 1 else 's'} changed"
 
 
@@ -84,11 +82,9 @@ def save(name: str, root: str | Path = ".") -> Path:
         under = read_yaml(path).get(EXTENDS) if path.exists() else None
         found = _difference(found, values(under or BASE, root))
         found = {EXTENDS: under, **found} if under else found
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", encoding="utf-8") as file:
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         file.write(HEADER.get(name, HEADER[""]).format(name=name, under=found.get(EXTENDS, BASE)))
         _yaml().dump(_flow(found), file)
-    os.replace(unfinished, path)
     return path
 
 

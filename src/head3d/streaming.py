@@ -42,7 +42,7 @@ def reference_frames(model: Head3D, footage: Footage, count: int, choice: Choice
     seen = np.flatnonzero(footage.seen)
     if count > len(seen):
         allowed = f"at most {len(seen)}, the frames of {footage.path} that show the face"
-        raise UserError(f"--references is {count}", allowed=allowed)
+        raise UserError(f"{count} reference frames are wanted", allowed=allowed, fix="give --references")
     if choice == "random":
         order = torch.randperm(footage.n_frames, generator=torch.Generator().manual_seed(seed)).tolist()
         return [index for index in order if footage.seen[index]][:count]

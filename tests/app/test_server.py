@@ -195,7 +195,10 @@ def test_wrong_sweeps(client: Client, clips: Path) -> None:
 
 def test_more_references_than_frames_fail_in_the_job(client: Client, clips: Path) -> None:
     told = client.finish(animate(client, clips, references=12)["id"])
-    assert told["error"] == "--references is 12; allowed: at most 9, the frames of subject.mp4 that show the face"
+    assert told["error"] == (
+        "12 reference frames are wanted; allowed: at most 9, the frames of subject.mp4 that show the face; "
+        "give --references"
+    )
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"a"', b"\xff", b"[" * 4000, b'{"kind":"head"}' + b" " * 5000])

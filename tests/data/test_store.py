@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from head3d.data.store import ClipRecord, ClipStore, NpyWriter, digest, read_records, replacing_directory, write_records
+from head3d.data.store import ClipRecord, ClipStore, NpyWriter, digest, read_records, write_records
 from head3d.errors import UserError
 
 
@@ -111,21 +111,3 @@ def test_missing_and_foreign_manifests(tmp_path: Path, store: tuple[ClipStore, d
         ClipStore(tmp_path)
     with pytest.raises(ValueError, match="no face"):
         clips.frames(clips.all_records[3])
-
-
-def test_a_directory_is_replaced_whole_or_not(tmp_path: Path) -> None:
-    target = tmp_path / "out"
-    with replacing_directory(target) as folder:
-        (folder / "a").write_text("1")
-
-    def breaks_off() -> None:
-        with replacing_directory(target) as folder:
-            (folder / "b").write_text("2")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        breaks_off()
-    assert [path.name for path in tmp_path.rglob("*")] == ["out", "a"]
-    with replacing_directory(target) as folder:
-        (folder / "c").write_text("3")
-    assert [path.name for path in tmp_path.rglob("*")] == ["out", "c"]

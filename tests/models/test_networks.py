@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from head3d.geometry import identity_flow, pose_from_euler
 from head3d.models.canonical import CanonicalNet
@@ -63,11 +64,16 @@ def test_residual_canonical_net_starts_at_the_mean_head() -> None:
     torch.manual_seed(0)
     net = CanonicalNet(width=8, blocks=1, residual=True).eval()
     heads = frames(6).unflatten(0, (2, 3))
-    mean, mask = frames(2, seed=1), torch.ones(2, 1, 128, 128)
+    mask = torch.ones(2, 1, 128, 128)
+    mask[:, :, :40], mask[:, :, 40:50] = 0, 0.5  # a soft edge
+    mean = frames(2, seed=1) * mask
     flows = identity_flow(6, 128, 128, mean).unflatten(0, (2, 3))
     out = net(heads, flows, torch.ones(2, 3, 1, 128, 128), mean, mask)
     assert (out - mean).abs().max() < 0.02
-    assert net(heads, flows, torch.ones(2, 3, 1, 128, 128), mean, mask * 0).abs().max() == 0
+    last = net.decoder[-1]
+    assert isinstance(last, nn.Conv2d)
+    nn.init.ones_(last.weight)
+    assert (net(heads, flows, torch.ones(2, 3, 1, 128, 128), mean, mask) - mean).abs()[:, :, :40].max() == 0
 
 
 def test_recurrence_depends_on_every_reference() -> None:

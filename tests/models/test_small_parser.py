@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from head3d.compute import Compute
+from head3d.models.blocks import imagenet
 from head3d.models.parsing import HEAD_CLASSES, load_parser
 from head3d.models.small_parser import SmallParser, overlap
 
@@ -21,7 +22,7 @@ def test_it_begins_as_the_face_parser(parser: SmallParser) -> None:
     parser.begin(teacher)
     frames = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        scores = teacher((frames - parser.mean) / parser.std)
+        scores = teacher(imagenet(frames))
         n = len(HEAD_CLASSES)
         share = scores.softmax(dim=1)[:, :n].sum(dim=1, keepdim=True)
         wanted = F.interpolate(share.logit(), (64, 64), mode="bilinear")

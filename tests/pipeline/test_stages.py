@@ -23,7 +23,7 @@ from .scratch import ROOT, Stage, load_stages
 # data/assets.json, so a new source of a file must not make everything again. Only `fetch` itself depends on them.
 NO_DEPS = {
     f"src/head3d/{name}.py"
-    for name in ("cli", "errors", "params", "param_types", "baseline_params", "data_params", "scales")
+    for name in ("cli", "errors", "files", "params", "param_types", "baseline_params", "data_params", "scales")
 } | {path.relative_to(ROOT).as_posix() for path in (ROOT / "src/head3d/tracking").glob("*.py")}
 ASSETS = {f"src/head3d/{name}.py" for name in ("assets", "asset_list", "asset_lock", "download")}
 
@@ -180,7 +180,7 @@ def test_all_readers_agree_on_numbers(tmp_path: Path) -> None:
 
 TRAININGS = ("geometry", "canonical", "matching", "fusion", "parser")
 # What fetches, reads and tracks, and constants of other stages, whose results a training's settings name by digest.
-APART = ("assets", "asset_", "download", "errors", "data/", "tracking/", "__init__", "training/__init__")
+APART = ("assets", "asset_", "download", "errors", "files", "data/", "tracking/", "__init__", "training/__init__")
 CONSTANTS = {"fusion": {"training/canonical.py", "training/matching.py"}}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from head3d.errors import UserError
 from head3d.params import Params
 from head3d.report import captions, formats, names, paper, tables
+from head3d.scales import values
 
 # what the tables promise, written out once more
 COLUMNS = [
@@ -164,6 +166,12 @@ def test_wrong_metrics_are_one_clear_line(params: Params, made_up: SimpleNamespa
 def test_captions_name_every_deviation_and_only_those(params: Params) -> None:
     assert any("image skip" in text for text in captions.deviations(_with_skip(params, True)))
     assert not any("image skip" in text for text in captions.deviations(_with_skip(params, False)))
+    of_paper = Params.model_validate(values("paper", Path(__file__).resolve().parents[2]))
+    assert captions.deviations(of_paper) == [
+        "clips mirrored at random",
+        "colour jitter of clips (0.1)",
+        "350 steps on landmark poses and a smooth generic head after the pretrained weights",
+    ]
     smoke = params.model_copy(update={"scale": "smoke"})
     assert "meaningless" in captions.table_caption(smoke, {"mini-seen": 2})
     assert "meaningless" not in captions.table_caption(params, {"mini-seen": 2})

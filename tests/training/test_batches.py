@@ -49,9 +49,19 @@ def test_every_clip_comes_once_an_epoch_and_frames_do_not_repeat() -> None:
         assert len(set(picks)) == 4
 
 
+def test_no_landmarks_no_poses() -> None:
+    plain = clips(2)
+    known, unknown = plain.load([1], [[0, 2]]), Clips(plain.frames, plain.masks, None, 10.0, 1.0).load([1], [[0, 2]])
+    assert known.rotation.isfinite().all()
+    assert unknown.rotation.isnan().all()
+    assert unknown.translation.isnan().all()
+    assert unknown.rotation.shape == known.rotation.shape
+    assert (unknown.frames == known.frames).all()
+
+
 def test_id_sampling_draws_a_clip_of_every_person_once_a_pass() -> None:
     plain, people = clips(), ["a", "b", "a", "a", "c", "b", "a"]
-    data = Clips(plain.frames, plain.masks, [np.full((6, 68, 2), np.nan, np.float32)] * 7, 10.0, 1.0, people)
+    data = Clips(plain.frames, plain.masks, None, 10.0, 1.0, people)
     assert (len(data), data.per_pass, data.steps_per_epoch(2)) == (7, 3, 2)
     seen = [c for step in range(40) for c in data.at(0, step, 3, 4)[0]]
     assert all(sorted(people[c] for c in seen[i : i + 3]) == ["a", "b", "c"] for i in range(0, 120, 3))
@@ -63,7 +73,7 @@ def test_id_sampling_draws_a_clip_of_every_person_once_a_pass() -> None:
 
 def test_as_many_people_as_clips_draw_as_clips_do() -> None:
     plain = clips()
-    data = Clips(plain.frames, plain.masks, [np.full((6, 68, 2), np.nan, np.float32)] * 7, 10.0, 1.0, list("gfedcba"))
+    data = Clips(plain.frames, plain.masks, None, 10.0, 1.0, list("gfedcba"))
     assert [data.at(0, step, 3, 4) for step in range(9)] == [plain.at(0, step, 3, 4) for step in range(9)]
 
 

@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
 from forked import Forked
 from head3d.baselines import NAMES
 from head3d.data.store import COLUMNS, ClipRecord, write_records
+from head3d.errors import UserError
 from head3d.params import Params, load_params
+from head3d.training.build import build_canonical, build_geometry, load_weights, save_weights
 
 SIZE, LENGTH, CLIPS = 64, 8, 4
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +63,6 @@ def make_data(root: Path) -> None:
 
 def shrink_baselines(section: dict) -> None:
     """The smoke scale's networks, trained for a few steps."""
-    from ruamel.yaml import YAML
 
     smoke = YAML(typ="safe").load((ROOT / "workflow/scales/smoke.yaml").read_text())["baseline"]
     section["training"] |= smoke["training"]
@@ -87,7 +89,6 @@ def furnish(place: Path) -> None:
     from ruamel.yaml import YAML
 
     from head3d.models.matching import Matcher
-    from head3d.training.build import build_canonical, build_geometry, save_weights
 
     values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     values["scale"], values["device"] = "smoke", "cpu"
@@ -143,6 +144,30 @@ def finish(place: Path, stage: str, environment: dict[str, str] | None = None) -
     process = start(place, stage, environment)
     output = process.end()
     assert process.returncode == 0, output[-2000:]
+
+
+def test_without_a_warm_start_statistics_are_learnt(workplace: Path) -> None:
+    """Batch normalisation keeps what a warm start has learnt; where nothing was, there is nothing to keep."""
+    path = workplace / "params.yaml"
+    values = YAML(typ="safe").load(path.read_text())
+    values["geometry"] |= {"warm_start": "none", "epochs": 1}
+    with path.open("w") as file:
+        YAML().dump(values, file)
+    finish(workplace, "geometry")
+    means = [v for name, v in weights(workplace / "models/geometry.safetensors").items() if "running_mean" in name]
+    assert means
+    assert all(np.abs(mean).max() > 0 for mean in means)
+
+
+def test_weights_that_are_no_numbers_are_one_line(workplace: Path) -> None:
+    params = load_params(workplace / "params.yaml")
+    path = workplace / "models/canonical.safetensors"
+    network = load_weights(build_canonical(params), path)
+    with torch.no_grad():
+        next(network.parameters()).fill_(float("nan"))
+    save_weights(network, path, {})
+    with pytest.raises(UserError, match=r"canonical\.safetensors: 1 tensors hold values that are no numbers"):
+        load_weights(build_canonical(params), path)
 
 
 # Half a minute each and more; the matcher has the least of its own about the loop that all of them share.

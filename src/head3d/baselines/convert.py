@@ -1,7 +1,6 @@
 """Official checkpoints turned into ours (``head3d import``), and methods written and read as safetensors."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from head3d.baselines import build, find
 from head3d.baselines.method import Method
 from head3d.checkpoints import read_checkpoint
 from head3d.errors import UserError
+from head3d.files import replacing
 
 
 def save(method: Method, path: Path, about: Mapping[str, str] | None = None, without: tuple[str, ...] = ()) -> None:
@@ -29,13 +29,8 @@ def save(method: Method, path: Path, about: Mapping[str, str] | None = None, wit
         for name, value in method.state_dict().items()
         if name.partition(".")[0] not in without
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        save_file(state, temporary, metadata=metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        save_file(state, file, metadata=metadata)
 
 
 def load(path: Path, image_size: int = 128, **settings: object) -> Method:

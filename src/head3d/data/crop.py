@@ -22,8 +22,9 @@ from head3d.data import boxes, faces, sources, video
 from head3d.data.boxes import Rejected, Square
 from head3d.data.clips import Window, windows
 from head3d.data.given import GivenTracker
-from head3d.data.store import ClipRecord, NpyWriter, replacing_directory, write_records
+from head3d.data.store import ClipRecord, NpyWriter, write_records
 from head3d.errors import UserError
+from head3d.files import replacing_directory
 
 _WORKING_SIDE = (
     2048  # pixels; larger frames are shrunk to this while they are read, so that forty of them fit in memory

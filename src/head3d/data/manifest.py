@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from head3d import tracking
 from head3d.data.store import ClipRecord, digest, read_records, write_records
 from head3d.errors import UserError
+from head3d.files import replacing
 
 _LEAST_HEAD = 0.02  # share of a frame that must be head; less means that the parser did not see one
 
@@ -53,10 +53,8 @@ def join_shards(params: Any) -> dict[str, Any]:
         },
         "reasons": dict(sorted(Counter(r.status.split(":")[0] for r in records if r.status != "ok").items())),
     }
-    target = Path("data/summary.json")
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(summary, indent=1) + "\n")
-    os.replace(unfinished, target)
+    with replacing("data/summary.json") as file:
+        file.write_text(json.dumps(summary, indent=1) + "\n")
     return summary
 
 

@@ -1,6 +1,5 @@
 """Stage ``parse``: soft head masks of all clips of a shard with the real face parser."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from tqdm import tqdm
 from head3d import tracking
 from head3d.data.store import NpyWriter
 from head3d.errors import UserError
+from head3d.files import replacing
 from head3d.models import parsing
 
 
@@ -21,12 +21,10 @@ def run(params: Any, shard: int) -> None:
     clips = np.load(source, mmap_mode="r")
     landmarks = np.load(source.with_name("landmarks.npy"), mmap_mode="r")
     target = Path("data/masks") / f"shard-{shard}.npy"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     settings, shares = params.parse, []
-    try:
-        with tracking.run(stage="parse", params=params, instance=f"shard-{shard}") as tracked:
-            writer = NpyWriter(unfinished, clips.shape[1:4], np.uint8)
+    with tracking.run(stage="parse", params=params, instance=f"shard-{shard}") as tracked:
+        with replacing(target) as file:
+            writer = NpyWriter(file, clips.shape[1:4], np.uint8)
             for clip, points in zip(
                 tqdm(clips, desc=f"parse {shard}", unit="clip", disable=None), landmarks, strict=True
             ):
@@ -42,8 +40,5 @@ def run(params: Any, shard: int) -> None:
                 writer.append(masks)
                 shares.append(masks.mean() / 255)
             writer.close()
-            os.replace(unfinished, target)
-            if shares:
-                tracked.metrics({"head_share": float(np.mean(shares)), "clips": len(shares)}, step=0)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        if shares:
+            tracked.metrics({"head_share": float(np.mean(shares)), "clips": len(shares)}, step=0)

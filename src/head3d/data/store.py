@@ -8,9 +8,7 @@ import csv
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from head3d.errors import UserError
+from head3d.files import replacing
 
 
 @dataclass(frozen=True)
@@ -53,21 +52,19 @@ _NUMBERS = {"shard": int, "row": int, "start_frame": int, **dict.fromkeys(("fps"
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write a CSV file; it appears when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        replacing(path) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(unfinished, path)
 
 
 def write_json(path: Path, values: Mapping[str, object]) -> None:
     """Write numbers by name, whole or not at all; the folder is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(values, indent=2) + "\n")
-    os.replace(unfinished, path)
+    with replacing(path) as file:
+        file.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def write_records(path: Path, records: Iterable[ClipRecord]) -> None:
@@ -109,22 +106,6 @@ class NpyWriter:
         self._file.seek(0)
         self._file.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
         self._file.close()
-
-
-@contextmanager
-def replacing_directory(target: Path) -> Iterator[Path]:
-    """A new empty directory that takes the place of ``target`` if the block ends well, and vanishes if not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    try:
-        yield unfinished
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(unfinished, target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 class ClipStore:

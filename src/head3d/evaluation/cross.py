@@ -6,7 +6,6 @@ drives: none of it serves as subject, and twice as long a motion is seen. ``data
 mask.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from head3d import tracking
-from head3d.data.store import ClipRecord, ClipStore, replacing_directory
+from head3d.data.store import ClipRecord, ClipStore
 from head3d.data.video import write_video
 from head3d.errors import UserError
 from head3d.evaluation import pairs
 from head3d.evaluation.protocol import Motion, draw_seed, reference_of
+from head3d.files import replacing, replacing_directory
 from head3d.images import mask_tensor, to_frames, to_tensor
 
 if TYPE_CHECKING:
@@ -66,9 +66,8 @@ def save(folder: Path, name: str, frames: Tensor, rendered: Tensor | None, fps: 
     arrays = {"frames": pixels}
     if rendered is not None:
         arrays["rendered"] = (rendered[:, 0].clamp(0, 1) * 255).round().byte().cpu().numpy()
-    unfinished = folder / f".{name}.{os.getpid()}.npz"
-    np.savez_compressed(unfinished, allow_pickle=False, **arrays)
-    os.replace(unfinished, folder / f"{name}.npz")
+    with replacing(folder / f"{name}.npz") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def load(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray | None]:

@@ -28,7 +28,7 @@ def correlation(a: Tensor, b: Tensor) -> float:
 @torch.inference_mode()
 def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) -> dict[str, float | int]:
     """Pose correlations and errors, and head errors, of a test set."""
-    clips = load_clips(store, test_set, params)
+    clips = load_clips(store, test_set, params, poses=True)
     n = params.model.references
     predicted, wanted, trusted = [], [], []
     errors: dict[str, list[float]] = {"stage1": [], "stage2": [], "mean_reference": []}

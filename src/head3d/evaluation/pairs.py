@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from head3d import tracking
-from head3d.data.store import ClipRecord, ClipStore, replacing_directory, write_rows
+from head3d.data.store import ClipRecord, ClipStore, write_rows
 from head3d.data.video import write_video
 from head3d.errors import UserError
+from head3d.files import replacing_directory
 
 if TYPE_CHECKING:
     from head3d.params import Params

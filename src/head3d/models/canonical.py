@@ -43,7 +43,7 @@ class CanonicalNet(nn.Module):
             heads: reference head images x_i in [0, 1].
             flows: backward flows f_{R_i <- C} of Eq. 5, pixels.
             seen: which canonical pixels each reference sees, in [0, 1].
-            mean: mean canonical head, the start of the residual form.
+            mean: mean canonical head, zero outside ``mask``; the start of the residual form.
             mask: where the canonical head is.
 
         Returns:
@@ -52,10 +52,12 @@ class CanonicalNet(nn.Module):
         batch, n = heads.shape[:2]
         features = self.encoder(heads.flatten(0, 1))  # (B * N, C, H / 4, W / 4)
         size = features.shape[-2:]
-        carried = warp(features, resize_flow(flows.flatten(0, 1), *size).to(features.dtype), padding="zeros")
+        carried = warp(features, resize_flow(flows.flatten(0, 1), *size), padding="zeros")
         visible = shrink(seen.flatten(0, 1), 0.25).to(features.dtype)
         sequence = torch.cat((carried * visible, visible), dim=1).unflatten(0, (batch, n))
         out = self.decoder(self.recurrence(sequence)).float()
         # A fiftieth: Adam's first steps move outputs by their own size, and the mean head is close already.
-        image = (mean + torch.tanh(out / 50) * mask).clamp(0, 1) if self.residual else torch.sigmoid(out)
-        return image * mask
+        # The mean head is zero outside the mask and faded at its soft edge already.
+        if self.residual:
+            return (mean + torch.tanh(out / 50) * mask).clamp(0, 1)
+        return torch.sigmoid(out) * mask

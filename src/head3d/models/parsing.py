@@ -1,7 +1,8 @@
 """Face parsing: BiSeNet (Yu et al., ECCV 2018) with a ResNet-18 trunk, 19 classes of CelebAMask-HQ.
 
-Only inference is needed: the weights are the public ones of face-parsing.PyTorch, whose key names are kept so that they
-load strictly. The two auxiliary heads of training exist for their keys' sake and are never run.
+It is not trained here, though the small parser learns from what it says: the weights are the public ones of
+face-parsing.PyTorch, whose key names are kept so that they load strictly. The two auxiliary heads of training exist for
+their keys' sake and are never run.
 """
 
 from functools import lru_cache
@@ -17,6 +18,7 @@ from head3d import assets
 from head3d.compute import Compute
 from head3d.data import faces
 from head3d.data.boxes import head_box
+from head3d.models.blocks import imagenet
 
 # Decision 5: these make the head; neck, necklace, cloth and background do not.
 _NAMES = (
@@ -25,7 +27,6 @@ _NAMES = (
 )
 CLASSES = tuple(_NAMES.split())
 HEAD_CLASSES = tuple(i for i, name in enumerate(CLASSES) if name not in ("background", "neck", "necklace", "cloth"))
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 
 
 class ConvBNReLU(nn.Module):
@@ -259,14 +260,12 @@ def _parse(images: Tensor, view: Tensor, size: int, compute: Compute, rim: float
     and whether the head goes on beyond the view, inside the frame ``(B,)``.
     """
     net = load_parser(str(compute.device), compute.dtype)
-    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
     height, width = images.shape[-2:]
     if max(height, width) > size:
         images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
     grid = F.affine_grid(view[:, :2], [len(images), 1, size, size], align_corners=False)
     seen = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    scores = net(((seen - mean) / std).to(compute.dtype, memory_format=torch.channels_last))
+    scores = net(imagenet(seen).to(compute.dtype, memory_format=torch.channels_last))
     head = torch.cat([_is_head(one, size) for one in scores.float().contiguous().split(1)])  # (B, 1, size, size)
 
     inside = (grid.abs() < 1).all(-1)  # (B, size, size)

@@ -14,7 +14,8 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from head3d.compute import Compute
-from head3d.models.parsing import HEAD_CLASSES, MEAN, STD, BiSeNet, ConvBNReLU, fill_holes, fold_batch_norms
+from head3d.models.blocks import imagenet
+from head3d.models.parsing import HEAD_CLASSES, BiSeNet, ConvBNReLU, fill_holes, fold_batch_norms
 
 SURE = 0.1  # a share of head below this is taken for none, one as near to 1 for all: no grey veil around the head
 RIM = 2  # pixels of soft edge around what is head by its majority
@@ -44,8 +45,6 @@ class SmallParser(nn.Module):
         for parameter in self.score.parameters():
             nn.init.zeros_(parameter)  # it begins with the edges of the coarse scores
         self.requires_grad_(True)  # which biases that come from folding would not be
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
     @property
     def decoder(self) -> tuple[nn.Module, ...]:
@@ -72,7 +71,7 @@ class SmallParser(nn.Module):
         """
         size = (self.input_size, self.input_size)
         seen = frames if frames.shape[-2:] == size else F.interpolate(frames, size, mode="bilinear", antialias=True)
-        (half, quarter, *_), features = self.coarse.features((seen - self.mean) / self.std)
+        (half, quarter, *_), features = self.coarse.features(imagenet(seen))
         scores = self.coarse.conv_out(features).float()
         coarse = head_logits(scores)
         x = self.at8(torch.cat((features, 0.1 * coarse), dim=1))  # logits are large

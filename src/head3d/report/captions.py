@@ -47,6 +47,7 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
     """What this scale does otherwise than the paper in the named stages, in words; empty when nothing."""
     model, geometry, fusion = params.model, params.geometry, params.fusion
     narrow = model.canonical.width < 64 or model.fusion.width < 64 or model.depth.encoder_width < 1
+    weights = (geometry.symmetry, geometry.smoothness)
     known = [
         (2, model.canonical.residual, "canonical head as a residual on the mean canonical head"),
         (3, model.fusion.image_skip, "image skip in fusion, images sampled bicubically"),
@@ -55,17 +56,32 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
         (3, model.fusion.masked_attention, "no attention to the rendered head where it is black"),
         (3, model.fusion.flow_scale > 0.25, f"Φ works at {model.fusion.flow_scale:g} of the resolution, not 0.25"),
         (3, params.animate.reference == "nearest", "s_ref is the reference nearest in pose to the driving video"),
+        (1, params.data.clips_per_video > 1, f"up to {params.data.clips_per_video} clips of a video, not one"),
+        (1, params.data.image_size != 128, f"frames of {params.data.image_size} pixels, not 128"),
+        (1, params.parse.input_size < 512, f"faces parsed at {params.parse.input_size} pixels, not 512"),
         (1, params.parse.rim > 0, "a rim of background taken off the head masks"),
+        (1, model.references != 5, f"{model.references} reference frames in training, not 5"),
         (1, geometry.pose_hold > 0, f"poses held to landmark poses (weight {geometry.pose_hold:g})"),
         (1, geometry.area_normalised, "symmetry and smoothness divided by the head's area"),
+        (1, weights != (0.1, 0.1), f"weights of symmetry and smoothness {weights[0]:g} and {weights[1]:g}, not 0.1"),
+        (1, geometry.lr_decay == "cosine", "cosine learning-rate decay in stage 1"),
         (3, fusion.lr_decay != "constant", f"{fusion.lr_decay} learning-rate decay in stage 3"),
         (3, fusion.driving_jitter > 0, f"colour jitter of the driving frame that Φ sees ({fusion.driving_jitter:g})"),
+        (1, params.augment.flip, "clips mirrored at random"),
+        (1, params.augment.color > 0, f"colour jitter of clips ({params.augment.color:g})"),
         (1, params.augment.similarity > 0, f"similarity augmentation of clips ({params.augment.similarity:g})"),
         (3, fusion.pixel_weight > 0, f"L1 term beside the perceptual loss (weight {fusion.pixel_weight:g})"),
         (3, fusion.perceptual != "vgg19", f"perceptual loss on {fusion.perceptual.upper()} instead of VGG19"),
         (1, model.pose.backbone != "resnet50", f"pose network on {_backbone(model.pose.backbone)}, not ResNet-50"),
         (1, narrow, "narrower networks"),
+        (1, model.pose.input_size != 224, f"the pose network sees {model.pose.input_size} pixels, not 224"),
+        (1, geometry.warm_start == "none", "stage 1 started from nothing"),
         (1, geometry.warm_start == "generic", "stage 1 started from landmark poses and a smooth generic head"),
+        (
+            1,
+            geometry.warm_start == "official" and geometry.warm_steps > 0,
+            f"{geometry.warm_steps} steps on landmark poses and a smooth generic head after the pretrained weights",
+        ),
         (1, geometry.warmup_steps > 0, f"learning rates of stage 1 rise over {geometry.warmup_steps} steps"),
         (3, fusion.warmup_steps > 0, f"the learning rate of stage 3 rises over {fusion.warmup_steps} steps"),
         (1, geometry.drivings > 1, f"{geometry.drivings} driving frames a video and step in stage 1"),
@@ -80,8 +96,9 @@ def _schedules(params: Params, stages: tuple[int, ...]) -> list[str]:
     """One entry for all stages that run with other epochs or learning rates than the paper."""
     geometry, canonical, fusion = params.geometry, params.canonical, params.fusion
     same = {
-        1: (geometry.epochs, geometry.depth_lr, geometry.pose_lr) == (10, 2e-4, 2e-5),
-        2: (canonical.epochs, canonical.lr) == (20, 2e-4),
+        1: (geometry.epochs, geometry.depth_lr, geometry.pose_lr) == (10, 2e-4, 2e-5)
+        and (geometry.lr_decay, geometry.lr_drop_epoch) in {("step", 5), ("cosine", geometry.lr_drop_epoch)},
+        2: (canonical.epochs, canonical.lr, canonical.lr_drop_epoch) == (20, 2e-4, 10),
         3: (fusion.epochs, fusion.lr) == (50, 2e-4),
     }
     changed = [str(stage) for stage in stages if not same[stage]]

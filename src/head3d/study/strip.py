@@ -9,6 +9,7 @@ from pathlib import Path
 
 from head3d.data.video import existing_file, input_graph, run_graph
 from head3d.errors import UserError
+from head3d.files import replacing
 
 MADE = 1_000_000_000  # seconds since 1970: one time of change for all copies, or it would tell which was made first
 
@@ -51,19 +52,15 @@ def copy_stripped(path: str | os.PathLike, out: str | os.PathLike) -> Copied:
             allowed="h264, yuv420p, which every browser plays",
             fix="convert it with ffmpeg",
         )
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.mp4")
-    graph = picture.output(
-        str(unfinished),
-        vcodec="copy",
-        map_metadata=-1,
-        fflags="+bitexact",
-        bsf="filter_units=remove_types=6",  # the encoder's own message (SEI) in the stream
-        movflags="+faststart",
-    )
-    try:
+    with replacing(out) as unfinished:
+        graph = picture.output(
+            str(unfinished),
+            vcodec="copy",
+            map_metadata=-1,
+            fflags="+bitexact",
+            bsf="filter_units=remove_types=6",  # the encoder's own message (SEI) in the stream
+            movflags="+faststart",
+        )
         run_graph(graph, path)
         os.utime(unfinished, (MADE, MADE))
-        os.replace(unfinished, out)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return Copied(int(frames[-1]), float(rate[1]))

@@ -64,12 +64,12 @@ class Batch:
 
 
 class Clips:
-    """The clips of a split, in memory, with a pose by PnP for every frame.
+    """The clips of a split, and where landmarks are given a pose by PnP for every frame.
 
     Args:
         frames: a uint8 array (T, H, W, 3) a clip.
         masks: a uint8 array (T, H, W) a clip.
-        landmarks: a float array (T, 68, 2) a clip, pixels.
+        landmarks: a float array (T, 68, 2) a clip, pixels. None: poses are NaN, as where no face was found.
         fov_deg: field of view of the camera.
         distance_m: distance of the head's centre.
         people: who is in each clip. A pass then goes over people, with a clip of each drawn at random, instead of over
@@ -80,7 +80,7 @@ class Clips:
         self,
         frames: list[np.ndarray],
         masks: list[np.ndarray],
-        landmarks: list[np.ndarray],
+        landmarks: list[np.ndarray] | None,
         fov_deg: float,
         distance_m: float,
         people: Sequence[str] | None = None,
@@ -93,8 +93,12 @@ class Clips:
         self.size = frames[0].shape[1]
         self.fov_deg, self.distance_m = fov_deg, distance_m
         self.k = intrinsics(self.size, self.size, fov_deg)
-        counts = [len(x) for x in landmarks]
-        pose, self.pnp_error = solve_pnp(torch.from_numpy(np.concatenate(landmarks)).float(), self.k, distance_m)
+        counts = [len(x) for x in frames]
+        if landmarks is None:
+            nowhere = torch.full((sum(counts), 3, 4), torch.nan)
+            pose, self.pnp_error = Pose(nowhere[..., :3], nowhere[..., 3]), nowhere[:, 0, 0]
+        else:
+            pose, self.pnp_error = solve_pnp(torch.from_numpy(np.concatenate(landmarks)).float(), self.k, distance_m)
         self.rotation, self.translation = pose.rotation.split(counts), pose.translation.split(counts)
 
     def __len__(self) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from head3d.compute import Compute
 from head3d.errors import UserError
+from head3d.files import replacing
 from head3d.models.canonical import CanonicalNet
 from head3d.models.depth import DepthNet
 from head3d.models.fusion import FusionNet
@@ -59,18 +59,17 @@ def build_fusion(params: "Params", variant: str = "full") -> FusionNet:
 
 def save_weights(module: nn.Module, path: Path, about: dict[str, object]) -> None:
     """Write weights as safetensors, with what they were trained with in the header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     tensors: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-    save_file(tensors, temporary, metadata={"head3d": json.dumps(about, sort_keys=True, default=str)})
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        save_file(tensors, file, metadata={"head3d": json.dumps(about, sort_keys=True, default=str)})
 
 
 def load_weights(module: M, path: Path) -> M:
     """Load trained weights.
 
     Raises:
-        UserError: the file is missing, is no safetensors file, or holds another network than ``params.yaml`` asks for.
+        UserError: the file is missing, is no safetensors file, holds another network than ``params.yaml`` asks for, or
+            weights that are NaN or infinite.
     """
     if not path.is_file():
         raise UserError(f"{path}: there are no trained weights", fix="run `dvc repro` (or `make demo`) first")
@@ -88,6 +87,12 @@ def load_weights(module: M, path: Path) -> M:
         raise UserError(
             f"{path}: {len(wrong)} tensors do not fit the networks of params.yaml, {sorted(wrong)[0]} among them",
             fix="use the params.yaml that it was trained with, or run `dvc repro`",
+        )
+    broken = sorted(name for name, value in state.items() if not value.isfinite().all())
+    if broken:
+        raise UserError(
+            f"{path}: {len(broken)} tensors hold values that are no numbers, {broken[0]} among them",
+            fix="train it again with `dvc repro --force --single-item` and its stage",
         )
     module.load_state_dict(state)
     return module

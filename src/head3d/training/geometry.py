@@ -215,7 +215,7 @@ def run(params: "Params") -> None:
         if official:  # another file than before is another start
             chosen["official"] = {name: file_digest(path) for name, path in official.items()}
         session = Session("train_geometry", params, chosen, tracked)
-        clips = load_clips(store, "train", params)
+        clips = load_clips(store, "train", params, poses=True)
 
         warms = settings.warm_start != "none" and settings.warm_steps > 0
         check_shares(settings, warms)
@@ -244,7 +244,8 @@ def run(params: "Params") -> None:
         per_epoch = clips.steps_per_epoch(settings.batch_size)
         state = State({"geometry": geometry}, optimizer_of(geometry, settings.depth_lr, settings.pose_lr))
         geometry.train()
-        no_statistics(geometry)
+        if warms or settings.warm_start == "official":  # else there are no statistics yet to keep
+            no_statistics(geometry)
 
         def losses(step: int) -> dict[str, Tensor]:
             n = params.model.references

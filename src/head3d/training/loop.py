@@ -10,7 +10,6 @@ import csv
 import hashlib
 import json
 import math
-import os
 import signal
 import sys
 import time
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from head3d.errors import UserError
+from head3d.files import replacing
 from head3d.ranks import STOPPED, current
 from head3d.training.batchnorm import synchronise
 
@@ -80,20 +80,16 @@ class State:
 
     def save(self, path: Path) -> None:
         """Write the state to a temporary name, then rename."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        torch.save(
-            {
-                "modules": {name: module.state_dict() for name, module in self.modules.items()},
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-                "history": self.history,
-                "sums": self.sums,
-                "notes": self.notes,
-            },
-            temporary,
-        )
-        os.replace(temporary, path)
+        content = {
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "history": self.history,
+            "sums": self.sums,
+            "notes": self.notes,
+        }
+        with replacing(path) as file:
+            torch.save(content, file)
 
     def load(self, path: Path) -> None:
         """Go on from a saved state."""
@@ -231,10 +227,7 @@ def train(
 
 def write_history(history: list[tuple[int, str, float]], path: Path) -> None:
     """Training curves as CSV with the columns step, name, value."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
+    with replacing(path) as unfinished, unfinished.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("step", "name", "value"))
         writer.writerows((step, name, f"{value:.6g}") for step, name, value in history)
-    os.replace(temporary, path)

@@ -1,4 +1,4 @@
-"""What the three stages do alike before and after their loop: settings, clips, state, tracking, results."""
+"""What all trainings do alike before and after their loop: settings, clips, state, tracking, results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,16 +26,19 @@ CODE = (
 )
 
 
-def load_clips(store: ClipStore, split: str, params: "Params", *, id_sampling: bool = False) -> Clips:
-    """All clips of a split, with poses from their landmarks; frames and masks stay on disk until a step asks for them.
+def load_clips(
+    store: ClipStore, split: str, params: "Params", *, id_sampling: bool = False, poses: bool = False
+) -> Clips:
+    """All clips of a split; frames and masks stay on disk until a step asks for them.
 
     At the paper's scale they are 20 GB, at 256x256 79 GB: the operating system keeps what fits.
 
     Args:
         store: where the clips are.
         split: ``train`` or a test set.
-        params: its camera gives the poses.
+        params: of the camera.
         id_sampling: passes go over people, not over clips.
+        poses: solve the poses of all frames from their landmarks, which only stage 1 learns from.
 
     Raises:
         UserError: the split is empty.
@@ -45,7 +48,7 @@ def load_clips(store: ClipStore, split: str, params: "Params", *, id_sampling: b
     return Clips(
         list(frames),
         list(masks),
-        [np.asarray(store.landmarks(r)) for r in records],
+        [np.asarray(store.landmarks(r)) for r in records] if poses else None,
         params.camera.fov_deg,
         params.camera.distance_m,
         [r.person for r in records] if id_sampling else None,

@@ -1,0 +1,44 @@
+"""Files under their final names are whole, whatever happens while they are written."""
+
+from pathlib import Path
+
+import pytest
+
+from head3d.files import replacing, replacing_directory
+
+
+def test_a_file_is_replaced_whole_or_not(tmp_path: Path) -> None:
+    target = tmp_path / "folder" / ("long" * 60 + ".npz")
+    with replacing(target) as file:
+        assert file.parent == target.parent
+        assert file.suffix == ".npz"
+        file.write_text("1")
+        assert not target.exists()
+    assert target.read_text() == "1"
+
+    def breaks_off() -> None:
+        with replacing(target) as file:
+            file.write_text("2")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        breaks_off()
+    assert [path.read_text() for path in target.parent.iterdir()] == ["1"]
+
+
+def test_a_directory_is_replaced_whole_or_not(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with replacing_directory(target) as folder:
+        (folder / "a").write_text("1")
+
+    def breaks_off() -> None:
+        with replacing_directory(target) as folder:
+            (folder / "b").write_text("2")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        breaks_off()
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "a"]
+    with replacing_directory(target) as folder:
+        (folder / "c").write_text("3")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "c"]
