@@ -71,6 +71,10 @@ def test_options_reach_the_stage(project: Path, monkeypatch: pytest.MonkeyPatch)
     ("words", "message"),
     [
         (["crop", "--shard", "9"], "--shard is 9; allowed: 0, 1 (params.yaml: shards)"),
+        (
+            ["evaluate", "transfer", "--test-set", "mini-seen", "--method", "x"],
+            "--method is 'x'; allowed: floors, full, mean_canonical, no_head, no_skip (params.yaml: variants)",
+        ),
         (["train", "fusion", "--variant", "x"], "--variant is 'x'; allowed: full, mean_canonical, no_head, no_skip"),
         (
             ["evaluate", "transfer", "--test-set", "s", "--method", "full"],

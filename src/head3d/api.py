@@ -111,7 +111,8 @@ class Head3D:
         fusion: E_F, Phi, Omega_F, or None where only heads are rendered.
         params: what they were trained with.
         compute: device and precision.
-        parser: finds heads in driving frames; None leaves them to the face parser, as those of references always are.
+        parser: finds heads in driving frames; None leaves them to the face parser, as the masks of
+            references always are.
     """
 
     def __init__(

@@ -55,6 +55,7 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # (command, option) -> the list of params.yaml that it is chosen from, where that is not the option's name with an s
 CHOSEN_FROM = {(f"{group} baseline", "method"): "baselines" for group in ("train", "evaluate", "transfer")}
+WRITTEN_AS = {"methods": "variants"}  # what is made of a list of params.yaml -> that list
 
 HELP = {
     "fetch": "download and verify weights and sample videos into the user's cache",
@@ -109,7 +110,7 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
         if options[option] not in known:
             raise UserError(
                 f"--{option.replace('_', '-')} is {options[option]!r}",
-                allowed=f"{', '.join(map(str, known))} (params.yaml: {key})",
+                allowed=f"{', '.join(map(str, known))} (params.yaml: {WRITTEN_AS.get(key, key)})",
             )
     if name.startswith("train ") and (count := launch.wanted()) > 1:
         words = name.split()

@@ -84,7 +84,7 @@ def bfloat16() -> tuple[bool | None, str]:
     chosen = Compute.choose()
     if chosen.dtype is torch.bfloat16:
         return True, "in hardware: convolutions use it (precision: auto)"
-    return None, "not in hardware: float32 is used, about half as fast"
+    return None, "not in hardware: float32 is used, several times slower"
 
 
 def ffmpeg() -> tuple[bool, str]:

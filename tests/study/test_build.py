@@ -88,6 +88,11 @@ def test_what_can_be_chosen(videos: Path, tmp_path: Path) -> None:
     assert study.rows()[0] == ("mini-seen", "realism", "fomm")
 
 
+def test_a_rater_of_one_question_has_one_check(videos: Path, tmp_path: Path) -> None:
+    study = Study(build([videos], tmp_path / "study", raters=1, per_rater=1))
+    assert [total for _, _, total in study.progress()] == [2]
+
+
 def test_a_broken_video_is_broken_everywhere() -> None:
     given = list(frames(90, length=4, size=64))
     spoilt = list(broken(given, seed=5))

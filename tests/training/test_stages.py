@@ -6,7 +6,9 @@ import json
 import random
 import shutil
 import time
+from importlib import import_module
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from head3d.data.store import COLUMNS, ClipRecord, write_records
 from head3d.errors import UserError
 from head3d.params import Params, load_params
 from head3d.training.build import build_canonical, build_geometry, load_weights, save_weights
+from head3d.training.session import Session
 
 SIZE, LENGTH, CLIPS = 64, 8, 4
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +106,7 @@ def furnish(place: Path) -> None:
     values["geometry"] |= {"hold_batch": 4}
     values["canonical"] |= {"epochs": 16, "batch_size": 4}
     values["matching"] |= {"steps": 24, "batch_size": 4}
-    values["parser"] |= {"input_size": 64, "width": 8, "steps": 24, "batch_size": 4}
+    values["parser"] |= {"input_size": 64, "width": 8, "steps": 12, "batch_size": 4}
     values["fusion"] |= {"epochs": 12, "batch_size": 4, "drivings": 1, "perceptual_scales": [1.0]}
     values["evaluate"] |= {"references": [1, 2]}
     shrink_baselines(values["baseline"])
@@ -168,6 +171,26 @@ def test_weights_that_are_no_numbers_are_one_line(workplace: Path) -> None:
     save_weights(network, path, {})
     with pytest.raises(UserError, match=r"canonical\.safetensors: 1 tensors hold values that are no numbers"):
         load_weights(build_canonical(params), path)
+
+
+@pytest.mark.parametrize(
+    ("stage", "lacking"), [("canonical", "geometry"), ("fusion", "matching"), ("fusion", "canonical")]
+)
+def test_a_stage_that_comes_too_early_is_one_line(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, stage: str, lacking: str
+) -> None:
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("HEAD3D_TRACKING", "files")
+    Path(f"models/{lacking}.safetensors").unlink()
+    with pytest.raises(UserError, match=rf"models/{lacking}\.safetensors: not there; run what makes it first"):
+        import_module(STAGES[stage][0]).run(load_params())
+
+
+def test_a_layout_that_rounds_otherwise_is_another_run(workplace: Path) -> None:
+    params = load_params(workplace / "params.yaml")
+    other = params.model_copy(update={"train": params.train.model_copy(update={"channels_last": False})})
+    one, two, again = (Session("train_matching", p, {}, MagicMock()).directory for p in (params, other, params))
+    assert one == again != two
 
 
 # Half a minute each and more; the matcher has the least of its own about the loop that all of them share.

@@ -98,7 +98,8 @@ def build(
     comparisons = [Comparison(one.dataset, pair, *duel) for one in sets for duel in duels for pair in one.pairs]
     per_rater = len(comparisons) if per_rater is None else per_rater
     _check_number("--per-rater", per_rater, 1, len(comparisons))
-    checks = max(2, round(per_rater / CHECK_EVERY)) if checks is None else checks
+    if checks is None:
+        checks = min(per_rater, max(2, round(per_rater / CHECK_EVERY)))
     _check_number("--checks", checks, 0, per_rater)
     check_pairs = [(one.dataset, pair) for one in sets for pair in one.pairs[:CHECK_VIDEOS]] if checks else []
     plan = make_plan(comparisons, raters, per_rater, check_pairs, checks, seed)

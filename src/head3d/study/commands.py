@@ -23,7 +23,10 @@ def add(commands: Any) -> None:
     )
     build.add_argument("--per-rater", type=int, metavar="K", help="comparisons that a rater sees (default: all)")
     build.add_argument(
-        "--checks", type=int, metavar="N", help="attention checks a rater (default: 1 in 10, at least 2)"
+        "--checks",
+        type=int,
+        metavar="N",
+        help="attention checks a rater (default: 1 in 10, but 2 or more)",
     )
     build.add_argument(
         "--criteria",

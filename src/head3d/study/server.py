@@ -1,7 +1,7 @@
 """The page that raters see: a few routes over :mod:`head3d.study.store`, and what every response must carry.
 
 A rater enters by a link with a secret token. Videos are asked for by the rater's own item and place, never by a file
-name, so that no path from a browser ever touches the disk. No address, no time of a visit and no cookie is kept.
+name, so that no path from a browser ever touches the disk. No address and no cookie is kept.
 """
 
 from __future__ import annotations

@@ -41,7 +41,13 @@ def code_digest(parts: Iterable[str]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not there", fix="run what makes it first: `dvc repro`")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
