@@ -141,6 +141,8 @@ class MatchingParams(Section):
     steps: Whole
     warmup_steps: Whole
     batch_size: Count
+    pairs: Whole
+    pair_weight: NonNegative
     lr: Positive
 
 

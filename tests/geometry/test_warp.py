@@ -1,10 +1,11 @@
-"""Flows that fill and blur, against slow references."""
+"""Flows that fill and blur, against slow references; similarities, against closed form."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from head3d.geometry import box_blur, outside_flow, pixel_grid, warp
+from head3d.geometry import box_blur, fit_similarity, outside_flow, pixel_grid, warp
 
 SIZE = 48
 
@@ -39,3 +40,9 @@ def test_masked_pixels_are_filled_from_the_nearest_outside() -> None:
 def test_a_mask_without_outside_or_inside_moves_nothing() -> None:
     assert outside_flow(torch.ones(1, 1, 8, 8)).abs().max() == 0
     assert outside_flow(torch.zeros(1, 1, 8, 8)).abs().max() == 0
+
+
+def test_similarity_by_hand() -> None:
+    points = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0], [3.0, 2.0]])
+    wanted = 3 * np.stack([-points[:, 1], points[:, 0]], axis=1) + (5, -1)  # a quarter turn, three times as large
+    assert fit_similarity(points, wanted) == pytest.approx(np.array([[0, -3, 5], [3, 0, -1]]))

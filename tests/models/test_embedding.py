@@ -45,12 +45,6 @@ def test_a_turned_and_smaller_face_is_the_same_person(people: dict[str, list[tup
     assert float(whole @ small) > 0.85
 
 
-def test_similarity_by_hand() -> None:
-    points = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0], [3.0, 2.0]])
-    wanted = 3 * np.stack([-points[:, 1], points[:, 0]], axis=1) + (5, -1)  # a quarter turn, three times as large
-    assert embedding.similarity(points, wanted) == pytest.approx(np.array([[0, -3, 5], [3, 0, -1]]))
-
-
 def test_aligned_eyes_lie_where_the_network_wants_them() -> None:
     """A bright dot at each of the five points comes out at ArcFace's five places."""
     angle, size = np.radians(20), 2.6

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from head3d.evaluation.observe import DISTANCE_M, Observed, camera
 from head3d.geometry import euler_from_pose
-from head3d.geometry.head_model import MODEL_SCALE, landmark_points
+from head3d.geometry.head_model import MODEL_SCALE, MOVING, landmark_points
 
 VERSION = 1  # of docs/metrics.md; to be raised when a definition changes
 IDENTITY, JITTER, NO_FACE = "identity_mobilefacenet", "jitter_dlib68", "no_face_dlib"
@@ -21,7 +21,6 @@ EXPRESSION, GHOSTS = "expression_error_dlib68", "ghosts_bisenet"
 OF_MOTION = (IDENTITY, *ANGLES, *ABSOLUTE, EXPRESSION, JITTER, NO_FACE)
 MEASURES = (*OF_MOTION, GHOSTS)
 
-MOVING = (*range(17, 27), *range(36, 68))  # brows, eyes, mouth; the nose is stiff and the jaw's outline slides
 EYE_CORNERS = (36, 45)  # outer ones
 LIP_CM = 1.8  # how far the middle of the lips stands before the corners of the mouth
 # Where the lips' landmarks 48 ... 67 stand between the middle (0) and a corner (1 or -1) of the mouth.

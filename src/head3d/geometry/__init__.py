@@ -10,7 +10,15 @@ from head3d.geometry.pose import (
     rotation_from_euler,
 )
 from head3d.geometry.render import Rendered, between, box_blur, from_canonical, mean_of_views, splat, to_canonical
-from head3d.geometry.warp import align_flow, canonical_flow, identity_flow, outside_flow, resize_flow, warp
+from head3d.geometry.warp import (
+    align_flow,
+    canonical_flow,
+    fit_similarity,
+    identity_flow,
+    outside_flow,
+    resize_flow,
+    warp,
+)
 
 __all__ = [
     "Pose",
@@ -21,6 +29,7 @@ __all__ = [
     "canonical_flow",
     "euler_from_pose",
     "euler_from_rotation",
+    "fit_similarity",
     "from_canonical",
     "identity_flow",
     "intrinsics",

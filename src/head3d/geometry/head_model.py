@@ -28,6 +28,7 @@ LANDMARKS: dict[int, tuple[float, float, float]] = {
 MIRRORED = {
     17: 26, 18: 25, 19: 24, 20: 23, 21: 22, 31: 35, 32: 34, 36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46, 48: 54,
 }  # fmt: skip
+MOVING = (*range(17, 27), *range(36, 68))  # brows, eyes, mouth; the nose is stiff and the jaw's outline slides
 MODEL_SCALE = 0.48
 CENTRE_CM = (0.0, 6.4, -3.0)  # of the head in the landmarks' frame: between the ears, above the eyes
 

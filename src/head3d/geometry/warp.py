@@ -108,3 +108,13 @@ def align_flow(shown: Pose, wanted: Pose, k: Float[Tensor, "3 3"], distance_m: f
     q = pixel_grid(size, size, from_pixel).reshape(1, -1, 2)
     source = (q - to_pixel[:, None]) * ratio + from_pixel[:, None]
     return (source - q).transpose(1, 2).reshape(-1, 2, size, size)
+
+
+def fit_similarity(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The turn, scale and shift (2, 3) that takes points (n, 2) nearest to the wanted ones in squared distance."""
+    # In complex numbers a similarity is z -> a z + b, and least squares has a closed form.
+    z, w = points @ np.array([1, 1j]), wanted @ np.array([1, 1j])
+    zc, wc = z - z.mean(), w - w.mean()
+    a = np.vdot(zc, wc) / np.vdot(zc, zc).real
+    b = w.mean() - a * z.mean()
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from head3d import assets
+from head3d.geometry import fit_similarity
 from head3d.models.tflite import TfliteNet
 
 SIZE, DIMENSIONS = 112, 192  # pixels of the face that the network sees, numbers that it gives
@@ -22,26 +23,16 @@ def five_points(landmarks: np.ndarray) -> np.ndarray:
     return np.stack([*eyes, landmarks[..., 30, :], landmarks[..., 48, :], landmarks[..., 54, :]], axis=-2)
 
 
-def similarity(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The turn, scale and shift (2, 3) that takes points (n, 2) nearest to the wanted ones in squared distance."""
-    # In complex numbers a similarity is z -> a z + b, and least squares has a closed form.
-    z, w = points @ np.array([1, 1j]), wanted @ np.array([1, 1j])
-    zc, wc = z - z.mean(), w - w.mean()
-    a = np.vdot(zc, wc) / np.vdot(zc, zc).real
-    b = w.mean() - a * z.mean()
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
-
-
 def aligned(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """A face as the network wants it, uint8 (112, 112, 3), out of a uint8 (H, W, 3) frame with landmarks (68, 2)."""
     from PIL import Image
 
     image, points = Image.fromarray(frame), five_points(landmarks.astype(np.float64))
-    to_face = similarity(points, np.array(FIVE_POINTS))
+    to_face = fit_similarity(points, np.array(FIVE_POINTS))
     shrink = int(1 / np.hypot(*to_face[:, 0]))  # a large face is averaged down first, so that nothing aliases
     if shrink > 1:
         image, points = image.reduce(shrink), (points + 0.5) / shrink - 0.5
-        to_face = similarity(points, np.array(FIVE_POINTS))
+        to_face = fit_similarity(points, np.array(FIVE_POINTS))
     back = np.linalg.inv(np.vstack((to_face, (0, 0, 1))))[:2]
     back[:, 2] += 0.5 - back[:, :2] @ (0.5, 0.5)  # PIL counts from the pixels' corners
     made = image.transform((SIZE, SIZE), Image.Transform.AFFINE, back.flatten().tolist(), Image.Resampling.BILINEAR)

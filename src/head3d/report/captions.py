@@ -48,11 +48,12 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
     model, geometry, fusion = params.model, params.geometry, params.fusion
     narrow = model.canonical.width < 64 or model.fusion.width < 64 or model.depth.encoder_width < 1
     weights = (geometry.symmetry, geometry.smoothness)
+    taught = _taught(params)
     known = [
         (2, model.canonical.residual, "canonical head as a residual on the mean canonical head"),
         (3, model.fusion.image_skip, "image skip in fusion, images sampled bicubically"),
         (3, model.fusion.rigid_flow, "the reference's flow starts from the head's rigid motion"),
-        (3, model.fusion.matching, "Φ starts from an explicit matching, taught beforehand on made-up motions"),
+        (3, model.fusion.matching, f"Φ starts from an explicit matching, taught beforehand on {taught}"),
         (3, model.fusion.masked_attention, "no attention to the rendered head where it is black"),
         (3, model.fusion.flow_scale > 0.25, f"Φ works at {model.fusion.flow_scale:g} of the resolution, not 0.25"),
         (3, params.animate.reference == "nearest", "s_ref is the reference nearest in pose to the driving video"),
@@ -90,6 +91,12 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
     ]
     found = [text for stage, on, text in known if on and stage in stages]
     return found + _schedules(params, stages)
+
+
+def _taught(params: Params) -> str:
+    """What the matcher learns from before stage 3."""
+    by_landmarks = " and on landmarks of training clips (dlib's, as the expression error's are)"
+    return "made-up motions" + by_landmarks * (params.matching.pairs > 0)
 
 
 def _schedules(params: Params, stages: tuple[int, ...]) -> list[str]:
@@ -135,7 +142,7 @@ def baselines_sentence(params: Params) -> str:
             f"{100 * least / step:g} optimiser steps a hundred clips, with the augmentation and the learning rate of "
             f"stage 3 of Head3D. Stage 3 learns from {ours[0]}: the baselines have {more} for the same transfer, as "
             "Head3D's stages 1 and 2 come before and have no counterpart in them, whose networks of motion start "
-            "untrained." + f" So do {params.matching.steps} steps of its matcher on made-up motions." * matched
+            "untrained." + f" So do {params.matching.steps} steps of its matcher on {_taught(params)}." * matched
         )
     else:
         each = ", ".join(f"{plain(name, 0)} {frames} ({batch})" for name, (frames, batch) in theirs.items())

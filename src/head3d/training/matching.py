@@ -1,13 +1,15 @@
-"""Phi's matcher, taught on motions that are known because they are made up; stage 3 goes on from there.
+"""Phi's matcher, taught on motions that are known; stage 3 goes on from there.
 
 A training frame is moved by a random smooth flow, the head otherwise than what is around it, and the matcher has to
-tell that flow from the two images. It takes no renderer and no decoder, so a step costs a quarter of one of stage 3.
+tell that flow from the two images. Beside it pairs of frames show how faces really move (expression.py). It takes no
+renderer and no decoder, so a step costs a third of one of stage 3.
 """
 
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -19,6 +21,7 @@ from head3d.models.matching import Matcher
 from head3d.ranks import current, together
 from head3d.training.batches import augment, jitter_colors
 from head3d.training.build import fresh
+from head3d.training.expression import expression_losses, moved_faces
 from head3d.training.loop import Schedule, State, step_generator
 from head3d.training.session import Session, choose, load_clips, track
 
@@ -103,6 +106,8 @@ def run(params: "Params") -> None:
         matcher = compute.place(fresh(seed, Matcher))
         matcher.train()
         mine = current().rows(settings.batch_size, "matching.batch_size")
+        pairs = current().rows(settings.pairs, "matching.pairs") if settings.pairs else None
+        landmarks = [np.asarray(store.landmarks(record)) for record in store.split("train")]
         state = State({"matcher": matcher}, torch.optim.Adam(matcher.parameters(), lr=settings.lr))
 
         def losses(step: int) -> dict[str, Tensor]:
@@ -114,7 +119,14 @@ def run(params: "Params") -> None:
             moved = warp(frames, truth, mode="bicubic").clamp(0, 1)
             # As in stage 3, the image after the motion has other colours.
             shown = jitter_colors(moved[:, None], params.fusion.driving_jitter, draw)[:, 0]
-            return matching_losses(matcher, *(x[mine].to(compute.device) for x in (frames, truth, shown)))
+            losses = matching_losses(matcher, *(x[mine].to(compute.device) for x in (frames, truth, shown)))
+            if pairs is None:
+                return losses
+            chosen, picks = clips.at(seed + 3, step, settings.pairs, 2)
+            moved = moved_faces(clips, landmarks, chosen, picks, params.fusion.driving_jitter, draw)
+            found = expression_losses(matcher, moved.rows(pairs).to(compute.device), WEIGHTS)
+            total = losses["loss"] + settings.pair_weight * found["loss"]
+            return losses | {"loss": total, "landmark_error": found["landmark_error"]}
 
         steps = settings.steps if params.model.fusion.matching else 0
         session.train(state, Schedule(steps, cosine=True, warmup=settings.warmup_steps), losses, clip_norm=1.0)

@@ -20,9 +20,10 @@ from head3d.training.loop import Schedule, State, run_digest, train, write_histo
 if TYPE_CHECKING:
     from head3d.params import Params
 
+TRAINING = ("batches", "batchnorm", "build", "expression", "loop", "official", "scenes", "session")
 CODE = (
     *("geometry", "models", "losses", "checkpoints.py", "compute.py", "ranks.py", "data/store.py"),
-    *(f"training/{name}.py" for name in ("batches", "batchnorm", "build", "loop", "official", "scenes", "session")),
+    *(f"training/{name}.py" for name in TRAINING),
 )
 
 
