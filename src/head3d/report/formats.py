@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from head3d.files import replacing
 from head3d.report.names import escape_tex
 
 if TYPE_CHECKING:
@@ -17,13 +17,8 @@ DIGITS = 6  # significant digits of written numbers: more would differ from mach
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` so that no reader ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:

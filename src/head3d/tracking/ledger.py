@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+from head3d.files import replacing
 
 LEDGER = Path("runs/pipeline.json")  # digest of parameters, commit and store -> ids of the parent and of open runs
 LOCK_TIMEOUT = 60.0  # seconds
@@ -28,9 +29,8 @@ def ledger() -> Iterator[dict[str, Any]]:
         try:
             yield groups
         finally:  # a parent that was created before something failed is not created again
-            temporary = LEDGER.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(groups, indent=1))
-            os.replace(temporary, LEDGER)
+            with replacing(LEDGER) as file:
+                file.write_text(json.dumps(groups, indent=1))
 
 
 def group_of(params: Mapping[str, Any], commit: str, place: str) -> str:
