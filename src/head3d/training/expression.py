@@ -65,7 +65,10 @@ def moved_faces(
         chosen: clip of each pair.
         picks: its two frames.
         jitter: of the second frame's colours, as in stage 3.
-        draw: randomness.
+        draw: randomness, for all pairs of the step.
+
+    Returns:
+        As many pairs as ``chosen``.
     """
     frames = clips.load(chosen, picks).frames
     size = frames.shape[-1]
@@ -94,6 +97,10 @@ def expression_losses(matcher: Matcher, moved: Moved, weights: Sequence[float]) 
         matcher: Phi's matcher.
         moved: pairs of frames.
         weights: of the levels' errors, coarsest first.
+
+    Returns:
+        ``loss``, Huber's of the distances, and ``landmark_error``, the mean distance at the finest level, pixels. Both
+        are 0 where no pair has landmarks.
     """
     size = moved.source.shape[-1]
     known = moved.motion.isfinite().all(dim=-1)

@@ -2,7 +2,7 @@
 
 A training frame is moved by a random smooth flow, the head otherwise than what is around it, and the matcher has to
 tell that flow from the two images. Beside it pairs of frames show how faces really move (expression.py). It takes no
-renderer and no decoder, so a step costs a third of one of stage 3.
+renderer and no decoder, so a step costs a fifth of one of stage 3.
 """
 
 import math

@@ -74,7 +74,7 @@ class Session:
 
     def __post_init__(self) -> None:
         stage_file = "training/" + self.name.split("-")[0].removeprefix("train_") + ".py"
-        settings = self.settings | {"channels_last": self.params.train.channels_last}  # rounds otherwise
+        settings = self.settings | {"channels_last": self.params.train.channels_last}  # another layout rounds otherwise
         self.directory = Path("runs") / self.name / run_digest(settings, (*CODE, stage_file))
 
     def train(
