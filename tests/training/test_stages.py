@@ -162,6 +162,13 @@ def test_without_a_warm_start_statistics_are_learnt(workplace: Path) -> None:
     assert all(np.abs(mean).max() > 0 for mean in means)
 
 
+def test_weights_are_as_open_to_others_as_any_file(workplace: Path) -> None:
+    ordinary, path = workplace / "ordinary", workplace / "weights.safetensors"
+    ordinary.touch()
+    save_weights(torch.nn.Linear(2, 2), path, {})
+    assert path.stat().st_mode == ordinary.stat().st_mode
+
+
 def test_weights_that_are_no_numbers_are_one_line(workplace: Path) -> None:
     params = load_params(workplace / "params.yaml")
     path = workplace / "models/canonical.safetensors"

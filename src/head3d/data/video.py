@@ -23,6 +23,7 @@ import ffmpeg
 import numpy as np
 
 from head3d.errors import UserError
+from head3d.files import replacing
 
 _ENDINGS = "mp4 m4v mov 3gp 3g2 mkv webm avi mpg mpeg ts mts m2ts flv wmv asf ogv ogg gif y4m nut mxf"
 EXTENSIONS = frozenset(f".{ending}" for ending in _ENDINGS.split())
@@ -230,21 +231,19 @@ def write_video(
         options = {"acodec": "aac", "shortest": None}
     if comment is not None:
         options["metadata"] = f"comment={comment}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # not by the name of the file, which may be as long as names can be
-    unfinished = path.with_name(f".{os.getpid()}-{threading.get_ident():x}.mp4")
     colours = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
-    graph = ffmpeg.output(
-        *streams,
-        f"file:{unfinished.absolute()}",
-        vcodec="libx264",
-        pix_fmt="yuv420p",
-        crf=crf,
-        movflags="+faststart",
-        **colours,
-        **options,
-    )
-    with tempfile.TemporaryFile() as log:
+    with replacing(path) as file, tempfile.TemporaryFile() as log:
+        graph = ffmpeg.output(
+            *streams,
+            f"file:{file.absolute()}",
+            format="mp4",
+            vcodec="libx264",
+            pix_fmt="yuv420p",
+            crf=crf,
+            movflags="+faststart",
+            **colours,
+            **options,
+        )
         command = [*_command(graph, stdin=True), "-y"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)
         assert process.stdin is not None
@@ -262,13 +261,11 @@ def write_video(
             if process.wait(_STALL_S * 10) != 0:
                 log.seek(0)
                 raise UserError(f"{path}: cannot be written ({_last_words(log.read().decode(errors='replace'))})")
-            os.replace(unfinished, path)
         finally:
             process.kill()
             process.wait()
             with contextlib.suppress(BrokenPipeError):  # frames that nobody reads any more
                 process.stdin.close()
-            unfinished.unlink(missing_ok=True)
 
 
 class _Watchdog:

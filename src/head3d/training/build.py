@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from head3d.compute import Compute
@@ -60,8 +60,8 @@ def build_fusion(params: "Params", variant: str = "full") -> FusionNet:
 def save_weights(module: nn.Module, path: Path, about: dict[str, object]) -> None:
     """Write weights as safetensors, with what they were trained with in the header."""
     tensors: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-    with replacing(path) as file:
-        save_file(tensors, file, metadata={"head3d": json.dumps(about, sort_keys=True, default=str)})
+    with replacing(path) as file:  # save_file would let nobody but the owner read it
+        file.write_bytes(save(tensors, {"head3d": json.dumps(about, sort_keys=True, default=str)}))
 
 
 def load_weights(module: M, path: Path) -> M:
