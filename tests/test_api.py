@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from head3d.api import Head3D, Start
+from head3d.api import Head3D
 from head3d.errors import UserError
 from head3d.geometry import pose_from_euler
 from head3d.params import Params
@@ -74,7 +74,7 @@ def test_relative_motion_in_parts_is_that_of_the_whole(model: Head3D) -> None:
     subject = model.subject(*clip(6))
     driving, masks = clip(8, seed=1)
     whole = model.animate(subject, driving, masks, motion="relative")
-    first = Start(driving[:1], model.pose(driving[:1], masks[:1]))
+    first = model.start(subject, driving[:1], model.pose(driving[:1], masks[:1]))
     part = model.animate(subject, driving[4:], masks[4:], motion="relative", first=first)
     # Poses of four frames are rounded otherwise than those of eight, and sampling noise magnifies it.
     assert torch.allclose(whole.pose.translation[4:], part.pose.translation, atol=1e-6)

@@ -24,10 +24,10 @@ from head3d.models.fusion import FusionNet
 from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
 from head3d.models.small_parser import SmallParser
 from head3d.params import Params, load_params
+from head3d.relative import Start, face_motion, lay
 from head3d.training.build import build_canonical, build_fusion, build_geometry, load_weights, place_geometry
 
 Motion = Literal["absolute", "relative"]
-FACE_MOTION = 0.03  # of the image's side: how far at most, about, a face across people moves besides its pose
 
 
 @dataclass(frozen=True)
@@ -86,19 +86,6 @@ class Transfer:
     head_mask: Tensor
     deformed: Tensor
     attention: Tensor
-    pose: Pose
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a driving video begins; relative motion counts from there.
-
-    Attributes:
-        frame: its first frame (1, 3, H, W) in [0, 1].
-        pose: of that frame.
-    """
-
-    frame: Tensor
     pose: Pose
 
 
@@ -265,19 +252,38 @@ class Head3D:
             masks: their head masks (M, 1, H, W); parsed if not given.
             motion: ``absolute`` takes the driving poses as they are; ``relative`` keeps the subject's place and size
                 and adds how the driving head and its face have moved since its first frame.
-            first: the first driving frame and its pose when ``driving`` is a later part of the video.
+            first: from :meth:`start`, when ``driving`` is a later part of the video.
             pose: poses of the driving frames where they are known already, from :meth:`pose`.
         """
         driving = self._check(driving, "driving frames")
         seen = self.pose(driving, masks) if pose is None else pose
         if motion == "absolute":
             return self._fuse(subject, seen, driving)
-        start = first or Start(driving[:1], seen[slice(0, 1)])
+        start = first or self.start(subject, driving[:1], seen[slice(0, 1)])
         camera = (self.geometry.k(driving), self.geometry.distance_m, driving.shape[-1])
         place = relative_pose(start.pose, start.pose, subject.reference_pose)
         pose = relative_pose(seen, start.pose, subject.reference_pose)
-        begins = Start(warp(start.frame.to(driving), align_flow(start.pose, place, *camera)), place)
-        return self._fuse(subject, pose, warp(driving, align_flow(seen, pose, *camera)), begins)
+        begins = warp(start.frame.to(driving), align_flow(start.pose, place, *camera, start.fit))
+        shown = warp(driving, align_flow(seen, pose, *camera, start.fit))
+        return self._fuse(subject, pose, shown, Start(begins, place, start.fit))
+
+    @torch.inference_mode()
+    def start(self, subject: Subject, frame: Tensor, pose: Pose) -> Start:
+        """Where a driving video begins; relative motion counts from there.
+
+        Args:
+            subject: with the s_ref that is to be driven.
+            frame: first driving frame (1, 3, H, W) in [0, 1].
+            pose: of its head, from :meth:`pose`.
+        """
+        frame = self._check(frame, "first driving frame")
+        place = relative_pose(pose, pose, subject.reference_pose)
+        rendered = self.geometry.render(subject.head(), place)
+        background = outside_flow(subject.masks[[subject.chosen]])
+        flow = rigid_flow(self.geometry, subject.head(), rendered, subject.reference_pose, background)
+        k, distance_m = self.geometry.k(frame), self.geometry.distance_m
+        placed = warp(frame, align_flow(pose, place, k, distance_m, frame.shape[-1]))
+        return Start(frame, pose, lay(placed, warp(subject.reference, flow), place, k, distance_m))
 
     @torch.inference_mode()
     def view(self, subject: Subject, pose: Pose) -> Transfer:
@@ -295,18 +301,17 @@ class Head3D:
         return torch.cat([p.image for p in parts]), torch.cat([p.mask for p in parts])
 
     def _of_driver(
-        self, start: Start, canonical: Canonical, rendered: Rendered, shown: Tensor
+        self, start: Start, canonical: Canonical, rendered: Rendered, shown: Tensor, pose: Pose
     ) -> tuple[Tensor, Tensor | None]:
-        """What Phi is shown of another person's driving frames, and what it matches that with.
+        """What Phi is shown of another person's driving frames, and what has moved in them besides the pose.
 
         Another person's face must not be matched with the subject's: that would carry its shape over. What has moved
         besides the pose is told from the driver alone, whose first frame is carried to the driving poses as a stiff
-        head. What moves behind the driver is left out, and so are motions that no face makes: hair that hangs, errors
-        of the pose.
+        head. What moves behind the driver is left out, and so are motions that no face makes.
 
         Returns:
-            The first frame with no more than the face's own motion, and the first frame itself, around the head the
-            driving frames; or the driving frames and None, where Phi matches nothing.
+            The first frame with no more than the face's own motion, around the head the driving frames, and that
+            motion as a backward flow; or the driving frames and None, where Phi matches nothing.
         """
         if self.fusion is None or self.fusion.matcher is None:
             return shown, None
@@ -316,9 +321,9 @@ class Head3D:
         window = 2 * (shown.shape[-1] // 32) + 1
         near = box_blur(F.max_pool2d(rendered.mask, window, stride=1, padding=window // 2), window)
         still = near * carried + (1 - near) * shown
-        found, most = self.fusion.matcher.flow(still, shown), FACE_MOTION * shown.shape[-1]
-        limited = found * most / (found.square().sum(dim=1, keepdim=True) + most**2).sqrt()
-        return warp(still, limited), still
+        found = self.fusion.matcher.flow(still, shown)
+        moved = face_motion(found, pose, self.geometry.k(shown), self.geometry.distance_m)
+        return warp(still, moved), moved
 
     def _fuse(self, subject: Subject, pose: Pose, driving: Tensor | None, begins: Start | None = None) -> Transfer:
         """Render and fuse in batches; the result does not depend on the batch size.
@@ -344,10 +349,10 @@ class Head3D:
             rigid = None
             if background is not None:
                 rigid = rigid_flow(self.geometry, each, rendered, subject.reference_pose, background)
-            still = shown if driving is None else None
+            moved = torch.zeros_like(shown[:, :2]) if driving is None else None
             if begins is not None:
-                shown, still = self._of_driver(begins, each, rendered, shown)
-            fused = self.fusion(rendered.image, reference, shown, rigid, rendered.mask, still)
+                shown, moved = self._of_driver(begins, each, rendered, shown, here)
+            fused = self.fusion(rendered.image, reference, shown, rigid, rendered.mask, moved)
             parts.append(Transfer(fused.frame, rendered.image, rendered.mask, fused.deformed, fused.attention, here))
         return Transfer(
             frames=torch.cat([p.frames for p in parts]),

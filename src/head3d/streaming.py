@@ -90,8 +90,6 @@ class Drive:
     """
 
     def __init__(self, model: Head3D, subject: Subject, footage: Footage, motion: Motion, batch: int) -> None:
-        from head3d.api import Start
-
         self.model, self.footage, self.batch = model, footage, batch
         self.motion: Motion = motion
         self.lost: list[int] = []
@@ -102,8 +100,9 @@ class Drive:
         if not good[0]:
             driving = to_tensor(footage.crops_at([int(np.argmax(footage.seen))], model.image_size))
             masks = model.driving_masks(driving)
-        self._start = Start(driving[:1], model.pose(driving[:1], masks[:1]))
-        self.subject = model.choose_reference(subject, self._start.pose, motion)
+        pose = model.pose(driving[:1], masks[:1])
+        self.subject = model.choose_reference(subject, pose, motion)
+        self._start = model.start(self.subject, driving[:1], pose) if motion == "relative" else None
         self._held = None if good[0] else self._animate(driving, masks)[0]
 
     def _animate(self, driving: torch.Tensor, masks: torch.Tensor) -> np.ndarray:

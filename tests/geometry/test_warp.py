@@ -5,7 +5,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from head3d.geometry import box_blur, fit_similarity, outside_flow, pixel_grid, warp
+from head3d.geometry import (
+    FaceFit,
+    Pose,
+    align_flow,
+    box_blur,
+    fit_affine,
+    fit_similarity,
+    intrinsics,
+    outside_flow,
+    pixel_grid,
+    pose_from_euler,
+    warp,
+)
 
 SIZE = 48
 
@@ -46,3 +58,29 @@ def test_similarity_by_hand() -> None:
     points = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0], [3.0, 2.0]])
     wanted = 3 * np.stack([-points[:, 1], points[:, 0]], axis=1) + (5, -1)  # a quarter turn, three times as large
     assert fit_similarity(points, wanted) == pytest.approx(np.array([[0, -3, 5], [3, 0, -1]]))
+
+
+def test_affine_by_hand() -> None:
+    points = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0], [3.0, 2.0]])
+    wanted = points @ np.array([[2.0, 0.5], [0.0, -1.0]]) + (5, -1)
+    assert fit_affine(points, wanted) == pytest.approx(np.array([[2, 0, 5], [0.5, -1, -1]]))
+
+
+def test_a_face_is_laid_on_another_one_at_every_pose() -> None:
+    """Half as wide, and two pixels to the right: turned by a quarter it is half as high, and two pixels down."""
+    size, distance_m = 33, 1.0
+    k = intrinsics(size, size, 10.0)
+    still = pose_from_euler(torch.zeros(1))
+    fit = FaceFit(torch.diag(torch.tensor([0.5, 1.0])), torch.tensor([2.0, 0.0]), still)
+    offset = (pixel_grid(size, size, k) - k[:2, 2]).permute(2, 0, 1)
+
+    def places(pose: Pose) -> torch.Tensor:
+        """Where pixels take their values from, from the head's centre, when the head is where it was."""
+        return align_flow(pose, pose, k, distance_m, size, fit)[0] + offset
+
+    assert torch.allclose(places(still), torch.stack((offset[0] / 2 + 2, offset[1])), atol=1e-4)
+    quarter = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]])  # x turns to y, which is down
+    turned = Pose(quarter, torch.zeros(1, 3))
+    assert torch.allclose(places(turned), torch.stack((offset[0], offset[1] / 2 + 2)), atol=1e-4)
+    far = Pose(still.rotation, torch.tensor([[0.0, 0.0, 1.0]]))  # twice as far away
+    assert torch.allclose(places(far), torch.stack((offset[0] / 2 + 1, offset[1])), atol=1e-4)

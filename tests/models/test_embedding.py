@@ -6,7 +6,7 @@ import torch
 
 from head3d import assets
 from head3d.data import video
-from head3d.evaluation.observe import Follower
+from head3d.data.follower import Follower
 from head3d.models import embedding
 
 

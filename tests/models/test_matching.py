@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from head3d.models.fusion import FusionNet
-from head3d.models.matching import Matcher, correlate
+from head3d.models.matching import ROUNDS, Matcher, correlate
 
 
 def textured(count: int, size: int, seed: int = 0) -> torch.Tensor:
@@ -50,10 +50,27 @@ def test_it_learns_a_shift() -> None:
     assert float(error.detach()) < 1.0  # of shifts by two pixels
 
 
-def test_phi_matches_with_the_carried_reference_unless_told_otherwise() -> None:
+def test_a_second_round_finds_what_the_first_one_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round finds half of what is left of four pixels, told by a ramp whose values are places."""
+    matcher, ramp = Matcher(), torch.arange(32.0).expand(1, 3, 32, 32)
+
+    def half(source: list[torch.Tensor], target: list[torch.Tensor]) -> list[torch.Tensor]:
+        along = (target[0] - source[0])[:, :1] / 2
+        return [torch.cat((along, torch.zeros_like(along)), dim=1)]
+
+    monkeypatch.setattr(matcher, "_features", lambda image: [image])
+    monkeypatch.setattr(matcher, "_between", half)
+    found = matcher.flow(ramp, ramp + 4)[0, :, :, :24]  # further right the source ends
+    assert ROUNDS == 2
+    assert torch.allclose(found[0], torch.tensor(3.0)) and not found[1].any()
+
+
+def test_phi_matches_unless_it_is_told_what_has_moved() -> None:
     torch.manual_seed(0)
     net = FusionNet(width=4, blocks=1, flow_width=4, flow_max=8, flow_scale=0.5, matching=True).eval()
     head, reference, driving = textured(1, 64), textured(1, 64, seed=1), textured(1, 64, seed=2)
-    plain, same, other = (net(head, reference, driving, still=s) for s in (None, reference, driving))
+    assert net.matcher is not None
+    found = net.matcher.flow(reference, driving)
+    plain, same, other = (net(head, reference, driving, moved=m) for m in (None, found, found + 1))
     assert torch.equal(plain.frame, same.frame)
     assert not torch.equal(plain.reference_flow, other.reference_flow)

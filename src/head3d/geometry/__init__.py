@@ -11,8 +11,10 @@ from head3d.geometry.pose import (
 )
 from head3d.geometry.render import Rendered, between, box_blur, from_canonical, mean_of_views, splat, to_canonical
 from head3d.geometry.warp import (
+    FaceFit,
     align_flow,
     canonical_flow,
+    fit_affine,
     fit_similarity,
     identity_flow,
     outside_flow,
@@ -21,6 +23,7 @@ from head3d.geometry.warp import (
 )
 
 __all__ = [
+    "FaceFit",
     "Pose",
     "Rendered",
     "align_flow",
@@ -29,6 +32,7 @@ __all__ = [
     "canonical_flow",
     "euler_from_pose",
     "euler_from_rotation",
+    "fit_affine",
     "fit_similarity",
     "from_canonical",
     "identity_flow",

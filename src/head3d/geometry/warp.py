@@ -4,6 +4,8 @@ A flow is in pixels of its own resolution, (B, 2, H, W), x then y: output pixel 
 Everything samples with ``align_corners=True``, so that a zero flow is the identity at every size.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -88,7 +90,41 @@ def outside_flow(mask: Float[Tensor, "b 1 h w"], rim: int = 2) -> Float[Tensor, 
     return torch.stack(flows)
 
 
-def align_flow(shown: Pose, wanted: Pose, k: Float[Tensor, "3 3"], distance_m: float, size: int) -> Tensor:
+@dataclass(frozen=True)
+class FaceFit:
+    """Where the places of one face are on another one, when both heads have the same pose.
+
+    A place that is ``q`` pixels away from the projected centre of the one head is ``linear @ q + shift`` away from that
+    of the other.
+
+    Attributes:
+        linear: (2, 2).
+        shift: (2,), pixels.
+        pose: the pose at which this was found, a single one.
+    """
+
+    linear: Tensor
+    shift: Tensor
+    pose: Pose
+
+    def at(self, pose: Pose, distance_m: float) -> tuple[Tensor, Tensor]:
+        """``linear`` (B, 2, 2) and ``shift`` (B, 2) at other poses: turned in the image plane and scaled with the head.
+
+        Args:
+            pose: B poses.
+            distance_m: distance of the head's centre.
+        """
+        turned = pose.rotation @ self.pose.rotation.transpose(-1, -2)
+        roll = torch.atan2(turned[:, 1, 0] - turned[:, 0, 1], turned[:, 0, 0] + turned[:, 1, 1])
+        cos, sin = roll.cos(), roll.sin()
+        turn = torch.stack((cos, -sin, sin, cos), dim=-1).view(-1, 2, 2)
+        grown = (self.pose.translation[:, 2:] + distance_m) / (pose.translation[:, 2:] + distance_m)
+        return turn @ self.linear @ turn.transpose(-1, -2), turn @ self.shift * grown
+
+
+def align_flow(
+    shown: Pose, wanted: Pose, k: Float[Tensor, "3 3"], distance_m: float, size: int, fit: FaceFit | None = None
+) -> Tensor:
     """Backward flow that shifts and scales frames so that a head seen at one place appears at another.
 
     Args:
@@ -97,6 +133,7 @@ def align_flow(shown: Pose, wanted: Pose, k: Float[Tensor, "3 3"], distance_m: f
         k: camera matrix.
         distance_m: distance of the head's centre.
         size: side of the frames, pixels.
+        fit: also lay the face on another one, by where the places of that one are on it.
 
     Returns:
         (B, 2, size, size), pixels.
@@ -106,8 +143,18 @@ def align_flow(shown: Pose, wanted: Pose, k: Float[Tensor, "3 3"], distance_m: f
     from_pixel, to_pixel = (project(p[:, None], k)[:, 0] for p in (from_point, to_point))
     ratio = (to_point[:, 2] / from_point[:, 2])[:, None, None]  # a head that moves away shrinks
     q = pixel_grid(size, size, from_pixel).reshape(1, -1, 2)
-    source = (q - to_pixel[:, None]) * ratio + from_pixel[:, None]
+    offset = q - to_pixel[:, None]
+    if fit is not None:
+        linear, shift = fit.at(wanted, distance_m)
+        offset = offset @ linear.transpose(-1, -2) + shift[:, None]
+    source = offset * ratio + from_pixel[:, None]
     return (source - q).transpose(1, 2).reshape(-1, 2, size, size)
+
+
+def fit_affine(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The affine map (2, 3) that takes points (n, 2) nearest to the wanted ones in squared distance."""
+    ahead = np.concatenate((points, np.ones_like(points[:, :1])), axis=1)
+    return np.linalg.lstsq(ahead, wanted, rcond=None)[0].T
 
 
 def fit_similarity(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ class FusionNet(nn.Module):
         reference: Float[Tensor, "b 3 h w"],
         driving: Float[Tensor, "b 3 h w"],
         rigid: Float[Tensor, "b 2 h w"] | None = None,
-        still: Float[Tensor, "b 3 h w"] | None = None,
+        moved: Float[Tensor, "b 2 h w"] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Phi: head flow and reference flow at full resolution, in pixels, and attention logits at Phi's own.
 
@@ -119,9 +119,10 @@ class FusionNet(nn.Module):
         if not self.use_head:
             head, rigid = torch.zeros_like(head), None
         carried = reference if rigid is None else warp(reference, rigid)
-        found = None
-        if self.matcher is not None:
-            found = self.matcher.flow(carried if still is None else still, driving)
+        found = moved
+        if found is None and self.matcher is not None:
+            found = self.matcher.flow(carried, driving)
+        if found is not None:
             # Head and reference are carried by the same pose, and are off by the same error of it.
             head, carried = warp(head, found), warp(carried, found)
         head_flow, reference_flow, logits = self.predictor(torch.cat((head, carried, driving), dim=1))
@@ -143,7 +144,7 @@ class FusionNet(nn.Module):
         driving: Float[Tensor, "b 3 h w"],
         rigid: Float[Tensor, "b 2 h w"] | None = None,
         mask: Float[Tensor, "b 1 h w"] | None = None,
-        still: Float[Tensor, "b 3 h w"] | None = None,
+        moved: Float[Tensor, "b 2 h w"] | None = None,
     ) -> Fused:
         """Fuse.
 
@@ -154,10 +155,11 @@ class FusionNet(nn.Module):
             rigid: backward flow, pixels, by which the head's rigid motion carries the reference to the driving pose;
                 Phi then predicts what is left to move. None: Phi predicts the whole flow, as the paper prints it.
             mask: where the rendered head is, in [0, 1], for masked attention. None: everywhere.
-            still: what the driving frame is matched with, at the driving pose, in [0, 1]. None: the carried reference,
-                which is right where both show the same person.
+            moved: backward flow, pixels, of what has moved besides the pose, if that is known already. None: the
+                matcher, if there is one, finds it between the carried reference and the driving frame, which is right
+                where both show the same person.
         """
-        head_flow, reference_flow, logits = self.flows(head, reference, driving, rigid, still)
+        head_flow, reference_flow, logits = self.flows(head, reference, driving, rigid, moved)
         size = head.shape[-2:]
         fine = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
         if self.masked_attention and mask is not None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from head3d.geometry.warp import resize_flow, warp
 
 SLOPE = 0.1  # of the leaky ReLU
+ROUNDS = 2  # a second look at what the first one has left: it alone falls a quarter short of what lips and brows move
 SHARPER = 3.0  # correlations, in [-1, 1] and mostly small, enter the convolutions times this
 
 
@@ -88,18 +89,32 @@ class Matcher(nn.Module):
             source: image that is to be warped, in [0, 1].
             target: what it should look like, in [0, 1]; colours may differ.
         """
-        batch, features, pairs = len(source), torch.cat((source, target)), []
-        for encoder in self.encoders:
-            features = encoder(features)
-            pairs.append((features[:batch], features[batch:]))
-        coarsest = pairs[-1][0]
-        flow = coarsest.new_zeros(batch, 2, *coarsest.shape[-2:], dtype=torch.float32)
-        flows = []
-        for level, (of_source, of_target) in zip(reversed(self.levels), reversed(pairs), strict=True):
-            flow = level(of_source, of_target, resize_flow(flow, *of_source.shape[-2:]))
-            flows.append(flow)
-        return flows
+        return self._between(self._features(source), self._features(target))
 
     def flow(self, source: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2 h w"]:
-        """The finest flow, at the images' resolution."""
-        return resize_flow(self(source, target)[-1], *source.shape[-2:])
+        """The finest flow, at the images' resolution; looked for ``ROUNDS`` times, each time from where it leads."""
+        of_target = self._features(target)
+        found = torch.zeros_like(source[:, :2])
+        for _ in range(ROUNDS):
+            left = self._between(self._features(warp(source, found)), of_target)[-1]
+            left = resize_flow(left, *source.shape[-2:])
+            found = left + warp(found, left)
+        return found
+
+    def _features(self, image: Tensor) -> list[Tensor]:
+        """Of each level, finest first."""
+        features = []
+        for encoder in self.encoders:
+            image = encoder(image)
+            features.append(image)
+        return features
+
+    def _between(self, source: list[Tensor], target: list[Tensor]) -> list[Tensor]:
+        """Flows from the features of both images, coarsest first."""
+        coarsest = source[-1]
+        flow = coarsest.new_zeros(len(coarsest), 2, *coarsest.shape[-2:], dtype=torch.float32)
+        flows = []
+        for level, a, b in zip(reversed(self.levels), reversed(source), reversed(target), strict=True):
+            flow = level(a, b, resize_flow(flow, *a.shape[-2:]))
+            flows.append(flow)
+        return flows

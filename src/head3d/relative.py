@@ -1,0 +1,99 @@
+"""Relative motion across people: where a driving video begins, and how its face lies on the subject's.
+
+Poses put one head where the other is, but no two people's poses are off by the same error, and no two faces have the
+mouth at the same place: motions of the one mouth would move the other one's chin. So the driver's face is laid on the
+subject's by the landmarks of one picture each.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from head3d.geometry import FaceFit, Pose, fit_affine, pixel_grid, project
+
+INNER = slice(17, 68)  # landmarks of brows, nose, eyes and mouth; the jaw's outline slides with the pose
+STRETCH = 1.7  # how much at most, about, one face is wider or longer than another of the same size
+FACE_M = 0.06  # brows, eyes and mouth lie within this of the projected centre of a head
+FACE_MOTION, HEAD_MOTION = 0.1, 0.03  # of the image's side: how far at most, about, they move, and what is around them
+FURTHEST = 0.2  # of the image's side: by how much at most two heads at one pose are apart
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a driving video begins.
+
+    Attributes:
+        frame: its first frame (1, 3, H, W) in [0, 1].
+        pose: of that frame.
+        fit: how its face lies on the subject's; None where landmarks do not tell.
+    """
+
+    frame: Tensor
+    pose: Pose
+    fit: FaceFit | None = None
+
+
+def lay(
+    driver: Float[Tensor, "1 3 h w"],
+    subject: Float[Tensor, "1 3 h w"],
+    pose: Pose,
+    k: Float[Tensor, "3 3"],
+    distance_m: float,
+) -> FaceFit | None:
+    """How a driver's face lies on a subject's.
+
+    Args:
+        driver: picture of the driver in [0, 1].
+        subject: picture of the subject in [0, 1].
+        pose: that both have, as far as poses tell.
+        k: camera matrix.
+        distance_m: distance of the head's centre.
+
+    Returns:
+        Where places of the subject's face are on the driver's; None where a face is not found, or where the two differ
+        by more than faces do.
+    """
+    theirs, ours = landmarks(driver), landmarks(subject)
+    if theirs is None or ours is None:
+        return None
+    head = pose.translation + pose.translation.new_tensor((0.0, 0.0, distance_m))
+    centre = project(head[:, None], k)[0, 0].cpu().double().numpy()
+    found = fit_affine(ours[INNER] - centre, theirs[INNER] - centre)
+    linear, shift = found[:, :2], found[:, 2]
+    stretches = np.linalg.svd(linear, compute_uv=False)
+    alike = np.linalg.det(linear) > 0 and stretches.min() > 1 / STRETCH and stretches.max() < STRETCH
+    if not alike or np.linalg.norm(shift) > FURTHEST * driver.shape[-1]:
+        return None
+    linear, shift = (torch.from_numpy(x).to(pose.translation) for x in (linear, shift))
+    return FaceFit(linear, shift, pose)
+
+
+def face_motion(
+    flow: Float[Tensor, "b 2 h w"], pose: Pose, k: Float[Tensor, "3 3"], distance_m: float
+) -> Float[Tensor, "b 2 h w"]:
+    """A flow without what no face does by itself: hair that hangs and swings, errors of the pose far from the face.
+
+    Args:
+        flow: pixels.
+        pose: of the heads, B.
+        k: camera matrix.
+        distance_m: distance of the head's centre.
+    """
+    size = flow.shape[-1]
+    head = pose.translation + pose.translation.new_tensor((0.0, 0.0, distance_m))
+    centre, reach = project(head[:, None], k), FACE_M * k[0, 0] / head[:, 2]
+    away = (pixel_grid(size, size, flow) - centre[:, None]).norm(dim=-1) / reach[:, None, None]
+    face = (-away.pow(4)).exp()[:, None]  # 1 on the face, with a soft edge
+    most = (HEAD_MOTION + (FACE_MOTION - HEAD_MOTION) * face) * size
+    return flow * most / (flow.square().sum(dim=1, keepdim=True) + most**2).sqrt()
+
+
+def landmarks(picture: Float[Tensor, "1 3 h w"]) -> np.ndarray | None:
+    """68 landmarks (x, y) of the largest face in a picture, pixels; None where there is none."""
+    from head3d.data.follower import Follower
+
+    pixels = (picture[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return Follower().see(np.ascontiguousarray(pixels))

@@ -1,0 +1,87 @@
+"""How one face lies on another: real faces, moved by known maps."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from head3d import assets
+from head3d.data import video
+from head3d.geometry import FaceFit, intrinsics, pixel_grid, pose_from_euler, warp
+from head3d.relative import FACE_M, FACE_MOTION, FURTHEST, HEAD_MOTION, face_motion, lay
+
+SIZE = 192
+CAMERA = (intrinsics(SIZE, SIZE, 10.0), 1.0)
+AHEAD = pose_from_euler(torch.zeros(1))
+
+
+@pytest.fixture(scope="module")
+def face() -> torch.Tensor:
+    """A real frame (1, 3, SIZE, SIZE), its face about in the middle."""
+    frame = next(video.read_frames(assets.fetch("video-single"), start=30, count=1))
+    height, width = frame.shape[:2]
+    side, x = min(height, width), (width - min(height, width)) // 2
+    square = torch.from_numpy(frame[:side, x : x + side].copy()).permute(2, 0, 1)[None].float() / 255
+    return F.interpolate(square, size=(SIZE, SIZE), mode="bilinear", antialias=True)
+
+
+def moved(image: torch.Tensor, linear: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """The image whose places, from the middle, are those of ``image`` at ``linear q + shift``."""
+    offset = pixel_grid(SIZE, SIZE, image) - CAMERA[0][:2, 2]
+    return warp(image, (offset @ linear.T + shift - offset).permute(2, 0, 1)[None], mode="bicubic").clamp(0, 1)
+
+
+def test_the_map_between_two_faces_is_found(face: torch.Tensor) -> None:
+    linear, shift = torch.tensor([[1.1, 0.0], [0.0, 0.9]]), torch.tensor([6.0, -4.0])
+    fit = lay(face, moved(face, linear, shift), AHEAD, *CAMERA)
+    assert fit is not None
+    assert fit.pose is AHEAD
+    assert torch.allclose(fit.linear, linear, atol=0.06)
+    corners = torch.tensor([[-30.0, -30.0], [30.0, -30.0], [0.0, 30.0]])  # about where the face is
+    assert ((corners @ fit.linear.T + fit.shift) - (corners @ linear.T + shift)).norm(dim=1).max() < 2.0
+
+
+def test_the_same_face_lies_on_itself(face: torch.Tensor) -> None:
+    fit = lay(face, face, AHEAD, *CAMERA)
+    assert isinstance(fit, FaceFit)
+    assert torch.allclose(fit.linear, torch.eye(2), atol=1e-4) and torch.allclose(fit.shift, torch.zeros(2), atol=1e-3)
+
+
+def test_no_face_and_faces_too_far_apart_are_left_to_the_poses(face: torch.Tensor) -> None:
+    nothing = torch.full_like(face, 0.5)
+    assert lay(nothing, face, AHEAD, *CAMERA) is None
+    assert lay(face, nothing, AHEAD, *CAMERA) is None
+    away = torch.tensor([math.ceil(1.1 * FURTHEST * SIZE), 0.0])
+    assert lay(face, moved(face, torch.eye(2), away), AHEAD, *CAMERA) is None
+    assert lay(face, moved(face, 2.0 * torch.eye(2), torch.zeros(2)), AHEAD, *CAMERA) is None
+
+
+def test_landmarks_are_asked_in_bytes(face: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values beyond [0, 1], as bicubic sampling makes them, are cut off and do not wrap around."""
+    from head3d.data.follower import Follower
+
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(Follower, "see", lambda self, frame: seen.append(frame))
+    assert lay(face * 3 - 1, face, AHEAD, *CAMERA) is None
+    assert seen[0].dtype == np.uint8 and seen[0].shape == (SIZE, SIZE, 3)
+    assert np.array_equal(seen[0], np.round(np.clip(face[0].permute(1, 2, 0).numpy() * 3 - 1, 0, 1) * 255))
+
+
+def test_what_is_far_from_the_face_moves_less() -> None:
+    k, distance_m = CAMERA
+    pose = pose_from_euler(torch.zeros(2))
+    pose = type(pose)(pose.rotation, torch.tensor([[0.0, 0.0, 0.0], [0.01, 0.0, 1.0]]))  # the other: far, to the right
+    flow = torch.full((2, 2, SIZE, SIZE), 1000.0)
+    lengths = face_motion(flow, pose, k, distance_m).norm(dim=1)
+    near, far = lengths.amax(dim=(1, 2)), lengths.amin(dim=(1, 2))
+    assert torch.allclose(near, torch.tensor(FACE_MOTION * SIZE), rtol=0.01)
+    assert torch.allclose(far, torch.tensor(HEAD_MOTION * SIZE), rtol=0.01)
+    face = (lengths > (near + far)[:, None, None] / 2).float()
+    radius = (face.sum(dim=(1, 2)) / math.pi).sqrt()
+    assert torch.allclose(radius, FACE_M * k[0, 0] / torch.tensor([1.0, 2.0]) * math.log(2) ** 0.25, rtol=0.02)
+    x = (face.sum(dim=1) @ torch.arange(float(SIZE))) / face.sum(dim=(1, 2))
+    assert torch.allclose(x, k[0, 2] + k[0, 0] * torch.tensor([0.0, 0.005]), atol=0.5)
+    small = torch.full((2, 2, SIZE, SIZE), 0.5)
+    assert torch.allclose(face_motion(small, pose, k, distance_m), small, atol=0.01)
