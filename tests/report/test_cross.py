@@ -49,6 +49,15 @@ def test_the_caption_explains_every_column(params: Params) -> None:
     assert "mini-seen 0" in said
 
 
+def test_the_caption_says_what_relative_motion_takes(params: Params) -> None:
+    how = {"relative": True, "absolute": False}
+    for motion, laid in how.items():
+        animate = params.animate.model_copy(update={"motion": motion})
+        said = captions.cross_caption(params.model_copy(update={"animate": animate}), {})
+        assert f"with {motion} motion" in said
+        assert ("by landmarks of one picture of each" in said) is laid
+
+
 def test_a_set_of_one_person_has_no_pair(params: Params, made_up: SimpleNamespace) -> None:
     path = made_up.metrics / "cross" / "mini-unseen.csv"
     path.write_text(path.read_text().splitlines()[0] + "\n")

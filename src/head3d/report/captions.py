@@ -25,9 +25,9 @@ PAPER = (
 )
 CROSS = (
     "The whole clip of one person drives the first half of another's clip, the same pairs for every method, with "
-    "{motion} motion where a method knows the difference; nobody knows the right picture. Frames are averaged within a "
-    "pair, then pairs; brackets (in the CSV low and high) bound the 95 % bootstrap interval over pairs, which share "
-    "people and are no independent draws. "
+    "{motion} motion where a method knows the difference; nobody knows the right picture. "
+    "{laid}Frames are averaged within a pair, then pairs; brackets (in the CSV low and high) bound the 95 % bootstrap "
+    "interval over pairs, which share people and are no independent draws. "
     "identity_mobilefacenet: cosine of face embeddings against the mean of the subject video; higher is better. "
     "yaw, pitch and roll_error_deg_dlib68: mean absolute difference in degrees between the changes, since the first "
     "frame, of the result's and the driver's head pose, fitted to landmarks. "
@@ -38,6 +38,10 @@ CROSS = (
     "ghosts_bisenet: head pixels beside the rendered head, in percent of its area, of methods that render one. "
     "no_face_dlib: share of the frames in which no face was found; no other measure knows those. "
     "Except for identity, lower is better. docs/metrics.md defines each (version 1)."
+)
+LAID = (
+    "Head3D lays the driver's face on the subject's by landmarks of one picture of each, dlib's as those of the "
+    "measures below; the paper leaves that to the poses. "
 )
 FEW = 10  # below this many clips a bootstrap interval covers less than it says
 SMOKE = "Smoke scale: the numbers only prove that the pipeline runs. They are meaningless."
@@ -182,7 +186,8 @@ def cross_caption(params: Params, pairs: dict[str, int]) -> str:
     """Caption of the table of transfer between people, {test set: pairs}; sets of one person have no pair."""
     counts = ", ".join(f"{name} {pairs.get(name, 0)}" for name in params.test_sets)
     few = f" An interval over fewer than {FEW} pairs is a hint, not a proof." * (min(pairs.values(), default=0) < FEW)
-    text = f"{CROSS.format(motion=params.animate.motion)} Pairs: {counts}.{few} {scale_sentence(params)}"
+    laid = LAID if params.animate.motion == "relative" else ""
+    text = f"{CROSS.format(motion=params.animate.motion, laid=laid)} Pairs: {counts}.{few} {scale_sentence(params)}"
     return with_smoke(params, text)
 
 
