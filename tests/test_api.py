@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from head3d import relative
 from head3d.api import Head3D
 from head3d.errors import UserError
 from head3d.geometry import pose_from_euler
@@ -79,6 +82,28 @@ def test_relative_motion_in_parts_is_that_of_the_whole(model: Head3D) -> None:
     # Poses of four frames are rounded otherwise than those of eight, and sampling noise magnifies it.
     assert torch.allclose(whole.pose.translation[4:], part.pose.translation, atol=1e-6)
     assert torch.allclose(whole.frames[4:], part.frames, atol=1e-3)
+
+
+def test_a_driver_whose_face_is_elsewhere_moves_the_subject_alike(
+    model: Head3D, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver is shifted behind its poses' back; landmarks tell, and the result is as if it had not been."""
+    subject = model.subject(*clip(6))
+    frames, masks = clip(1, seed=2)
+    frames = F.pad(frames[..., 8:-8, 8:-8], (8, 8, 8, 8)).expand(2, -1, -1, -1)
+    pose = model.pose(frames, masks.expand(2, -1, -1, -1))
+    ahead = model.geometry.distance_m
+    ratio = float((subject.reference_pose.translation[0, 2] + ahead) / (pose.translation[0, 2] + ahead))
+    points = np.random.default_rng(0).uniform(16, 48, (68, 2))
+
+    def made(pixels: int, known: bool) -> torch.Tensor:
+        marks = iter((points + known * np.array([pixels / ratio, 0]), points))
+        monkeypatch.setattr(relative, "landmarks", lambda picture: next(marks))
+        return model.animate(subject, frames.roll(pixels, dims=3), motion="relative", pose=pose).frames
+
+    there = made(0, known=True)
+    assert torch.allclose(made(3, known=True), there, atol=1e-3)
+    assert not torch.allclose(made(3, known=False), there, atol=1e-2)
 
 
 def test_view_renders_the_pose_that_was_asked_for(model: Head3D) -> None:
