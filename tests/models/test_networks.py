@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from head3d.geometry import identity_flow, pose_from_euler
+from head3d.compute import Compute
+from head3d.geometry import identity_flow, pose_from_euler, warp
+from head3d.models import canonical
 from head3d.models.canonical import CanonicalNet
 from head3d.models.depth import DepthNet
 from head3d.models.fusion import FusionNet
@@ -74,6 +76,21 @@ def test_residual_canonical_net_starts_at_the_mean_head() -> None:
     assert isinstance(last, nn.Conv2d)
     nn.init.ones_(last.weight)
     assert (net(heads, flows, torch.ones(2, 3, 1, 128, 128), mean, mask) - mean).abs()[:, :, :40].max() == 0
+
+
+def test_features_are_carried_by_exact_flows_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places beyond 128 are rounded to whole pixels in bfloat16, smaller ones to parts of them."""
+    used: list[torch.Tensor] = []
+
+    def seen_warp(source: torch.Tensor, flow: torch.Tensor, **how: str) -> torch.Tensor:
+        used.append(flow)
+        return warp(source, flow, **how)
+
+    monkeypatch.setattr(canonical, "warp", seen_warp)
+    net = Compute(torch.device("cpu"), torch.bfloat16, False).place(CanonicalNet(width=8, blocks=1).eval())
+    flows = torch.full((1, 1, 2, 64, 64), 20.3)
+    net(frames(1, 64)[None], flows, torch.ones(1, 1, 1, 64, 64), frames(1, 64), torch.ones(1, 1, 64, 64))
+    assert torch.allclose(used[0], torch.tensor(20.3 * 15 / 63), atol=1e-5)
 
 
 def test_recurrence_depends_on_every_reference() -> None:
