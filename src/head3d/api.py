@@ -265,7 +265,7 @@ class Head3D:
         pose = relative_pose(seen, start.pose, subject.reference_pose)
         begins = warp(start.frame.to(driving), align_flow(start.pose, place, *camera, start.fit))
         shown = warp(driving, align_flow(seen, pose, *camera, start.fit))
-        return self._fuse(subject, pose, shown, Start(begins, place, start.fit))
+        return self._fuse(subject, pose, shown, Start(begins, place))
 
     @torch.inference_mode()
     def start(self, subject: Subject, frame: Tensor, pose: Pose) -> Start:

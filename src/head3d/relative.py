@@ -16,7 +16,7 @@ from head3d.geometry import FaceFit, Pose, fit_affine, pixel_grid, project
 
 INNER = slice(17, 68)  # landmarks of brows, nose, eyes and mouth; the jaw's outline slides with the pose
 STRETCH = 1.7  # how much at most, about, one face is wider or longer than another of the same size
-FACE_M = 0.06  # brows, eyes and mouth lie within this of the projected centre of a head
+FACE_M = 0.06  # metres from the centre of a head, seen from the front, within which brows, eyes and mouth lie
 FACE_MOTION, HEAD_MOTION = 0.1, 0.03  # of the image's side: how far at most, about, they move, and what is around them
 FURTHEST = 0.2  # of the image's side: by how much at most two heads at one pose are apart
 
@@ -59,8 +59,7 @@ def lay(
     theirs, ours = landmarks(driver), landmarks(subject)
     if theirs is None or ours is None:
         return None
-    head = pose.translation + pose.translation.new_tensor((0.0, 0.0, distance_m))
-    centre = project(head[:, None], k)[0, 0].cpu().double().numpy()
+    centre = project(_heads(pose, distance_m), k)[0, 0].cpu().double().numpy()
     found = fit_affine(ours[INNER] - centre, theirs[INNER] - centre)
     linear, shift = found[:, :2], found[:, 2]
     stretches = np.linalg.svd(linear, compute_uv=False)
@@ -81,14 +80,22 @@ def face_motion(
         pose: of the heads, B.
         k: camera matrix.
         distance_m: distance of the head's centre.
+
+    Returns:
+        The flow with its lengths bent below ``FACE_MOTION`` on the face and ``HEAD_MOTION`` elsewhere, pixels.
     """
     size = flow.shape[-1]
-    head = pose.translation + pose.translation.new_tensor((0.0, 0.0, distance_m))
-    centre, reach = project(head[:, None], k), FACE_M * k[0, 0] / head[:, 2]
-    away = (pixel_grid(size, size, flow) - centre[:, None]).norm(dim=-1) / reach[:, None, None]
+    heads = _heads(pose, distance_m)
+    centre, reach = project(heads, k), FACE_M * k[0, 0] / heads[..., 2:]
+    away = (pixel_grid(size, size, flow) - centre[:, None]).norm(dim=-1) / reach
     face = (-away.pow(4)).exp()[:, None]  # 1 on the face, with a soft edge
     most = (HEAD_MOTION + (FACE_MOTION - HEAD_MOTION) * face) * size
     return flow * most / (flow.square().sum(dim=1, keepdim=True) + most**2).sqrt()
+
+
+def _heads(pose: Pose, distance_m: float) -> Float[Tensor, "b 1 3"]:
+    """Centres of the heads, metres from the camera."""
+    return (pose.translation + pose.translation.new_tensor((0.0, 0.0, distance_m)))[:, None]
 
 
 def landmarks(picture: Float[Tensor, "1 3 h w"]) -> np.ndarray | None:
