@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from head3d import assets
+from head3d import assets, relative
 from head3d.data import video
 from head3d.geometry import FaceFit, intrinsics, pixel_grid, pose_from_euler, warp
-from head3d.relative import FACE_M, FACE_MOTION, FURTHEST, HEAD_MOTION, face_motion, lay
+from head3d.relative import FACE_M, FACE_MOTION, FURTHEST, HEAD_MOTION, INNER, face_motion, landmarks, lay
 
 SIZE = 192
 CAMERA = (intrinsics(SIZE, SIZE, 10.0), 1.0)
@@ -56,6 +56,16 @@ def test_no_face_and_faces_too_far_apart_are_left_to_the_poses(face: torch.Tenso
     away = torch.tensor([math.ceil(1.1 * FURTHEST * SIZE), 0.0])
     assert lay(face, moved(face, torch.eye(2), away), AHEAD, *CAMERA) is None
     assert lay(face, moved(face, 2.0 * torch.eye(2), torch.zeros(2)), AHEAD, *CAMERA) is None
+
+
+def test_a_face_turned_over_is_left_to_the_poses(face: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Landmarks that lie as in a mirror are a wrong detection: no head turns over."""
+    points = landmarks(face)
+    assert points is not None
+    mirrored = points * (-1, 1) + (2 * points[INNER, 0].mean(), 0)  # about its own middle, or it were too far away
+    monkeypatch.setattr(relative, "landmarks", lambda picture: points if picture is face else mirrored)
+    assert lay(face, face, AHEAD, *CAMERA) is not None
+    assert lay(face, face.clone(), AHEAD, *CAMERA) is None
 
 
 def test_landmarks_are_asked_in_bytes(face: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,11 +147,14 @@ def hostile(folder: Path, clip: Path) -> dict[str, Path]:
     files["noise"].write_bytes(np.random.default_rng(0).bytes(20_000))
     files["playlist"].write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{clip}\n#EXT-X-ENDLIST\n")
     files["concat"].write_text(f"ffconcat version 1.0\nfile '{clip}'\n")
-    ffmpeg("-f", "lavfi", "-i", "sine=duration=0.2", folder / "sound.m4a")
-    return {**files, "sound": folder / "sound.m4a", "missing": folder / "missing.mp4", "folder": folder}
+    sound, cover, music = folder / "sound.m4a", folder / "cover.jpg", folder / "music.m4a"
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=0.2", sound)
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x64", "-frames:v", "1", cover)
+    ffmpeg("-i", sound, "-i", cover, "-map", "0", "-map", "1", "-c", "copy", "-disposition:v", "attached_pic", music)
+    return {**files, "sound": sound, "music": music, "missing": folder / "missing.mp4", "folder": folder}
 
 
-NAMES = ["empty", "text", "torn", "noise", "playlist", "concat", "sound", "missing", "folder"]
+NAMES = ["empty", "text", "torn", "noise", "playlist", "concat", "sound", "music", "missing", "folder"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -70,12 +70,11 @@ def ffmpeg_exe() -> str:
 def probe(path: str | os.PathLike) -> VideoInfo:
     """Size, rate and length of a video; decodes its first frame, so a file that passes can be read."""
     path = existing_file(path)
-    source = input_graph(path)
-    graph = source.video.filter("scale", **_SQUARE_PIXELS).filter("setsar", "1")
+    graph = picture(path).filter("scale", **_SQUARE_PIXELS).filter("setsar", "1")
     log = run_graph(graph.output("-", format="null", vframes=1), path)
     head, _, tail = log.partition("\nOutput #0")
     shown = re.search(r"Video: wrapped_avframe.*?, (\d+)x(\d+)", tail)
-    stream = re.search(r"Stream #0:.*?: Video: .*", head)
+    stream = re.search(r"Stream #0:.*?: Video: (?!.*\(attached pic\)).*", head)
     if not shown or not stream:
         raise UserError(f"{path}: not a readable video ({_last_words(log)})")
     width, height = int(shown[1]), int(shown[2])
@@ -88,7 +87,8 @@ def probe(path: str | os.PathLike) -> VideoInfo:
     stated = re.search(r"Duration: (\d+):(\d+):([\d.]+)", head)
     duration = int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3]) if stated else 0.0
     try:
-        packets = re.findall(r"frame=\s*(\d+)", run_graph(source.video.output("-", format="null", vcodec="copy"), path))
+        counted = run_graph(picture(path).output("-", format="null", vcodec="copy"), path)
+        packets = re.findall(r"frame=\s*(\d+)", counted)
         n_frames = int(packets[-1]) if packets else 0
     except UserError:  # broken further on, or too long to count: what the header says will do
         n_frames = int(duration * fps)
@@ -120,7 +120,7 @@ def drift(path: str | os.PathLike, fps: float) -> float:
     """
     path = existing_file(path)
     stamps, unit = array.array("q"), 0.0
-    command = _command(input_graph(path).video.output("pipe:", format="framecrc", vcodec="copy"))
+    command = _command(picture(path).output("pipe:", format="framecrc", vcodec="copy"))
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
         assert run.stdout is not None
         watchdog = _Watchdog(run)
@@ -160,7 +160,7 @@ def stream(
 ) -> Generator[np.ndarray, None, None]:
     """:func:`read_frames` for a video that was probed before."""
     path = existing_file(path)
-    graph = input_graph(path).video
+    graph = picture(path)
     if fps is not None:
         graph = graph.filter("fps", fps=fps)
     if start:
@@ -223,7 +223,7 @@ def write_video(
     picture = picture.filter("scale", out_color_matrix="bt709", out_range="tv")
     streams, options = [picture], {}
     if audio_from is not None and (given := probe(audio_from)).has_audio:
-        sound = input_graph(existing_file(audio_from)).audio
+        sound = _input(existing_file(audio_from)).audio
         if given.late > 0:  # the frames begin at 0 here, so must what was heard with them
             sound = sound.filter("atrim", start=given.late).filter("asetpts", f"PTS-{given.late}/TB")
         # apad: sound that ends before the frames is continued with silence, or `shortest` would cut the frames off
@@ -303,10 +303,15 @@ def existing_file(path: str | os.PathLike) -> Path:
     return path
 
 
-def input_graph(path: Path) -> Any:
+def _input(path: Path) -> Any:
     """The start of an ffmpeg-python graph that reads a file, and nothing but files."""
     # "file:" keeps a name such as "http:..." or "-y.mp4" a file name
     return ffmpeg.input(f"file:{path.absolute()}", protocol_whitelist="file,pipe", format_whitelist=_CONTAINERS)
+
+
+def picture(path: Path) -> Any:
+    """The first stream of moving pictures in a file: not the cover that music and downloaded videos carry."""
+    return _input(path)["V:0"]
 
 
 def _command(graph: Any, stdin: bool = False) -> list[str]:
