@@ -1,6 +1,12 @@
 """Where and in which type the networks run."""
 
+import fcntl
+import os
+import tempfile
 from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -29,6 +35,9 @@ class Compute:
     def choose(device: str = "auto", precision: str = "auto", channels_last: bool = True) -> "Compute":
         """Resolve ``auto``: a GPU if there is one, bfloat16 if the processor multiplies it in hardware.
 
+        Of several GPUs each process of this machine takes its own as far as they reach (:func:`own_gpu`), unless the
+        device has a number, or the processes train together and have shared them out already.
+
         Raises:
             UserError: a CUDA device is asked for and none is there.
         """
@@ -37,8 +46,11 @@ class Compute:
         chosen = torch.device(device)
         if chosen.type == "cuda" and not torch.cuda.is_available():
             raise UserError(f"device: {device} is asked for but torch sees no GPU", fix="choose auto or cpu")
-        if chosen.type == "cuda" and (chosen.index or 0) >= (count := torch.cuda.device_count()):
-            raise UserError(f"device: {device} is asked for", allowed=f"cuda:0 to cuda:{count - 1} on this machine")
+        if chosen.type == "cuda" and (chosen.index or 0) >= (gpus := torch.cuda.device_count()):
+            raise UserError(f"device: {device} is asked for", allowed=f"cuda:0 to cuda:{gpus - 1} on this machine")
+        if chosen == torch.device("cuda") and gpus > 1 and not torch.distributed.is_initialized():
+            chosen = torch.device("cuda", own_gpu())
+            torch.cuda.set_device(chosen)
         if precision == "auto":
             fast = (
                 torch.cuda.is_bf16_supported(including_emulation=False) if chosen.type == "cuda" else cpu_has_bfloat16()
@@ -61,6 +73,34 @@ class Compute:
         if self.dtype == torch.bfloat16:
             network.forward = self.autocast()(network.forward)  # type: ignore[method-assign]
         return network
+
+
+@cache
+def own_gpu() -> int:
+    """Index of a GPU that no more processes of head3d have on this machine than any other; the same at every call.
+
+    Held by locks on files, one for each GPU and process on it, which the system lets go however the process ends.
+    """
+    names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
+    for turn in count():  # all have so many processes already
+        for index, name in enumerate(names):
+            if _lock(Path(tempfile.gettempdir(), f"head3d-gpu-{name}-{turn}.lock")):
+                return index
+    raise AssertionError("unreachable")
+
+
+def _lock(path: Path) -> bool:
+    """Lock a file for as long as this process lives; False if another one has it. It may be another user's."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return False
+    return True
 
 
 def cpu_has_bfloat16() -> bool:

@@ -1,0 +1,76 @@
+"""Which GPU a process takes; GPUs are made up here, locks and processes are real."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from head3d.compute import Compute, own_gpu
+from head3d.errors import UserError
+
+TAKE = """
+import sys, tempfile, torch
+from types import SimpleNamespace
+from head3d.compute import Compute
+
+tempfile.tempdir = sys.argv[1]
+chosen = []
+torch.cuda.is_available = lambda: True
+torch.cuda.device_count = lambda: 2
+torch.cuda.get_device_properties = lambda index: SimpleNamespace(uuid=f"gpu-{index}")
+torch.cuda.set_device = chosen.append
+devices = [Compute.choose(word, "float32").device for word in ("auto", "cuda", "cuda:1")]
+assert devices[0] == devices[1] == chosen[0] == chosen[1] and len(chosen) == 2, (devices, chosen)
+print(devices[0].index, devices[2].index, flush=True)
+sys.stdin.read()
+"""
+
+
+class Taker:
+    """A process that takes a GPU of two and keeps it until it is killed."""
+
+    def __init__(self, place: Path) -> None:
+        command = [sys.executable, "-c", TAKE, str(place)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        words = self.process.stdout.readline().split()
+        assert words[1:] == ["1"], "a device with a number is taken as it is"
+        self.gpu = int(words[0])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def takers(tmp_path: Path) -> Iterator[list[Taker]]:
+    """Three processes that were started one after the other."""
+    started = [Taker(tmp_path) for _ in range(3)]
+    yield started
+    for each in started:
+        each.kill()
+
+
+def test_processes_share_gpus_evenly_and_give_them_back(takers: list[Taker], tmp_path: Path) -> None:
+    assert [each.gpu for each in takers] == [0, 1, 0]
+    takers[1].kill()
+    late = Taker(tmp_path)
+    assert late.gpu == 1
+    late.kill()
+
+
+def test_one_gpu_or_none_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    own_gpu.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert Compute.choose("auto", "float32").device == torch.device("cuda")
+    with pytest.raises(UserError, match="cuda:0 to cuda:0"):
+        Compute.choose("cuda:1", "float32")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Compute.choose("auto", "float32").device == torch.device("cpu")
+    with pytest.raises(UserError, match="no GPU"):
+        Compute.choose("cuda", "float32")
+    assert own_gpu.cache_info().currsize == 0
