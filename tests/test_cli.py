@@ -73,9 +73,13 @@ def test_options_reach_the_stage(project: Path, monkeypatch: pytest.MonkeyPatch)
         (["crop", "--shard", "9"], "--shard is 9; allowed: 0, 1 (params.yaml: shards)"),
         (
             ["evaluate", "transfer", "--test-set", "mini-seen", "--method", "x"],
-            "--method is 'x'; allowed: floors, full, mean_canonical, no_head, no_skip (params.yaml: variants)",
+            "--method is 'x'; allowed: floors, full, mean_canonical, no_head, no_skip, no_matching "
+            "(params.yaml: variants)",
         ),
-        (["train", "fusion", "--variant", "x"], "--variant is 'x'; allowed: full, mean_canonical, no_head, no_skip"),
+        (
+            ["train", "fusion", "--variant", "x"],
+            "--variant is 'x'; allowed: full, mean_canonical, no_head, no_skip, no_matching",
+        ),
         (
             ["evaluate", "transfer", "--test-set", "s", "--method", "full"],
             "--test-set is 's'; allowed: mini-seen, mini",

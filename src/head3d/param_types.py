@@ -50,7 +50,7 @@ ListOfWholes = Annotated[tuple[Whole, ...], Field(strict=False, min_length=1), A
 ListOfShares = Annotated[tuple[Share, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
 Source = Literal["mini", "folder", "voxceleb", "faceforensics"]
 ListOfSources = Annotated[tuple[Source, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
-Variant = Literal["full", "mean_canonical", "no_head", "no_skip"]
+Variant = Literal["full", "mean_canonical", "no_head", "no_skip", "no_matching"]
 ListOfVariants = Annotated[tuple[Variant, ...], Field(strict=False, min_length=1), AfterValidator(check_distinct)]
 ListOfMilestones = Annotated[tuple[Count, ...], Field(strict=False), AfterValidator(check_distinct)]
 

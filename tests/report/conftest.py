@@ -19,6 +19,7 @@ FILES = {
     "mean_canonical": ["head3d_mean_canonical"],
     "no_head": ["head3d_no_head"],
     "no_skip": ["head3d_no_skip"],
+    "no_matching": ["head3d_no_matching"],
     **{name: [name] for name in ("fomm", "mraa", "dagan", "facev2v")},
 }
 LEVELS = {"copy": 0.010, "copy_last": 0.008, "paste": 0.006, "head3d": 0.002}
@@ -33,7 +34,7 @@ def params() -> Params:
         update={
             "scale": "demo",
             "test_sets": tuple(CLIPS),
-            "variants": ("full", "mean_canonical", "no_head", "no_skip"),
+            "variants": ("full", "mean_canonical", "no_head", "no_skip", "no_matching"),
             "baselines": ("fomm", "mraa", "dagan", "facev2v"),
             "model": found.model.model_copy(update={"references": 5}),
         }

@@ -67,7 +67,7 @@ def test_table3(written: SimpleNamespace) -> None:
     seen = table[table["dataset"] == "mini-seen"].set_index("method")
     assert list(seen.index) == [
         "Head3D (N = 1)", "Head3D (N = 3)", "Head3D (N = 10)", "Head3D w/ x̄^c", "Head3D w/o x̂_dri",
-        "Head3D w/o image skip", "Head3D (N = 5)"]  # fmt: skip
+        "Head3D w/o image skip", "Head3D w/o matching", "Head3D (N = 5)"]  # fmt: skip
     assert seen["paper_l2"].tolist()[:5] == [0.0117, 0.0115, 0.0116, 0.0117, 0.0117]
     assert seen.loc[["Head3D w/o image skip"], "paper_l2"].isna().all()
     # the paper has no ablation on unseen people

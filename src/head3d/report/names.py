@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from head3d.baseline_params import NAMES, settings_class
 
 FLOORS = ("copy", "copy_last", "paste")
-ABLATIONS = ("head3d_mean_canonical", "head3d_no_head", "head3d_no_skip")
+ABLATIONS = ("head3d_mean_canonical", "head3d_no_head", "head3d_no_skip", "head3d_no_matching")
 
 _PLAIN = {
     "driving": "the driving video itself",
@@ -19,6 +19,7 @@ _PLAIN = {
     "head3d_mean_canonical": "Head3D w/ x̄^c",
     "head3d_no_head": "Head3D w/o x̂_dri",
     "head3d_no_skip": "Head3D w/o image skip",
+    "head3d_no_matching": "Head3D w/o matching",
 }
 _TEX = {
     "head3d_mean_canonical": r"Head3D w/ $\bar{x}^c$",

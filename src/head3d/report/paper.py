@@ -29,7 +29,7 @@ TABLE2: dict[str, dict[str, int]] = {
     "FaceForensics": {"fomm": 68, "mraa": 59, "dagan": 86, "facev2v": 54},
 }
 
-# Table 3: ablations, on VoxCeleb only. The paper has no row for the image skip, which is ours.
+# Table 3: ablations, on VoxCeleb only. The paper has no row for the image skip and the matching, which are ours.
 TABLE3: dict[str, dict[str, tuple[float, float]]] = {
     "VoxCeleb": {
         "head3d_n1": (0.0117, 0.0873),

@@ -54,6 +54,8 @@ def build_fusion(params: "Params", variant: str = "full") -> FusionNet:
     settings = params.model.fusion.model_dump()
     if variant == "no_skip":
         settings["image_skip"] = False
+    if variant == "no_matching":
+        settings["matching"] = False
     return FusionNet(**settings, use_head=variant != "no_head")
 
 
