@@ -144,6 +144,11 @@ def test_a_wrong_shape_is_one_clear_line(model: Head3D, shape: tuple[int, ...]) 
         model.subject(torch.zeros(shape))
 
 
+def test_bytes_are_no_frames(model: Head3D) -> None:
+    with pytest.raises(UserError, match=r"torch\.uint8.*divide bytes by 255"):
+        model.subject(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
+
+
 def test_no_head_in_the_references(model: Head3D) -> None:
     frames, masks = clip(4)
     with pytest.raises(UserError, match="no head"):

@@ -1,5 +1,7 @@
 """Files under their final names are whole, whatever happens while they are written."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,14 @@ def test_a_directory_is_replaced_whole_or_not(tmp_path: Path) -> None:
     with replacing_directory(target) as folder:
         (folder / "c").write_text("3")
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "c"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_not(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    left, alive, other = (tmp_path / name for name in (f".out.{process.pid}", f".out.{os.getppid()}", ".out.old"))
+    for folder in (left, alive, other):
+        folder.mkdir()
+    with replacing_directory(tmp_path / "out"):
+        assert not left.exists()
+    assert alive.exists() and other.exists()

@@ -186,6 +186,10 @@ class Head3D:
             raise UserError(
                 f"{what}: a tensor of shape {tuple(frames.shape)}", allowed=f"(T, 3, {size}, {size}), RGB in [0, 1]"
             )
+        if not frames.is_floating_point():
+            raise UserError(
+                f"{what}: a tensor of {frames.dtype}", allowed="floating point in [0, 1]", fix="divide bytes by 255"
+            )
         return frames.to(self.compute.device, torch.float32)
 
     @torch.inference_mode()

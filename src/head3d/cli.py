@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from head3d.bench.commands import add_options as bench_options
@@ -119,7 +119,8 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
         if code := launch.run(words, count):
             raise SystemExit(code)
         return
-    load_function(STAGES[name][0])(params, *(options[option] for option in STAGES[name][1]))
+    with nullcontext() if name.startswith("train ") else _orderly_end():  # trainings end in order by themselves
+        load_function(STAGES[name][0])(params, *(options[option] for option in STAGES[name][1]))
 
 
 def _stage_command(name: str) -> Callable[[argparse.Namespace], None]:

@@ -54,7 +54,7 @@ class DataParams(Section):
     folder: str | None
     voxceleb: VoxcelebParams
     faceforensics: FaceforensicsParams
-    image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
+    image_size: Annotated[int, Field(ge=64, le=1024, multiple_of=32)]
     clip_length: Annotated[int, Field(ge=4)]
     fps: Annotated[float, Field(gt=0, le=240)] | None
     clips_per_video: Count

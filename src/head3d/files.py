@@ -26,9 +26,13 @@ def replacing(target: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def replacing_directory(target: str | os.PathLike) -> Iterator[Path]:
-    """The same for a directory: the block gets a new empty one."""
+    """The same for a directory: the block gets a new empty one. What killed processes have left there is removed."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.iterdir():
+        name, _, pid = left.name.rpartition(".")
+        if name == f".{target.name}" and pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
@@ -39,3 +43,14 @@ def replacing_directory(target: str | os.PathLike) -> Iterator[Path]:
         os.replace(unfinished, target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    """Whether there is such a process on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

@@ -7,6 +7,7 @@ allowed. The comments that explain each number stand in ``params.yaml`` itself.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -56,7 +57,7 @@ class DepthNetParams(Section):
     """``model.depth``: F_D."""
 
     encoder_width: Annotated[float, Field(gt=0, le=4)]
-    decoder_width: Annotated[float, Field(gt=0, le=4)]
+    decoder_width: Annotated[float, Field(ge=0.0125, le=4)]  # at least 16 channels, as its last block has a 16th
     range_m: Positive
 
 
@@ -316,6 +317,13 @@ def _check_together(params: Params, path: str | Path) -> None:
     window = 2 * params.data.clip_length / 25  # VoxCeleb counts in frames at 25 a second
     if params.data.voxceleb.seconds < window:
         refuse("data.voxceleb.seconds", params.data.voxceleb.seconds, f"at least {window:g}, two clips long")
+    camera = params.camera
+    span_m = 2 * math.tan(math.radians(camera.fov_deg) / 2) * camera.distance_m
+    if not 0.15 <= span_m <= 0.2:
+        fits = f"an angle that spans 0.15 to 0.2 m at camera.distance_m, not {span_m:.3g} m: heads are made for that"
+        refuse("camera.fov_deg", camera.fov_deg, fits)
+    if params.model.pose.max_z_m >= camera.distance_m:
+        refuse("model.pose.max_z_m", params.model.pose.max_z_m, f"less than camera.distance_m, {camera.distance_m:g}")
     flow_size = params.data.image_size * params.model.fusion.flow_scale
     if flow_size % 32:  # Phi halves its input five times
         refuse(

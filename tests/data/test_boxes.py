@@ -93,6 +93,10 @@ def test_rivals_inside_the_box_only() -> None:
         boxes.check_rivals(looks(*[still] * 5, others=(second,)), square)
     small, outside, same = Face((160, 80, 180, 100), 1.0), Face((300, 80, 350, 130), 1.0), Face((80, 75, 130, 125), 1.0)
     boxes.check_rivals(looks(*[still] * 5, others=(small, outside, same)), square)
+    alone, alarmed = looks(still), looks(still, others=(second,))
+    boxes.check_rivals([*alone * 1998, *alarmed * 2], square)  # an hour of video, in which the detector erred twice
+    with pytest.raises(Rejected, match="two people"):
+        boxes.check_rivals([*alone * 1900, *alarmed * 100], square)
 
 
 def test_landmarks_are_trusted_between_looks_that_found_the_face() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ def test_any_video() -> None:
         unseen = windows("v", "folder", True, n, fps, **options)
         check_split(unseen, n, fps, length, gap)
         assert {one.split for one in unseen} <= {"folder-unseen"}
+
+
+def test_a_name_in_an_old_encoding() -> None:
+    options: dict[str, Any] = {"length": 10, "most": 5, "seen_fraction": 0.0, "gap_s": 0.0, "seed": 0}
+    assert len(windows(os.fsdecode(b"M\xfcller.mp4"), "folder", False, 1000, 25, **options)) == 5
 
 
 def test_clips_are_spread_and_seeded() -> None:

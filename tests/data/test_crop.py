@@ -1,5 +1,7 @@
 """The stages on real clips: crops, reasons for leaving out, bad files, and the manifest."""
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from head3d import assets
-from head3d.data import crop, manifest, parse, video
+from head3d.data import crop, manifest, parse, sources, video
 from head3d.data.faces import FaceTracker, detect, iou, landmarks
 from head3d.data.sources import Video, folder
 from head3d.data.store import ClipStore
@@ -113,6 +115,16 @@ def test_folder_lists_people(demo: Params, people: Path) -> None:
     assert (found["unseen/carl.mp4"].person, found["unseen/carl.mp4"].unseen) == ("unseen/carl", True)
 
 
+def test_no_two_videos_share_the_ids_of_their_clips() -> None:
+    names = ["unseen/张三.mp4", "unseen/李四.mp4", "take.mov", "take.mp4", "a b.mp4", "a-b.mp4", "Zoë.mp4", "bob/1.mp4"]
+    found = [Video("folder", name, "", Path(name), False) for name in [*names, os.fsdecode(b"M\xfcller.mp4")]]
+    named = sources.stems(found)
+    assert len(set(named.values())) == len(found) == len(named)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", stem) for stem in named.values())
+    assert named["folder", "bob/1.mp4"] == "folder-bob-1"  # nothing is added where nothing is alike
+    assert sources.stems(found[::-1]) == named
+
+
 def test_folder_without_videos(demo: Params, tmp_path: Path) -> None:
     for value, words in ((None, "data.folder is empty"), (tmp_path / "none", "existing"), (tmp_path, "no videos")):
         with pytest.raises(UserError, match=words):
@@ -189,6 +201,7 @@ def test_large_frames_are_read_smaller() -> None:
 
 def test_video_clips_of_a_file_that_vanishes(demo: Params, tmp_path: Path) -> None:
     gone = Video("folder", "gone.mp4", "gone", tmp_path / "gone.mp4", False)
-    ((record, frames, _),) = list(crop.video_clips(gone, 0, 0, demo))
+    ((record, frames, _),) = list(crop.video_clips(gone, "folder-gone", 0, 0, demo))
     assert frames is None
     assert record.status == "unreadable: no such video file"
+    assert record.clip_id == "folder-gone-000000"

@@ -195,6 +195,39 @@ def test_a_reader_that_is_given_up_ends_ffmpeg(clip: Path) -> None:
         next(reader)
 
 
+def test_frames_before_the_first_wanted_one_have_time(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "slow"
+    slow.write_text(f'#!/bin/sh\nsleep 1\nexec "{video.ffmpeg_exe()}" "$@"\n')
+    slow.chmod(0o755)
+    info = video.probe(clip)
+    monkeypatch.setattr(video, "_STALL_S", 0.2)
+    monkeypatch.setattr(video, "_SKIPPED_FPS", 1.0)
+    monkeypatch.setattr(video, "ffmpeg_exe", lambda: str(slow))
+    assert len(list(video.stream(clip, info, start=15))) == 5
+    with pytest.raises(UserError, match="no frame came"):
+        list(video.stream(clip, info))
+
+
+def test_a_recording_without_rate_and_duration(tmp_path: Path) -> None:
+    """As browsers write them: the container's time base is no rate."""
+    file = tmp_path / "recorded.webm"
+    picture = ("-f", "lavfi", "-i", "testsrc=s=64x64:r=30:d=2", "-c:v", "libvpx")
+    ffmpeg(*picture, "-live", "1", file)
+    stated = bytearray(file.read_bytes())
+    for element, length in ((b"\x23\xe3\x83", 4), (b"\x44\x89", 8)):  # DefaultDuration, Duration: made void
+        at = stated.find(element)
+        if at >= 0:
+            stated[at : at + len(element) + 1 + length] = bytes((0xEC, 0x80 | (len(element) - 1 + length))) + bytes(
+                len(element) - 1 + length
+            )
+    file.write_bytes(stated)
+    info = video.probe(file)
+    assert (info.fps, info.n_frames) == (pytest.approx(30, rel=0.02), 60)
+    assert info.duration == pytest.approx(2, rel=0.03)
+
+
 def test_a_decoder_that_hangs_is_killed(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lazy = tmp_path / "lazy"
     lazy.write_text("#!/bin/sh\nexec sleep 60\n")
@@ -202,7 +235,9 @@ def test_a_decoder_that_hangs_is_killed(clip: Path, tmp_path: Path, monkeypatch:
     info = video.probe(clip)
     monkeypatch.setattr(video, "_STALL_S", 0.2)
     monkeypatch.setattr(video, "ffmpeg_exe", lambda: str(lazy))
-    with pytest.raises(UserError, match="stalled"):
+    with pytest.raises(UserError, match="no frame came"):
         list(video.stream(clip, info))
+    with pytest.raises(UserError, match="no frame came"):
+        list(video.stream(clip, info, start=1))
     with pytest.raises(UserError, match="nothing came"):
         video.probe(clip)

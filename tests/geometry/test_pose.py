@@ -95,6 +95,16 @@ def test_pnp_finds_the_pose_that_made_the_landmarks() -> None:
     assert torch.allclose(found.translation, poses.translation, atol=1e-3)
 
 
+def test_pnp_of_a_larger_picture_is_the_same() -> None:
+    """Residuals that no rigid head has count as much at any size of the image."""
+    landmarks = torch.rand(5, 68, 2, generator=torch.Generator().manual_seed(0)) * 40 + 40
+    large = landmarks * (511 / 127)
+    (one, error), (other, large_error) = solve_pnp(landmarks, K, 1.0), solve_pnp(large, intrinsics(512, 512, 10.0), 1.0)
+    assert torch.allclose(one.rotation, other.rotation, atol=1e-4)
+    assert torch.allclose(one.translation, other.translation, atol=1e-4)
+    assert torch.allclose(error * (511 / 127), large_error, rtol=1e-3)
+
+
 def test_pnp_of_many_frames_is_that_of_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     landmarks = torch.rand(7, 68, 2, generator=torch.Generator().manual_seed(0)) * 40 + 40
     together, error = solve_pnp(landmarks, K, 1.0)

@@ -55,6 +55,16 @@ def test_pose_net_reads_the_place_from_the_head_image() -> None:
     assert pose.translation.abs().amax(0)[0] <= net.bounds[0]
 
 
+def test_the_first_guess_of_a_pose_scales_with_the_distance() -> None:
+    """A head twice as small is twice as far away, whatever the unit."""
+    x = torch.zeros(1, 3, 128, 128)
+    x[:, :, 40:80, 50:90] = 0.5
+    near = PoseNet("resnet18", 128, max_z_m=3.0).first_guess(x)
+    far = PoseNet("resnet18", 128, max_xy_m=0.2, max_z_m=6.0, span_m=0.35, distance_m=2.0).first_guess(x)
+    assert near[0, 2] > 0.5
+    assert torch.allclose(far, 2 * near)
+
+
 def test_hopenet_layout() -> None:
     net = PoseNet("resnet50")
     state = net.state_dict()

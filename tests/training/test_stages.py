@@ -18,11 +18,12 @@ from safetensors.numpy import load_file
 
 from forked import Forked
 from head3d.baselines import NAMES
-from head3d.data.store import COLUMNS, ClipRecord, write_records
+from head3d.data.store import COLUMNS, ClipRecord, ClipStore, write_records
 from head3d.errors import UserError
 from head3d.params import Params, load_params
+from head3d.training import fusion
 from head3d.training.build import build_canonical, build_geometry, load_weights, save_weights
-from head3d.training.session import Session
+from head3d.training.session import Session, load_clips
 
 SIZE, LENGTH, CLIPS = 64, 8, 4
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,6 +192,27 @@ def test_a_stage_that_comes_too_early_is_one_line(
     Path(f"models/{lacking}.safetensors").unlink()
     with pytest.raises(UserError, match=rf"models/{lacking}\.safetensors: not there; run what makes it first"):
         import_module(STAGES[stage][0]).run(load_params())
+
+
+def test_subjects_of_stage_3_are_kept_as_far_as_memory_reaches_and_made_again_else(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = load_params(workplace / "params.yaml")
+    clips = load_clips(ClipStore(workplace / "data"), "train", params)
+    networks = build_geometry(params).eval(), build_canonical(params).eval()
+    monkeypatch.setattr(fusion, "MOST_KEPT_BYTES", 1)  # reached by the first
+    source = fusion.Source(clips, *networks, params, torch.device("cpu"))
+    first, second = source.subjects(0), source.subjects(1)
+    assert list(source.kept) == [0] and source.subjects(0) is first
+    again = source.subjects(1)
+    assert again is not second
+    assert (again.clips, again.used) == (second.clips, second.used)
+    assert torch.equal(again.canonical.image, second.canonical.image) and torch.equal(again.reference, second.reference)
+    each = first.reference[0].numel()
+    assert first.reference.untyped_storage().nbytes() == 4 * len(first.reference) * each, "holds other frames too"
+    assert first.canonical.depth is not None
+    assert first.n_bytes == 4 * len(first.reference) * each // 3 * (3 + 3 + 1 + 1 + 2)
+    assert source.kept_bytes == first.n_bytes
 
 
 def test_a_layout_that_rounds_otherwise_is_another_run(workplace: Path) -> None:

@@ -19,6 +19,7 @@ from head3d.data import faces
 _HEAD = {"left": 0.15, "top": 0.62, "right": 0.15, "bottom": 0.05}
 _LEAST_FOUND = 0.6  # share of looks at a clip that must show the face
 _LONGEST_GAP = 3  # looks in a row without the face
+_RIVALS = 0.01  # share of the looks with a rival from which there is one
 _RIVAL = 0.6  # size, relative to the followed face, from which another face inside the box is a rival
 
 
@@ -132,7 +133,8 @@ def check_rivals(looks: Sequence[Look], square: Square) -> None:
             inside = 0 <= x - square.x0 <= square.side and 0 <= y - square.y0 <= square.side
             overlaps = faces.iou(other.box, tuple(one.box)) > 0.3  # a second answer for the same face
             rivals += inside and not overlaps and other.size > _RIVAL * size
-    if rivals >= 2 or (rivals and len(looks) < 4):  # one alone may be a false alarm of the detector
+    # One alone may be a false alarm of the detector, and so may a few of thousands in a long video.
+    if rivals >= max(2, _RIVALS * len(looks)) or (rivals and len(looks) < 4):
         raise Rejected("two people in the box")
 
 

@@ -35,7 +35,7 @@ def windows(
     ``gap_s`` seconds between it and the training part. Clips do not overlap and are spread evenly; which of the
     possible ones are taken follows from the seed and the video's name.
     """
-    rng = np.random.default_rng([seed, zlib.crc32(f"{source}/{name}".encode())])
+    rng = np.random.default_rng([seed, zlib.crc32(f"{source}/{name}".encode(errors="surrogateescape"))])
     if unseen:
         return [Window(start, f"{source}-unseen") for start in _spread(0, n_frames, length, most, rng)]
     gap = math.ceil(gap_s * fps)

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +100,8 @@ def run(params: Any, shard: int) -> None:
     """Stage ``crop``, one shard: ``data/clips/shard-K/{frames.npy, landmarks.npy, clips.csv}``."""
     if shard not in params.shards:
         raise UserError(f"there is no shard {shard}", allowed=", ".join(map(str, params.shards)))
-    hands = sources.deal(sources.videos(params), len(params.shards))
+    found = sources.videos(params)
+    hands, stems = sources.deal(found, len(params.shards)), sources.stems(found)
     mine = hands[list(params.shards).index(shard)]
     size, length = params.data.image_size, params.data.clip_length
     records: list[ClipRecord] = []
@@ -113,7 +113,9 @@ def run(params: Any, shard: int) -> None:
         points = NpyWriter(folder / "landmarks.npy", (length, 68, 2), np.float32)
         with tqdm(desc=f"crop {shard}", unit="clip", disable=None) as bar:
             for one in mine:
-                for record, clip, landmarks in video_clips(one, shard, frames.rows, params):
+                for record, clip, landmarks in video_clips(
+                    one, stems[one.source, one.name], shard, frames.rows, params
+                ):
                     if clip is not None and landmarks is not None:
                         frames.append(clip)
                         points.append(landmarks)
@@ -126,18 +128,18 @@ def run(params: Any, shard: int) -> None:
         tracked.metrics({"videos": len(mine), "clips": used, "clips_left_out": len(records) - used}, step=0)
 
 
-def video_clips(one: sources.Video, shard: int, row: int, params: Any):
+def video_clips(one: sources.Video, stem: str, shard: int, row: int, params: Any):
     """The clips of one video: ``(record, frames or None, landmarks or None)``; whatever is wrong costs only itself.
 
-    ``row`` is the row that the first usable clip will have.
+    ``stem`` begins their ids (:func:`head3d.data.sources.stems`), ``row`` is the row that the first usable one will
+    have.
     """
     data = params.data
     base = {"shard": shard, "source": one.source, "video": one.name, "person": one.person}
     nothing = {"row": -1, "x0": 0.0, "y0": 0.0, "x1": 0.0, "y1": 0.0, "split": "unused", "pixels_sha256": ""}
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", str(Path(one.name).with_suffix("")))
 
     def left_out(start: int, fps: float, reason: str):
-        name = f"{one.source}-{stem}-{start:06d}"
+        name = f"{stem}-{start:06d}"
         return ClipRecord(clip_id=name, start_frame=start, fps=fps, status=reason, **base, **nothing), None, None
 
     try:
@@ -180,7 +182,7 @@ def video_clips(one: sources.Video, shard: int, row: int, params: Any):
             yield left_out(window.start, fps, str(reason))
             continue
         record = ClipRecord(
-            clip_id=f"{one.source}-{stem}-{window.start:06d}",
+            clip_id=f"{stem}-{window.start:06d}",
             row=row,
             start_frame=window.start,
             fps=fps,

@@ -34,6 +34,11 @@ def join_shards(params: Any) -> dict[str, Any]:
         for record in read_records(folder / "clips.csv"):
             records.append(_checked(record, masks, points))
     records.sort(key=lambda record: record.clip_id)
+    ids = Counter(record.clip_id for record in records)
+    if twice := [name for name, count in ids.items() if count > 1]:
+        raise UserError(
+            f"data/clips: {len(twice)} clip ids come twice, {twice[0]} is one", fix="run `head3d crop` again"
+        )
     usable = [record for record in records if record.status == "ok"]
     by_video: dict[tuple[str, str], Counter[str]] = {(record.source, record.video): Counter() for record in records}
     for record in usable:

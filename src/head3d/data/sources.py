@@ -3,6 +3,10 @@
 A source lists videos; it does not open them.
 """
 
+import hashlib
+import os
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +112,22 @@ def videos(params: Any) -> list[Video]:
             raise UserError(f"params.yaml: data.sources has '{source}'", allowed=", ".join(SOURCES))
         found += SOURCES[source](params)
     return found
+
+
+def stems(found: list[Video]) -> dict[tuple[str, str], str]:
+    """What the ids of a video's clips begin with, {(source, name): stem}: letters, digits, - and _, no two alike.
+
+    Names that come out alike, as all of another alphabet do, get the beginning of their digest.
+    """
+    plain = {
+        (one.source, one.name): f"{one.source}-{re.sub(r'[^A-Za-z0-9_-]+', '-', str(Path(one.name).with_suffix('')))}"
+        for one in found
+    }
+    count = Counter(plain.values())
+    return {
+        key: stem if count[stem] == 1 else f"{stem}-{hashlib.sha256(os.fsencode(key[1])).hexdigest()[:8]}"
+        for key, stem in plain.items()
+    }
 
 
 def deal(found: list[Video], shards: int) -> list[list[Video]]:

@@ -33,6 +33,7 @@ _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg
 _MAX_SIDE = 8192  # pixels; a header may claim any size, and one frame must fit into memory
 _MAX_FPS = 240.0
 _STALL_S = 60.0  # seconds without a single frame after which a file counts as unreadable
+_SKIPPED_FPS = 10.0  # frames before the first wanted one that are decoded a second, at the slowest
 _NTSC = {23.98: 24000 / 1001, 29.97: 30000 / 1001, 59.94: 60000 / 1001, 119.88: 120000 / 1001, 14.99: 15000 / 1001}
 _SQUARE_PIXELS = {"width": "trunc(iw*if(sar,sar,1)+0.5)", "height": "ih"}
 
@@ -70,7 +71,7 @@ def ffmpeg_exe() -> str:
 def probe(path: str | os.PathLike) -> VideoInfo:
     """Size, rate and length of a video; decodes its first frame, so a file that passes can be read."""
     path = existing_file(path)
-    graph = picture(path).filter("scale", **_SQUARE_PIXELS).filter("setsar", "1")
+    graph = pictures(path).filter("scale", **_SQUARE_PIXELS).filter("setsar", "1")
     log = run_graph(graph.output("-", format="null", vframes=1), path)
     head, _, tail = log.partition("\nOutput #0")
     shown = re.search(r"Video: wrapped_avframe.*?, (\d+)x(\d+)", tail)
@@ -87,13 +88,14 @@ def probe(path: str | os.PathLike) -> VideoInfo:
     stated = re.search(r"Duration: (\d+):(\d+):([\d.]+)", head)
     duration = int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3]) if stated else 0.0
     try:
-        counted = run_graph(picture(path).output("-", format="null", vcodec="copy"), path)
+        counted = run_graph(pictures(path).output("-", format="null", vcodec="copy"), path)
         packets = re.findall(r"frame=\s*(\d+)", counted)
         n_frames = int(packets[-1]) if packets else 0
     except UserError:  # broken further on, or too long to count: what the header says will do
         n_frames = int(duration * fps)
-    if fps > _MAX_FPS and duration > 0:  # a time base that passes for a rate
-        fps = max(1.0, n_frames / duration)
+    if fps > _MAX_FPS:  # a time base that passes for a rate: browsers' recordings state neither rate nor duration
+        times = _times(path)
+        fps = max(1.0, (len(times) - 1) / float(np.ptp(times))) if len(times) > 1 and np.ptp(times) > 0 else 25.0
     duration = duration or n_frames / fps
     return VideoInfo(
         width=width,
@@ -118,9 +120,17 @@ def drift(path: str | os.PathLike, fps: float) -> float:
 
     Only time stamps are read, nothing is decoded. Phones and screen recorders write uneven ones.
     """
-    path = existing_file(path)
+    times = _times(existing_file(path))
+    if len(times) < 2:
+        return 0.0
+    late = times - times[0] - np.arange(len(times)) / fps
+    return float(np.ptp(late))
+
+
+def _times(path: Path) -> np.ndarray:
+    """When each stored frame is shown, in order, seconds; empty where the file does not tell."""
     stamps, unit = array.array("q"), 0.0
-    command = _command(picture(path).output("pipe:", format="framecrc", vcodec="copy"))
+    command = _command(pictures(path).output("pipe:", format="framecrc", vcodec="copy"))
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
         assert run.stdout is not None
         watchdog = _Watchdog(run)
@@ -131,11 +141,7 @@ def drift(path: str | os.PathLike, fps: float) -> float:
                 elif found := re.match(rb"0, +-?\d+, +(-?\d+),", line):
                     stamps.append(int(found[1]))
         watchdog.stop()
-    times = np.sort(np.asarray(stamps, np.int64)) * unit
-    if len(times) < 2 or unit == 0:
-        return 0.0
-    late = times - times[0] - np.arange(len(times)) / fps
-    return float(np.ptp(late))
+    return np.sort(np.asarray(stamps, np.int64)) * unit if unit else np.empty(0)
 
 
 def read_frames(
@@ -160,7 +166,7 @@ def stream(
 ) -> Generator[np.ndarray, None, None]:
     """:func:`read_frames` for a video that was probed before."""
     path = existing_file(path)
-    graph = picture(path)
+    graph = pictures(path)
     if fps is not None:
         graph = graph.filter("fps", fps=fps)
     if start:
@@ -178,7 +184,7 @@ def stream(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, bufsize=n_bytes
         )
         assert process.stdout is not None
-        watchdog = _Watchdog(process)
+        watchdog = _Watchdog(process, start / _SKIPPED_FPS)
         try:
             while True:
                 with watchdog:
@@ -193,10 +199,11 @@ def stream(
             process.kill()
             process.wait()
             process.stdout.close()
+        if watchdog.fired:  # not where the file ends or breaks off, but wherever a slow disk or a busy machine had it
+            raise UserError(f"{path}: no frame came for {_STALL_S:.0f} s, after {given}", fix="try again")
         if given == 0 and count != 0 and start == 0:
             log.seek(0)
-            words = "it stalled" if watchdog.fired else _last_words(log.read().decode(errors="replace"))
-            raise UserError(f"{path}: not a readable video ({words})")
+            raise UserError(f"{path}: not a readable video ({_last_words(log.read().decode(errors='replace'))})")
 
 
 def write_video(
@@ -269,15 +276,15 @@ def write_video(
 
 
 class _Watchdog:
-    """Kills a process on which one ``with`` block waits for longer than ``_STALL_S`` seconds."""
+    """Kills a process on which one ``with`` block waits for longer than ``_STALL_S`` seconds, the first one longer."""
 
-    def __init__(self, process: subprocess.Popen) -> None:
-        self.fired = False
+    def __init__(self, process: subprocess.Popen, first_s: float = 0.0) -> None:
+        self.fired, self._more = False, first_s
         self._process, self._deadline, self._done = process, float("inf"), threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def __enter__(self) -> None:
-        self._deadline = time.monotonic() + _STALL_S
+        self._deadline, self._more = time.monotonic() + _STALL_S + self._more, 0.0
 
     def __exit__(self, *_: object) -> None:
         self._deadline = float("inf")
@@ -309,7 +316,7 @@ def _input(path: Path) -> Any:
     return ffmpeg.input(f"file:{path.absolute()}", protocol_whitelist="file,pipe", format_whitelist=_CONTAINERS)
 
 
-def picture(path: Path) -> Any:
+def pictures(path: Path) -> Any:
     """The first stream of moving pictures in a file: not the cover that music and downloaded videos carry."""
     return _input(path)["V:0"]
 

@@ -17,7 +17,7 @@ from head3d.training.session import load_clips
 if TYPE_CHECKING:
     from head3d.params import Params
 
-MAX_PNP_ERROR_PX = 4.0  # frames whose landmarks do not fit a rigid head any better are left out of the comparison
+MAX_PNP_ERROR = 4 / 128  # of the image's side; frames whose landmarks fit a rigid head no better are left out
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
@@ -41,7 +41,8 @@ def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) ->
         predicted.append(torch.stack(euler_from_pose(observed.pose)))
         wanted.append(torch.stack(euler_from_pose(pose)))
         offset = sum(len(f) for f in clips.frames[:index])
-        trusted.append(known.cpu() & (clips.pnp_error[offset : offset + length] < MAX_PNP_ERROR_PX))
+        most_px = MAX_PNP_ERROR * params.data.image_size
+        trusted.append(known.cpu() & (clips.pnp_error[offset : offset + length] < most_px))
 
         half = length // 2
         for draw in range(params.evaluate.draws):

@@ -9,7 +9,7 @@ from head3d.geometry.head_model import landmark_points
 from head3d.geometry.pose import Pose
 
 AT_ONCE = 4096  # frames: a hundred megabytes of residuals and their slopes
-ROBUST_PX = 4.0  # residuals beyond this count less and less (Cauchy): lips and brows move
+ROBUST_PX = 4.0  # of an image of 128: residuals beyond this count less and less (Cauchy): lips and brows move
 
 
 def _skew(v: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3 3"]:
@@ -44,6 +44,7 @@ def solve_pnp(
     points, camera = model.double().to(landmarks.device), k.double()
     batch = len(seen)
     focal = camera[0, 0]
+    robust_px = ROBUST_PX * camera[0, 2] / 63.5  # the camera looks at the middle of the image
     centre = points.new_tensor((0.0, 0.0, distance_m))
 
     # First guess: frontal, at the size and place that the landmarks' spread and mean say.
@@ -66,7 +67,7 @@ def solve_pnp(
         slope = torch.stack((focal / z, zero, -focal * x / z**2, zero, focal / z, -focal * y / z**2), dim=-1)
         slope = slope.unflatten(-1, (2, 3))  # d pixel / d point
         jacobian = torch.cat((-slope @ _skew(turned), slope), dim=-1)  # (B, K, 2, 6): small turn, shift
-        weight = 1 / (1 + error.square().sum(-1) / ROBUST_PX**2)
+        weight = 1 / (1 + error.square().sum(-1) / robust_px**2)
         weighted = jacobian * weight[..., None, None]
         normal = torch.einsum("bkij,bkil->bjl", weighted, jacobian)
         gradient = torch.einsum("bkij,bki->bj", weighted, error)

@@ -31,6 +31,7 @@ class PoseNet(nn.Module):
         max_xy_m: bound of the translation sideways and up and down, metres.
         max_z_m: bound of the translation towards the camera and away, metres.
         span_m: metres that the image spans at the nominal distance.
+        distance_m: that distance.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class PoseNet(nn.Module):
         max_xy_m: float = 0.1,
         max_z_m: float = 0.35,
         span_m: float = 0.175,
+        distance_m: float = 1.0,
     ) -> None:
         super().__init__()
         self.input_size = input_size
@@ -51,7 +53,7 @@ class PoseNet(nn.Module):
         self.fc_translation = nn.Linear(features * GRID * GRID, 3)
         nn.init.zeros_(self.fc_translation.bias)
         nn.init.normal_(self.fc_translation.weight, std=1e-2)
-        self.span_m = span_m
+        self.span_m, self.distance_m = span_m, distance_m
         self.register_buffer("bounds", torch.tensor((max_xy_m, max_xy_m, max_z_m)), persistent=False)
         self.register_buffer("centres", torch.arange(BINS) * BIN_DEG - 99.0, persistent=False)
 
@@ -75,7 +77,7 @@ class PoseNet(nn.Module):
         axis = torch.linspace(-0.5, 0.5, x.shape[-1], device=x.device)
         right = (present.mean(dim=1) * axis).mean(dim=1) / area
         down = (present.mean(dim=2) * axis).mean(dim=1) / area
-        guess = torch.stack((right * z * self.span_m, down * z * self.span_m, z - 1), dim=1)
+        guess = torch.stack((right * z * self.span_m, down * z * self.span_m, self.distance_m * (z - 1)), dim=1)
         return guess.clamp(-0.95 * self.bounds, 0.95 * self.bounds)
 
     def angles(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3"], Float[Tensor, "b 3"]]:

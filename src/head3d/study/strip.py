@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from head3d.data.video import existing_file, picture, run_graph
+from head3d.data.video import existing_file, pictures, run_graph
 from head3d.errors import UserError
 from head3d.files import replacing
 
@@ -38,8 +38,8 @@ def copy_stripped(path: str | os.PathLike, out: str | os.PathLike) -> Copied:
         UserError: no video, or one in another coding.
     """
     path, out = existing_file(path), Path(out)
-    pictures = picture(path)
-    log = run_graph(pictures.output("-", format="null", vcodec="copy"), path)
+    source = pictures(path)
+    log = run_graph(source.output("-", format="null", vcodec="copy"), path)
     stream = re.search(r"Stream #0:\d+.*?: Video: (.*)", log)
     frames = re.findall(r"frame=\s*(\d+)", log)
     if not stream or not frames or int(frames[-1]) == 0:
@@ -53,7 +53,7 @@ def copy_stripped(path: str | os.PathLike, out: str | os.PathLike) -> Copied:
             fix="convert it with ffmpeg",
         )
     with replacing(out) as unfinished:
-        graph = pictures.output(
+        graph = source.output(
             str(unfinished),
             vcodec="copy",
             map_metadata=-1,

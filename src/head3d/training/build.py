@@ -31,7 +31,7 @@ def build_geometry(params: "Params") -> HeadGeometry:
     span_m = 2 * math.tan(math.radians(camera.fov_deg) / 2) * camera.distance_m
     return HeadGeometry(
         DepthNet(depth.encoder_width, depth.decoder_width, depth.range_m),
-        PoseNet(pose.backbone, pose.input_size, pose.max_xy_m, pose.max_z_m, span_m),
+        PoseNet(pose.backbone, pose.input_size, pose.max_xy_m, pose.max_z_m, span_m, camera.distance_m),
         camera.fov_deg,
         camera.distance_m,
     )

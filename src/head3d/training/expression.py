@@ -20,8 +20,9 @@ from head3d.ranks import current
 from head3d.training.batches import Clips, jitter_colors
 
 STIFF = (*range(27, 36), 36, 39, 42, 45)  # landmarks that a similarity is fitted to: nose and corners of the eyes
-SHIFT_PX, TURN = 1.0, 0.01  # standard deviations of the fit's made-up error, as stage 3 has errors of the pose
-KNEE_PX = 2.0  # an error of a landmark costs its square up to here, then in proportion: dlib is sometimes far off
+# Standard deviations of the fit's made-up error, as stage 3 has errors of the pose; shifts in shares of the side.
+SHIFT, TURN = 1 / 128, 0.01
+KNEE = 2 / 128  # of the side: a landmark's error costs its square up to here, then in proportion: dlib can be far off
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def moved_faces(
     frames = clips.load(chosen, picks).frames
     size = frames.shape[-1]
     grid = pixel_grid(size, size, frames).reshape(-1, 2)
-    error = torch.randn(len(chosen), 2, 3, generator=draw) * torch.tensor((TURN, TURN, SHIFT_PX))
+    error = torch.randn(len(chosen), 2, 3, generator=draw) * torch.tensor((TURN, TURN, SHIFT * size))
     flows, places, motions = [], [], []
     for clip, pick, off in zip(chosen, picks, error, strict=True):
         first, second = (np.asarray(landmarks[clip][frame], np.float64) for frame in pick)
@@ -114,6 +115,6 @@ def expression_losses(matcher: Matcher, moved: Moved, weights: Sequence[float]) 
         )[:, :, 0].transpose(1, 2)  # fmt: skip
         # A root that has a slope where nothing is off.
         distance = ((at - motion).square().sum(dim=-1) + 1e-8).sqrt()
-        costs = F.huber_loss(distance, torch.zeros_like(distance), reduction="none", delta=KNEE_PX)
+        costs = F.huber_loss(distance, torch.zeros_like(distance), reduction="none", delta=KNEE * size)
         loss = loss + weight * (costs * known).sum() / total
     return {"loss": loss, "landmark_error": ((distance * known).sum() / total).detach()}

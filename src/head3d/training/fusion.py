@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from head3d.params import FusionParams, Params
 
 CANONICAL = Path("models/canonical.safetensors")
+MOST_KEPT_BYTES = 2 * 2**30  # of subjects that are kept for the next time, on the device
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,13 @@ class Subjects:
     pose: Pose
     clips: list[int]
     used: list[list[int]]
+
+    @property
+    def n_bytes(self) -> int:
+        """What keeping it takes."""
+        head = self.canonical
+        tensors = [x for x in (head.image, head.mask, head.depth, self.reference, self.background) if x is not None]
+        return sum(x.untyped_storage().nbytes() for x in tensors)
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,9 @@ class Views:
 class Source:
     """Batches of stage 3: rendered heads, reference and driving frames.
 
-    Canonical heads are kept once made: with ``reference_draws`` = K, epoch e uses the clips, the references and the
-    augmentation of epoch e mod K again, with other driving frames. K = 0 never repeats.
+    Canonical heads are kept once made, as far as ``MOST_KEPT_BYTES`` reach; others are made again, the same. With
+    ``reference_draws`` = K, epoch e uses the clips, the references and the augmentation of epoch e mod K again, with
+    other driving frames. K = 0 never repeats.
     """
 
     clips: Clips
@@ -90,6 +99,7 @@ class Source:
     params: "Params"
     device: torch.device
     kept: dict[int, Subjects] = field(default_factory=dict)
+    kept_bytes: int = 0
 
     def augmented(self, chosen: list[int], picks: list[list[int]], place: int) -> Batch:
         """This rank's rows of the frames under the augmentation that belongs to a place in the cycle."""
@@ -116,9 +126,11 @@ class Source:
             canonical = Canonical(canonical.image, canonical.mask, self.geometry.canonical_depth(canonical.image))
         first = list(range(0, len(heads), n))
         background = outside_flow(batch.masks[:, 0])
-        made = Subjects(canonical, batch.frames[:, 0], background, observed.pose[first], chosen, used)
-        if self.params.fusion.reference_draws > 0:
+        reference = batch.frames[:, 0].clone()  # a view would keep the other references as long as itself
+        made = Subjects(canonical, reference, background, observed.pose[first], chosen, used)
+        if self.params.fusion.reference_draws > 0 and self.kept_bytes < MOST_KEPT_BYTES:
             self.kept[place] = made
+            self.kept_bytes += made.n_bytes
         return made
 
     @torch.no_grad()

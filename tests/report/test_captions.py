@@ -1,0 +1,88 @@
+"""Captions say what the numbers above them come from: whatever the demo changes of the paper is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from head3d import scales
+from head3d.params import Params, check_params
+from head3d.report import captions
+
+ROOT = Path(__file__).resolve().parents[2]
+ELSEWHERE = (  # what captions say in other places, and what comes with a change that is named
+    r"scale|shards|test_sets|variants|data\.sources|data\.\w+\.(videos|metadata)",  # what is run, on which data
+    r"data\.seen_fraction|evaluate\.pairs",  # sizes of the test sets, which are counted in the captions
+    r"parser\.steps",  # in the caption of its own table
+    r"baseline\.\w+\.discriminator_width",  # no weight of a GAN is on
+    r"baseline\.\w+\.network\.(motion|background|head)_\w+|baseline\.facev2v\.network\.(depth|volume|detector_lifted)",
+    r"baseline\.dagan\.(depth_\w+|network\.depth_layers)",  # "taught by F_D" is said at any scale
+    r"baseline\.mraa\.avd_(batch_size|draws)",  # with avd_repeats
+)
+
+
+def leaves(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its key, dots between the levels."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def with_value(params: Params, key: str, value: Any) -> Params:
+    """The parameters with one value changed, whether or not it fits the others."""
+    values = params.model_dump()
+    *above, last = key.split(".")
+    section = values
+    for name in above:
+        section = section[name]
+    section[last] = value
+    return Params.model_validate(values)
+
+
+def said(params: Params) -> tuple[str, str]:
+    return captions.scale_sentence(params), captions.baselines_sentence(params)
+
+
+PAPER, DEMO = (check_params(scales.values(name, ROOT)) for name in ("paper", "demo"))
+PAPERS = dict(leaves(PAPER.model_dump()))
+CHANGED = [(key, value) for key, value in leaves(DEMO.model_dump()) if value != PAPERS[key]]
+NAMED = [(key, value) for key, value in CHANGED if not any(re.fullmatch(one, key) for one in ELSEWHERE)]
+
+
+@pytest.mark.parametrize(("key", "value"), NAMED, ids=[key for key, _ in NAMED])
+def test_each_change_of_the_demo_is_named(key: str, value: Any) -> None:
+    assert said(with_value(PAPER, key, value)) != said(PAPER)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.clip_length", 20),
+        ("data.fps", 12.5),
+        ("camera.fov_deg", 12.0),
+        ("model.depth.range_m", 0.2),
+        ("model.fusion.blocks", 2),
+        ("canonical.batch_size", 8),
+        ("fusion.equivariance", 0.0),
+        ("fusion.perceptual_weight", 1.0),
+    ],
+)
+def test_a_change_that_only_a_user_makes_is_named(key: str, value: Any) -> None:
+    assert said(with_value(PAPER, key, value))[0] != said(PAPER)[0]
+
+
+def test_the_papers_own_values_are_no_deviation() -> None:
+    params = with_value(with_value(PAPER, "augment.flip", False), "augment.color", 0.0)
+    assert "No deviation" in captions.scale_sentence(with_value(params, "geometry.warm_steps", 0))
+
+
+@pytest.mark.parametrize(("key", "value"), [("baseline.fomm.lr", 2e-4), ("baseline.training.lr_decay", "step")])
+def test_budgets_are_said_to_be_alike_only_where_they_are(key: str, value: Any) -> None:
+    assert "every baseline learns from" in captions.baselines_sentence(DEMO)
+    assert "Budgets differ" in captions.baselines_sentence(with_value(DEMO, key, value))
