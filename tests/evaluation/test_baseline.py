@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from head3d.baselines import NAMES
+from head3d.baselines import NAMES, build, convert
 from head3d.data.store import ClipRecord, ClipStore
 from head3d.errors import UserError
 from head3d.evaluation import baseline, protocol
@@ -69,3 +69,21 @@ def test_what_is_missing_is_one_line(store: ClipStore, tiny: Params, tmp_path: P
         baseline.evaluate(tiny, "mini-seen", "mraa", store, tmp_path)
     with pytest.raises(UserError, match="allowed: mini-seen"):
         baseline.evaluate(tiny, "nobody", "mraa", store, tmp_path)
+
+
+def test_an_official_checkpoint_takes_the_place_of_a_training(tiny: Params, tmp_path: Path) -> None:
+    """With the sampling that it was trained with, and without networks that need not be there."""
+    network = tiny.baseline.fomm.network.model_dump()
+    path = tmp_path / "baseline-fomm.safetensors"
+    convert.save(build("fomm", 64, align_corners=True, **network), path)
+    assert baseline.load(tiny, "fomm", tmp_path).method.align_corners
+    path.rename(tmp_path / "baseline-mraa.safetensors")
+    with pytest.raises(UserError, match="holds fomm, not mraa; write it with `head3d import mraa`"):
+        baseline.load(tiny, "mraa", tmp_path)
+    convert.save(build("mraa", 64, **tiny.baseline.mraa.network.model_dump()), path, without=("avd_network",))
+    (tmp_path / "baseline-mraa.safetensors").unlink()
+    path.rename(tmp_path / "baseline-mraa.safetensors")
+    assert baseline.load(tiny, "mraa", tmp_path).method.name == "mraa"
+    convert.save(build("fomm", 64, **network | {"width": 2 * network["width"]}), path)
+    with pytest.raises(UserError, match="as baseline.fomm.network has them in workflow/scales/paper.yaml"):
+        baseline.load(tiny, "fomm", tmp_path)

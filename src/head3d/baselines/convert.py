@@ -34,12 +34,22 @@ def save(method: Method, path: Path, about: Mapping[str, str] | None = None, wit
         file.write_bytes(to_bytes(state, metadata))
 
 
-def load(path: Path, image_size: int = 128, **settings: object) -> Method:
+def is_imported(path: Path) -> bool:
+    """Whether :func:`save` wrote a file of weights, and not a training."""
+    try:
+        with safe_open(path, "pt") as file:
+            return "method" in (file.metadata() or {})
+    except Exception:  # not safetensors: whoever reads it says so
+        return False
+
+
+def load(path: Path, image_size: int = 128, name: str | None = None, **settings: object) -> Method:
     """A method as :func:`save` wrote it, in evaluation mode.
 
     Args:
         path: the file.
         image_size: side of the frames, pixels.
+        name: of the method that it must be; None for any.
         settings: those of the method's constructor that it was trained with, beside align_corners, which the file says.
 
     Raises:
@@ -55,6 +65,8 @@ def load(path: Path, image_size: int = 128, **settings: object) -> Method:
         raise UserError(f"{path}: not a safetensors file ({error})") from error
     if "method" not in about:
         raise UserError(f"{path}: does not say which method it is of", fix="write it with `head3d import`")
+    if name not in (None, about["method"]):
+        raise UserError(f"{path}: holds {about['method']}, not {name}", fix=f"write it with `head3d import {name}`")
     settings = {"align_corners": about.get("align_corners") == "true", **settings}
     method = build(about["method"], image_size, **settings)
     wanted = method.state_dict()
@@ -67,7 +79,8 @@ def load(path: Path, image_size: int = 128, **settings: object) -> Method:
     if wrong:
         raise UserError(
             f"{path}: {len(wrong)} tensors do not fit {method.name} with these settings, {wrong[0]} among them",
-            fix="use the settings that it was trained with",
+            fix=f"use those that it was trained with: official ones as baseline.{method.name}.network has them in "
+            "workflow/scales/paper.yaml",
         )
     method.load_state_dict(state, strict=False)
     return method

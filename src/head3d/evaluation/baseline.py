@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from head3d.baselines import build
+from head3d.baselines import build, convert
 from head3d.baselines.inference import for_inference
 from head3d.baselines.method import Method
 from head3d.compute import Compute
@@ -51,14 +51,18 @@ class BaselineMethod:
 
 
 def load(params: "Params", name: str, models: str | Path = "models") -> BaselineMethod:
-    """A trained baseline.
+    """A baseline: trained here, or what `head3d import` has made of an official checkpoint.
 
     Raises:
-        UserError: it is not trained yet, or with other networks than params.yaml asks for.
+        UserError: it is not there, or with other networks than params.yaml asks for.
     """
     compute = Compute.choose(params.device, params.precision, params.train.channels_last)
     network = getattr(params.baseline, name).network.model_dump()
-    method = load_weights(build(name, params.data.image_size, **network), Path(models) / f"baseline-{name}.safetensors")
+    path, size = Path(models) / f"baseline-{name}.safetensors", params.data.image_size
+    if path.is_file() and convert.is_imported(path):
+        method = convert.load(path, size, name, **network)
+    else:
+        method = load_weights(build(name, size, **network), path)
     return BaselineMethod(method.eval(), compute, params.evaluate.batch_size)
 
 
