@@ -17,7 +17,7 @@ PYTEST := python -m pytest --numprocesses 3 --dist worksteal
 .PHONY: help setup demo test test-fast test-packages smoke bench ui figures sync lint format lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 setup: .venv/.installed ## make .venv from requirements.lock
 
@@ -29,7 +29,7 @@ setup: .venv/.installed ## make .venv from requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-demo: setup ## the whole pipeline at the scale of params.yaml (demo: under an hour on two cores)
+demo: setup ## the whole pipeline at the scale of params.yaml (demo: about an hour on two cores with bfloat16)
 	dvc repro
 	head3d sync
 	@echo "report: $(CURDIR)/reports/index.html"
@@ -37,7 +37,7 @@ demo: setup ## the whole pipeline at the scale of params.yaml (demo: under an ho
 test: setup lint ## every check: ruff, pyright, pytest, and the smoke scale through both engines
 	$(PYTEST) -m "not long"
 
-test-fast: setup ## the tests that take seconds
+test-fast: setup ## the tests that take seconds each
 	$(PYTEST) -m "not slow"
 
 smoke: setup ## a first look: the whole pipeline tiny, in a copy, ending with the path of its report
@@ -49,8 +49,8 @@ bench: setup ## how fast this machine is: ratios measured in one run, kept in re
 ui: setup ## MLflow's pages on the runs, at http://127.0.0.1:5000
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1
 
-figures: setup ## tables, figures and report again, from the trained models
-	dvc repro report
+figures: setup ## tables, figures and report again, from the models and measures that are there
+	dvc repro --force --single-item tables figures report
 	head3d sync
 
 sync: setup ## after `dvc repro` or `snakemake`: tell the other engine what has been run

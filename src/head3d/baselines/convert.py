@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
@@ -39,7 +39,7 @@ def is_imported(path: Path) -> bool:
     try:
         with safe_open(path, "pt") as file:
             return "method" in (file.metadata() or {})
-    except Exception:  # not safetensors: whoever reads it says so
+    except (OSError, SafetensorError):  # whoever reads it says so
         return False
 
 

@@ -146,6 +146,13 @@ def scale_sentence(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> str:
     return f"Scale: {params.scale}. {where}"
 
 
+def scale_pointer(params: Params, section: str) -> str:
+    """The scale, and where on the same page its deviations are listed."""
+    count = len(deviations(params))
+    where = f"Its {count} deviations from the paper are listed under “{section}”." if count else ""
+    return f"Scale: {params.scale}. {where}".strip()
+
+
 def clips_sentence(clips: dict[str, int]) -> str:
     """Number of clips of each test set, {test set: clips}."""
     return "Clips: " + ", ".join(f"{name} {count}" for name, count in clips.items()) + "."
@@ -209,12 +216,16 @@ def table_caption(params: Params, clips: dict[str, int], baselines: bool = False
     return with_smoke(params, " ".join([*parts, baselines_sentence(params)] if baselines else parts))
 
 
-def cross_caption(params: Params, pairs: dict[str, int]) -> str:
-    """Caption of the table of transfer between people, {test set: pairs}; sets of one person have no pair."""
+def cross_caption(params: Params, pairs: dict[str, int], scale: str | None = None) -> str:
+    """Caption of the table of transfer between people, {test set: pairs}; sets of one person have no pair.
+
+    ``scale`` stands where the scale and its deviations would.
+    """
     counts = ", ".join(f"{name} {pairs.get(name, 0)}" for name in params.test_sets)
     few = f" An interval over fewer than {FEW} pairs is a hint, not a proof." * (min(pairs.values(), default=0) < FEW)
     laid = LAID if params.animate.motion == "relative" else ""
-    text = f"{CROSS.format(motion=params.animate.motion, laid=laid)} Pairs: {counts}.{few} {scale_sentence(params)}"
+    text = f"{CROSS.format(motion=params.animate.motion, laid=laid)} Pairs: {counts}.{few} "
+    text += scale or scale_sentence(params)
     return with_smoke(params, text)
 
 

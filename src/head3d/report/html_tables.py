@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from head3d.params import Params
 
+MEANING = "What the numbers mean, and what they don't"  # the section that lists deviations
 METRIC_NAMES = {"mse_01": "mean squared error", "lpips_alex": "LPIPS (AlexNet)"}
 MEASURES = {
     "n_clips": "clips",
@@ -35,6 +36,9 @@ MEASURES = {
     "yaw_mae_deg": "yaw, mean absolute difference (degrees)",
     "pitch_mae_deg": "pitch, mean absolute difference (degrees)",
     "roll_mae_deg": "roll, mean absolute difference (degrees)",
+    "yaw_spread_deg": "yaw, standard deviation of the landmark poses (degrees)",
+    "pitch_spread_deg": "pitch, standard deviation of the landmark poses (degrees)",
+    "roll_spread_deg": "roll, standard deviation of the landmark poses (degrees)",
 }
 
 
@@ -66,7 +70,7 @@ def transfer(path: Path, params: Params) -> str:
             rows.append(_row(method(str(row["method"])), cells, ours=row["method"] == ours))
     counts = {str(name): int(group["n_clips"].max()) for name, group in table.groupby("dataset", sort=False)}
     caption = f"Lower is better. Brackets: 95 % bootstrap interval over clips. {captions.clips_sentence(counts)} "
-    said = captions.scale_sentence(params)
+    said = captions.scale_pointer(params, MEANING)
     compared = {names.plain(name, params.model.references) for name in params.baselines}
     if compared & set(table["method"]):
         said += f" {captions.baselines_sentence(params)}"
@@ -155,7 +159,7 @@ def across(path: Path, params: Params) -> str:
             ]
             rows.append(_row(method(str(row["method"])), [*cells, str(row["n_pairs"])], ours=row["method"] == ours))
     counts = {str(name): int(group["n_pairs"].max()) for name, group in table.groupby("dataset", sort=False)}
-    return _table(heads, rows, captions.cross_caption(params, counts))
+    return _table(heads, rows, captions.cross_caption(params, counts, captions.scale_pointer(params, MEANING)))
 
 
 def _is_measure(column: str, start: str) -> bool:
@@ -189,20 +193,51 @@ def _measures(path: Path, caption: str) -> str:
 
 
 def sentences(path: Path, params: Params) -> list[str]:
-    """What ``paired.csv`` says of Head3D against copying, in words, good or bad."""
+    """What ``paired.csv`` says of Head3D against copying and against the best baseline, in words, good or bad."""
     table = read(path)
     n_default = params.model.references
     found = []
-    copies = table[table["against"].isin(["copy", "copy_last"])]
-    for (dataset, against), group in copies.groupby(["dataset", "against"], sort=False):
+    for (dataset, against), group in table.groupby(["dataset", "against"], sort=False):
+        if against not in ("copy", "copy_last", _best(table[table["dataset"] == dataset], params.baselines)):
+            continue
         verdicts = [
             f"{cell(float(row['ratio']), 2)} of its {METRIC_NAMES[row['metric']]} "
             f"(<b>{_verdict(row['difference_low'], row['difference_high'])}</b>)"
             for row in group.to_dict("records")
         ]
         clips, other = int(group["n_clips"].iloc[0]), method(names.plain(str(against), n_default))
+        few = f" With fewer than {captions.FEW} clips that is a hint, not a proof." * (clips < captions.FEW)
+        best = ", the baseline of the lowest MSE" * (against in params.baselines)
         found.append(
-            f"<code>{escape(str(dataset))}</code>, {clips} clips, against {other}: Head3D has {' and '.join(verdicts)}."
+            f"<code>{escape(str(dataset))}</code>, {clips} clips, against {other}{best}: Head3D has "
+            f"{' and '.join(verdicts)}.{few}"
+        )
+    return found
+
+
+def _best(paired: pd.DataFrame, baselines: tuple[str, ...]) -> str | None:
+    """The baseline that Head3D's MSE is the largest part of, in one test set."""
+    ratios = paired[(paired["metric"] == "mse_01") & paired["against"].isin(baselines)].set_index("against")["ratio"]
+    return str(ratios.idxmax()) if len(ratios) else None
+
+
+def across_sentences(path: Path, params: Params) -> list[str]:
+    """What ``cross_identity.csv`` says of Head3D against a held frame of the subject, in words, good or bad."""
+    table = read(path)
+    ours, held = (names.plain(name, params.model.references) for name in ("head3d", "copy"))
+    expression, identity = (
+        next((c for c in table.columns if _is_measure(c, start)), None) for start in ("expression_error", "identity")
+    )
+    found = []
+    for dataset, group in table.groupby("dataset", sort=False):
+        rows = {row["method"]: row for row in group.to_dict("records")}
+        if expression is None or identity is None or not {ours, held} <= rows.keys():
+            continue
+        errors = [cell(float(rows[name][expression]), cross.digits(expression)) for name in (ours, held)]
+        found.append(
+            f"<code>{escape(str(dataset))}</code>, {int(rows[ours]['n_pairs'])} pairs of people: expressions are off "
+            f"by {errors[0]} % of the eyes' distance, those of a held frame by {errors[1]} %; identity "
+            f"{cell(float(rows[ours][identity]), cross.digits(identity))} of 1."
         )
     return found
 
@@ -255,6 +290,9 @@ def _range(low: Any, high: Any) -> str:
 
 
 def _interval(mean: Any, low: Any, high: Any, digits: int, sign: str = "") -> str:
+    if mean != mean:
+        return "–"
+
     def show(value: Any) -> str:
         return f"{float(value):{sign}.{digits}f}".replace("-", "−") if value == value else "–"
 

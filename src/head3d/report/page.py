@@ -26,7 +26,6 @@ FIGURES = (
     "figure1",
     "figure2",
     "figure3",
-    "figure4_self",
     "figure4_cross",
     "figure5_rotation",
     "figure5_translation",
@@ -34,6 +33,7 @@ FIGURES = (
     "figure7",
     "mesh",
 )
+SUMMARY = ("figure4_self",)  # what one wants to see first
 VIDEOS = ("video_self", "video_cross", "video_yaw")
 LATER = ("curves", "data_crops", "data_clips")
 
@@ -60,7 +60,7 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
     tables = reports / "tables"
     drawn = tuple(name for name in FIGURES if name != "figure3" or params.baselines)
     sections = [
-        ("summary", "In short", summary(params, tables)),
+        ("summary", "In short", summary(params, tables) + _pictures(figures, SUMMARY, reports, picture)),
         ("table1", "Table 1: self-reconstruction", html_tables.transfer(tables / "table1.csv", params)),
         ("table2", "Table 2: whose video people prefer", html_tables.preferences(tables / "table2.csv", params)),
         ("table3", "Table 3: ablations", html_tables.transfer(tables / "table3.csv", params)),
@@ -71,7 +71,7 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
         ("videos", "Videos", _pictures(figures, VIDEOS, reports, video)),
         ("figures", "Figures", _pictures(figures, drawn, reports, picture)),
         ("training", "Training and data", _pictures(figures, LATER, reports, picture)),
-        ("meaning", "What the numbers mean, and what they don't", meaning(params)),
+        ("meaning", html_tables.MEANING, meaning(params)),
         ("made", "What made this page", html_tables.pairs(made_by)),
     ]
     links = "".join(f'<li><a href="#{key}">{escape(title)}</a></li>' for key, title, _ in sections)
@@ -117,8 +117,9 @@ def video(path: Path, alt: str) -> str:
 
 
 def summary(params: Params, tables: Path) -> str:
-    """Head3D against the floors in sentences that are made from ``paired.csv``."""
+    """Head3D against floors and baselines in sentences that are made from the tables."""
     lines = html_tables.sentences(tables / "paired.csv", params)
+    lines += html_tables.across_sentences(tables / "cross_identity.csv", params)
     note = "Better or worse: the 95 % interval of the difference on the same clips does not hold 0."
     return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + f"</ul><p>{note}</p>"
 

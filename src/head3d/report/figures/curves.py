@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from head3d.baseline_params import NAMES
 from head3d.errors import UserError
 from head3d.report.figures.sheet import COLORS, DPI, STYLE
+from head3d.report.names import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +59,11 @@ def read_curves(files: dict[str, Path]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def line_name(line: str) -> str:
+    """What tables call a variant or a baseline."""
+    return plain(line if line in NAMES else f"head3d_{line}", 0)
+
+
 def curves_figure(curves: pd.DataFrame):
     """One small plot per loss: raw values thin, a running median thick, one colour and dash per variant or baseline."""
     import matplotlib
@@ -86,5 +93,6 @@ def curves_figure(curves: pd.DataFrame):
             axes.set_axis_off()
         named = {line: handle for line, handle in handles.items() if line}
         if named:
-            figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
+            labels = ["Head3D" if line == "full" else line_name(line) for line in named]
+            figure.legend(named.values(), labels, loc="outside lower center", ncols=len(named))
     return figure

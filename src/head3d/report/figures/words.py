@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from head3d.report.captions import with_smoke
+from head3d.report.figures.failures import MOST
+from head3d.report.figures.meshes import MOST as MESHES
 from head3d.report.figures.motion import SWEEP_DEG
 
 if TYPE_CHECKING:
@@ -28,9 +30,9 @@ def of_data(kept: int, left_out: int, fates: str, most: int) -> list[Words]:
         Words(
             "curves",
             "Training losses",
-            "Every loss of the three stages and of the baselines by optimiser step: raw values thin, a running median "
-            "thick. The variants of stage 3 are those of Table 3. A baseline's `loss` is the sum of its own weighted "
-            "terms: only terms of the same name compare.",
+            "Losses of the three stages, of the matcher, of the small parser and of the baselines by optimiser step: "
+            "raw values thin, a running median thick. The variants of stage 3 are those of Table 3. A baseline's "
+            "`loss` is the sum of its own weighted terms: only terms of the same name compare.",
             "Small line plots, one for each loss.",
         ),
         Words(
@@ -120,19 +122,19 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
         Words(
             "figure7",
             "Figure 7. Failures",
-            "The worst canonical heads of all test clips, one a person, by this score: the head is rendered at "
-            "the pose of each of its reference frames and compared with the head in that frame; the score is the "
-            "mean absolute difference, RGB in [0, 1], over where either of the two is (below each name, with the "
-            "overlap of both as intersection over union). Orange: the outline of the parse that the head was made "
+            f"The worst canonical heads of all test clips, one a person and at most {MOST}, by this score: the head is "
+            "rendered at the pose of each of its reference frames and compared with the head in that frame; the score "
+            "is the mean absolute difference, RGB in [0, 1], over where either of the two is (below each name, with "
+            "the overlap of both as intersection over union). Orange: the outline of the parse that the head was made "
             "of. Fits worst: the reference of the highest difference, with the rendered head beside it.",
             "Rows of reference frames with outlined heads, then the canonical head made of them.",
         ),
         Words(
             "mesh",
             "The canonical head as a mesh",
-            "What `head3d export` writes, drawn from its triangles and colours at four yaw angles. It is a relief seen "
-            "from the front: what no reference frame shows is not there.",
-            f"Heads of {who} as coloured surfaces, turned.",
+            "What `head3d export` writes, drawn from its triangles and colours at four yaw angles, for the first "
+            "people of Figure 1. It is a relief seen from the front: what no reference frame shows is not there.",
+            f"Heads of {', '.join(people[:MESHES])} as coloured surfaces, turned.",
         ),
         Words(
             "video_self",
@@ -157,7 +159,7 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
         ),
     ]
     drawn = [one for one in found if one.name != "figure3" or params.baselines]
-    own_rule = ("figure2", "figure7")
+    own_rule = ("figure2", "figure7", "mesh")
     return [
         one if one.name in own_rule else Words(one.name, one.title, f"{one.caption} {rule}", one.alt) for one in drawn
     ]
