@@ -1,4 +1,4 @@
-"""The command line: what it takes, what it refuses, and how fast it answers."""
+"""The command line: what it takes, what it refuses, and how it ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ import pytest
 
 from head3d import cli
 from head3d.errors import UserError
+from head3d.files import replacing_directory
+from head3d.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,7 +38,7 @@ def test_every_stage_function_exists() -> None:
         assert wanted[1 : 1 + len(options)] == options, name
 
 
-def test_help_is_fast_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys; from head3d.cli import main\n"
         "try: main(['--help'])\n"
@@ -45,11 +46,9 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
         "heavy = {'torch', 'numpy', 'pandas', 'mlflow', 'pydantic', 'ruamel', 'dvc', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    started = time.process_time()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "crop" in done.stdout
-    assert time.process_time() - started < 0.3
 
 
 def test_options_reach_the_stage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,3 +207,19 @@ def test_a_kill_ends_a_users_command_in_order(monkeypatch: pytest.MonkeyPatch, n
     assert end.value.code == 128 + number
     assert ended == [True]
     assert signal.getsignal(number) == before
+
+
+def test_a_kill_ends_a_stage_in_order(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left for DVC to hash; trainings keep their state and end by themselves."""
+
+    def killed(params: Params, shard: int) -> None:
+        with replacing_directory(project / "data" / "clips") as folder:
+            (folder / "frames.npy").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("still there")
+
+    monkeypatch.setattr(cli, "load_function", lambda path: killed)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["crop", "--shard", "0"])
+    assert end.value.code == 128 + signal.SIGTERM
+    assert list((project / "data").iterdir()) == []
