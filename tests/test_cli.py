@@ -83,7 +83,7 @@ def test_options_reach_the_stage(project: Path, monkeypatch: pytest.MonkeyPatch)
             ["evaluate", "transfer", "--test-set", "s", "--method", "full"],
             "--test-set is 's'; allowed: mini-seen, mini",
         ),
-        (["scale", "huge"], "there is no scale 'huge'"),
+        (["scale", "huge"], "workflow/scales: no scales there; run it in the directory of the project"),
         (["sync"], "workflow/sync.py: no such file"),
     ],
 )
