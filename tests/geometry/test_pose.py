@@ -134,7 +134,7 @@ def test_landmarks_are_mirror_symmetric() -> None:
 
 
 def test_generic_depth_faces_the_camera_and_turns_with_the_head() -> None:
-    front = generic_depth(Pose.identity(), K, 128, 1.0)[0, 0]
+    front = generic_depth(pose_from_euler(torch.zeros(1)), K, 128, 1.0)[0, 0]
     row, column = divmod(int(front.argmin()), 128)
     assert abs(column - 63.5) < 1 and 66 < row < 90  # the tip of the nose, below the centre
     assert torch.allclose(front, front.flip(-1), atol=1e-5)

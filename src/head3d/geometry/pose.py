@@ -39,10 +39,6 @@ class Pose:
         return Pose(self.rotation.detach(), self.translation.detach())
 
     @staticmethod
-    def identity(batch: int = 1) -> "Pose":
-        return Pose(torch.eye(3).expand(batch, 3, 3).contiguous(), torch.zeros(batch, 3))
-
-    @staticmethod
     def cat(poses: "list[Pose]") -> "Pose":
         return Pose(torch.cat([p.rotation for p in poses]), torch.cat([p.translation for p in poses]))
 

@@ -17,11 +17,6 @@ from head3d.geometry.camera import pixel_grid, project, unproject
 from head3d.geometry.pose import Pose
 
 
-def identity_flow(batch: int, height: int, width: int, like: Tensor) -> Float[Tensor, "b 2 h w"]:
-    """A flow that moves nothing."""
-    return like.new_zeros(batch, 2, height, width)
-
-
 def warp(
     source: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h2 w2"], padding: str = "border", mode: str = "bilinear"
 ) -> Float[Tensor, "b c h2 w2"]:
