@@ -24,9 +24,9 @@ setup: .venv/.installed ## make .venv from requirements.lock
 .venv/.installed: requirements.lock pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed; name one with: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
-	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	test -x "$(BIN)/python" || "$(PYTHON)" -m venv .venv
+	"$(BIN)/python" -m pip install --quiet --require-hashes --requirement requirements.lock
+	"$(BIN)/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: setup ## the whole pipeline at the scale of params.yaml (demo: about an hour on two cores with bfloat16)

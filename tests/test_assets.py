@@ -7,6 +7,7 @@ import http.server
 import multiprocessing
 import os
 import pickle
+import signal
 import stat
 import tarfile
 import threading
@@ -32,6 +33,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[tuple[str, str | None]] = []
+        self.dripping, self.cut = threading.Event(), threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def url(self, name: str) -> str:
@@ -46,6 +48,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server.asked.append((self.path, wanted))
         first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         body = {"/wrong": b"not what you think", "/packed.bz2": bz2.compress(CONTENT)}.get(self.path, CONTENT)
+        if self.path == "/garbage":
+            self.wfile.write(b"what is this\r\n\r\n")
+            self.close_connection = True
+            return
         if self.path == "/missing":
             self.send_error(404)
             return
@@ -54,6 +60,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.path == "/slow":
             time.sleep(0.5)
+        if self.path == "/drips":
+            server.dripping.set()
+            try:
+                for byte in body[:300]:  # half a minute
+                    self.wfile.write(bytes((byte,)))
+                    time.sleep(0.1)
+            except OSError:
+                server.cut.set()
+            return
         if self.path in ("/breaks", "/stalls") and len(server.asked) < 3:
             self.wfile.write(body[first : first + 100_000])
             self.wfile.flush()
@@ -154,6 +169,38 @@ def test_falls_to_the_next_source(
     assert assets.fetch("toy").read_bytes() == CONTENT
     assert time.monotonic() - start < download.CONNECT_S  # a refusal and a 404 are answers: nothing to wait for
     assert "head3d:" not in capsys.readouterr().err
+
+
+def test_an_answer_that_is_no_http_is_one_source_less(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(monkeypatch, Https(server.url("garbage")), Https(server.url("good")))
+    assert assets.fetch("toy").read_bytes() == CONTENT
+
+
+def test_ctrl_c_does_not_wait_for_the_download(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch, Https(server.url("drips")))
+
+    def interrupt() -> None:
+        assert server.dripping.wait(20)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        assets.fetch("toy")
+    assert server.cut.wait(10), "the server could bring its half minute to an end"
+
+
+def test_a_client_that_is_told_to_stop_is_killed(tmp_path: Path) -> None:
+    def progress(new: int, total: int) -> None:
+        if pid.exists() and pid.read_text():
+            raise KeyboardInterrupt
+
+    pid = tmp_path / "pid"
+    with pytest.raises(KeyboardInterrupt):
+        download._client(["/bin/sh", "-c", f"echo $$ > {pid}; exec sleep 60"], tmp_path, progress)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
 
 
 # an unreachable address is nothing to tell, a changed file is

@@ -6,11 +6,14 @@ copy=$1 engine=${2:-dvc}
 source=$(pwd)
 started=$SECONDS
 
+mkdir -p "$(dirname "$copy")"
+exec 9>"$copy.lock"
+flock --nonblock 9 || { echo "smoke: another run is at work in $copy; wait for it, or name another directory" >&2; exit 1; }
 rm -rf "$copy"
 mkdir -p "$copy"
 # What git has or would take, as it stands now, without results.
 git ls-files --cached --others --exclude-standard -z -- . ':!reports' ':!metrics' ':!dvc.lock' |
-  while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done |
+  while IFS= read -r -d '' file; do if [ -e "$file" ]; then printf '%s\0' "$file"; fi; done |
   tar --null --files-from=- --create | tar --extract --directory "$copy"
 cd "$copy"
 git init --quiet

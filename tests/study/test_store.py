@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -112,6 +113,17 @@ def test_a_study_of_another_format(study: Study) -> None:
         database.execute("UPDATE study SET value = '9' WHERE key = 'format'")
     with pytest.raises(UserError, match="a study of format 9; allowed: format 1"):
         Study(study.folder)
+
+
+def test_a_study_that_was_put_away_can_be_read(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect(study.folder / DATABASE) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    before = sorted(study.folder.iterdir())
+    assert Study(study.folder).criteria == study.criteria
+    assert sorted(study.folder.iterdir()) == before
+    with pytest.raises(sqlite3.OperationalError, match="readonly"), connect(study.folder / DATABASE) as database:
+        database.execute("UPDATE study SET value = '9' WHERE key = 'format'")
 
 
 def test_a_study_can_be_moved(study: Study, tmp_path: Path) -> None:

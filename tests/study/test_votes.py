@@ -43,6 +43,14 @@ def test_who_fails_more_than_a_quarter_of_the_checks_does_not_count() -> None:
     assert compared["rater"].tolist() == ["s/1", "s/2"]
 
 
+def test_pairs_of_other_videos_are_other_pairs() -> None:
+    """The part of a study's digest before the dash is of its videos."""
+    texts = [HEAD + line(1, 1, OURS, "fomm", "left", study) for study in ("one-a", "one-b", "two-c")]
+    compared, _ = votes.sort_out(votes.parse(texts, "three"))
+    assert compared["pair"].tolist() == ["one/p0", "one/p0", "two/p0"]
+    assert compared["rater"].nunique() == 3
+
+
 def test_raters_of_two_studies_are_different_people() -> None:
     texts = [HEAD + line(1, 1, OURS, "fomm", "left", study) for study in ("a", "b")]
     compared, _ = votes.sort_out(votes.parse(texts, "two"))

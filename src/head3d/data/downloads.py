@@ -56,9 +56,10 @@ class Table:
         self.folder = folder
         self._last: dict[str, Entry] = {}
         self._lost: dict[str, Entry] = {}  # by video
-        for path in sorted(folder.glob("shard-*.csv")):
-            for entry in _lines(path):
-                self._take(entry)
+        # By time and not by file: a stretch may have been another shard's before.
+        found = [entry for path in sorted(folder.glob("shard-*.csv")) for entry in _lines(path)]
+        for entry in sorted(found, key=lambda one: one.when):
+            self._take(entry)
 
     def _take(self, entry: Entry) -> None:
         before = self._last.get(entry.name)

@@ -14,6 +14,7 @@ from head3d.evaluation.protocol import (
     draw_seed,
     records_of,
     reenact,
+    reference_of,
     run_evaluation,
     score,
 )
@@ -57,10 +58,14 @@ def paste(model: Head3D, subject: Subject, case: Case) -> Tensor:
 
 
 def floors(model: Head3D, params: "Params", record: ClipRecord, case: Case) -> Iterator[tuple[str, int, Tensor]]:
-    """``copy`` for every subject frame, ``copy_last``, and ``paste`` for every draw."""
-    length = len(case.driving)
-    for draw, frame in enumerate(case.subject):
-        yield "copy", draw, frame.expand(length, -1, -1, -1)
+    """``copy`` for every subject frame, ``copy_last``, and ``paste`` for every draw.
+
+    Draw 0, of which more is measured, is a random frame for ``copy`` too, the one that a baseline gets.
+    """
+    length, count = len(case.driving), len(case.subject)
+    first = reference_of(count, draw_seed(params, record, 0))
+    for draw in range(count):
+        yield "copy", draw, case.subject[(first + draw) % count].expand(length, -1, -1, -1)
     yield "copy_last", 0, case.subject[-1].expand(length, -1, -1, -1)
     for draw in range(params.evaluate.draws):
         subject = model.subject(case.subject, case.subject_masks, seed=draw_seed(params, record, draw))

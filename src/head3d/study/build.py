@@ -119,7 +119,8 @@ def build(
             for rater, shown in enumerate(plan, start=1)
             for place, item in enumerate(shown, start=1)
         ]  # fmt: skip
-        facts = {"criteria": ",".join(criteria), "digest": digest, "seed": str(seed)}
+        # Two studies of the same videos are two: their raters are other people.
+        facts = {"criteria": ",".join(criteria), "digest": f"{digest}-{secrets.token_hex(4)}", "seed": str(seed)}
         tokens = [secrets.token_urlsafe(16) for _ in range(raters)]
         store.create(unfinished, facts, tokens, [(file, *key) for key, file in files.items()], items)
         unfinished.replace(target)
@@ -160,17 +161,18 @@ def read_pairs(folder: Path) -> Pairs:
     return Pairs(folder, rows[0]["dataset"], pairs)
 
 
-def broken(frames: Sequence[np.ndarray], seed: int) -> Iterator[np.ndarray]:
+def broken(first: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
     """Frames that nobody can take for good ones: tiles in a wrong order, every second in negative, nothing moving.
 
     Args:
-        frames: uint8 (H, W, 3) RGB, at least one.
+        first: frame of the video, uint8 (H, W, 3) RGB.
+        count: how many frames it has.
         seed: of the order of the tiles.
     """
     import numpy as np
 
-    height, width = (side // TILES * TILES for side in frames[0].shape[:2])
-    picture = frames[0].copy()
+    height, width = (side // TILES * TILES for side in first.shape[:2])
+    picture = first.copy()
     tiles = [
         (slice(y, y + height // TILES), slice(x, x + width // TILES))
         for y in range(0, height, height // TILES)
@@ -179,9 +181,9 @@ def broken(frames: Sequence[np.ndarray], seed: int) -> Iterator[np.ndarray]:
     # A cycle through all tiles leaves none of them where it was.
     order = np.random.default_rng(seed).permutation(len(tiles))
     for place, (here, there) in enumerate(zip(order, np.roll(order, 1), strict=True)):
-        tile = frames[0][tiles[there]]
+        tile = first[tiles[there]]
         picture[tiles[here]] = 255 - tile if place % 2 else tile
-    for _ in frames:
+    for _ in range(count):
         yield picture
 
 
@@ -240,8 +242,8 @@ def _copy_videos(
                 )
         if (one.dataset, pair) in broken_twins:
             name, source = f"{secrets.token_hex(12)}.mp4", one.video(TRUTH, pair)
-            spoilt = out / f".{name}"
-            video.write_video(spoilt, broken(list(video.read_frames(source)), seed), fps=copied[TRUTH].fps)
+            spoilt, first = out / f".{name}", next(video.read_frames(source, count=1))
+            video.write_video(spoilt, broken(first, copied[TRUTH].frames, seed), fps=copied[TRUTH].fps)
             copy_stripped(spoilt, out / name)
             spoilt.unlink()
             files[one.dataset, pair, BROKEN] = name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -163,10 +164,14 @@ class Study:
 @contextmanager
 def connect(path: Path, create: bool = False) -> Iterator[sqlite3.Connection]:
     """A connection with one transaction around the body: all of it is on the disk afterwards, or nothing."""
-    address = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+    mode = "rwc" if create else "rw"
+    if not create and not os.access(path, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
+        mode = "ro&immutable=1"  # put away: nobody can write to it, nor to what SQLite would lay beside it
+    address = f"{path.absolute().as_uri()}?mode={mode}"
     database = sqlite3.connect(address, timeout=BUSY_S, uri=True)
     try:
-        database.execute("PRAGMA journal_mode = WAL")
+        if create:
+            database.execute("PRAGMA journal_mode = WAL")  # the file keeps it
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA foreign_keys = ON")
         with database:
@@ -185,7 +190,8 @@ def create(
     """Write a new database.
 
     Args:
-        facts: of the table ``study``: criteria, digest, seed; format and time of making are added.
+        facts: of the table ``study``: criteria, digest (of the videos, a dash, and the study's own), seed; format and
+            time of making are added.
         tokens: secret part of each rater's link.
         videos: (file, dataset, pair, role) of every video; they are numbered from 1.
         items: (rater, item, dataset, pair, subject, driving, left, right), the last four as numbers of videos.

@@ -78,7 +78,8 @@ def sort_out(votes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Returns:
         ``(comparisons, raters)``. Comparisons of raters who count: ``rater`` (unique over studies), ``dataset``,
-        ``pair``, ``criterion``, ``first`` and ``second`` (Head3D first, then by name), ``win`` (whether ``first`` was
+        ``pair`` (with the digest of the study's videos: pairs of other videos are others), ``criterion``, ``first``
+        and ``second`` (Head3D first, then by name), ``win`` (whether ``first`` was
         chosen). Raters: ``rater``, ``votes``, ``checks``, ``failed`` and ``counts``.
     """
     import pandas as pd
@@ -96,6 +97,7 @@ def sort_out(votes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     out = table[["rater", "dataset", "pair", "criterion"]].assign(
         first=table["right"].where(swap, table["left"]), second=table["left"].where(swap, table["right"])
     )
+    out["pair"] = table["study"].str.split("-").str[0] + "/" + out["pair"]
     out["win"] = chosen == out["first"]
     counted = raters.index[raters["counts"]]
     return out[out["rater"].isin(counted)].reset_index(drop=True), raters.reset_index()
