@@ -28,6 +28,7 @@ from head3d.relative import Start, face_motion, lay
 from head3d.training.build import build_canonical, build_fusion, build_geometry, load_weights, place_geometry
 
 Motion = Literal["absolute", "relative"]
+FAR_DEG, FAR_XY_M, FAR_Z_M = 10.0, 0.01, 0.05  # of two poses that are about as far apart each way
 
 
 @dataclass(frozen=True)
@@ -378,9 +379,9 @@ class Head3D:
         """
         if self.params.animate.reference == "random":
             return subject
-        # The trace of R^T R' grows as the angle between two rotations shrinks.
-        alike = torch.einsum("bij,nij->n", driving.rotation, subject.poses.rotation) / len(driving)
+        trace = torch.einsum("bij,nij->bn", driving.rotation, subject.poses.rotation)
+        apart = torch.rad2deg(torch.acos(((trace - 1) / 2).clamp(-1, 1))) / FAR_DEG
         if motion == "absolute":
-            apart = (driving.translation[:, None] - subject.poses.translation).norm(dim=-1).mean(dim=0)
-            alike = alike - apart / 0.1
-        return replace(subject, chosen=int(alike.argmax()))
+            shift = driving.translation[:, None] - subject.poses.translation
+            apart = apart + shift[..., :2].norm(dim=-1) / FAR_XY_M + shift[..., 2].abs() / FAR_Z_M
+        return replace(subject, chosen=int(apart.mean(dim=0).argmin()))

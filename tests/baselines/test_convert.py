@@ -76,7 +76,10 @@ def test_a_checkpoint_without_avd(in_tmp: Path, capsys: pytest.CaptureFixture[st
     assert "(the checkpoint has no avd_network)" in capsys.readouterr().out
     with safe_open(in_tmp / "out.safetensors", "pt") as file:
         assert not [name for name in file.keys() if name.startswith("avd_network.")]  # noqa: SIM118
-    assert convert.load(in_tmp / "out.safetensors", 32).name == "mraa"
+    loaded = convert.load(in_tmp / "out.safetensors", 32)
+    assert loaded.name == "mraa"
+    assert (loaded.motion_across(), build("mraa", 32, **SMALL).motion_across()) == ("relative", "avd")
+    assert build("fomm", 32, **SMALL).motion_across() == "relative"
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -54,6 +54,7 @@ def test_a_variant_is_run_for_every_n(
     rows = transfer.evaluate(tiny.model_copy(update={"evaluate": evaluate}), "mini-seen", "full", store)
     assert [(r["method"], r["draw"]) for r in rows] == [
         ("head3d_n1", 0), ("head3d_n1", 1), ("head3d", 0), ("head3d", 1), ("head3d_n3", 0), ("head3d_n3", 1),
+        ("head3d_nearest", 0), ("head3d_nearest", 1),
     ]  # fmt: skip
     assert [r["method"] for r in rows if "lpips_vgg" in r] == ["head3d"]  # the usual N, first draw
 

@@ -168,6 +168,7 @@ def test_captions_name_every_deviation_and_only_those(params: Params) -> None:
     assert not any("image skip" in text for text in captions.deviations(_with_skip(params, False)))
     of_paper = Params.model_validate(values("paper", Path(__file__).resolve().parents[2]))
     assert captions.deviations(of_paper) == [
+        "stage 2 renders its canonical head with the depth of the mean one",
         "clips mirrored at random",
         "colour jitter of clips (0.1)",
         "350 steps on landmark poses and a smooth generic head after the pretrained weights",

@@ -83,6 +83,7 @@ def load(path: Path, image_size: int = 128, name: str | None = None, **settings:
             "workflow/scales/paper.yaml",
         )
     method.load_state_dict(state, strict=False)
+    method.lacks = tuple(absent)
     return method
 
 

@@ -32,6 +32,7 @@ class Method(nn.Module, ABC):
             Inverses and axes of their local frames magnify what bfloat16 rounds, without a bound where a frame is
             nearly singular.
         motions: what :meth:`drive` accepts.
+        lacks: optional networks that the loaded weights had none for.
         public_align_corners: align_corners that the published weights were trained with.
     """
 
@@ -45,7 +46,12 @@ class Method(nn.Module, ABC):
     def __init__(self, image_size: int, multiple: int, align_corners: bool) -> None:
         super().__init__()
         self.image_size, self.multiple, self.align_corners = image_size, multiple, align_corners
+        self.lacks: tuple[str, ...] = ()
         self.check_size(image_size, image_size)
+
+    def motion_across(self) -> str:
+        """Of ``motions``, how the authors move one person by another."""
+        return "relative"
 
     def networks(self) -> dict[str, nn.Module]:
         """Networks by official name."""

@@ -14,7 +14,6 @@ from head3d.data.store import ClipRecord, ClipStore
 from head3d.evaluation.protocol import (
     Case,
     Made,
-    Motion,
     Row,
     records_of,
     reenact,
@@ -44,7 +43,7 @@ class BaselineMethod:
     def prepare(self, frames: Tensor, masks: Tensor, seed: int) -> Any:
         return self.method.prepare(frames.to(self.device), reference_of(len(frames), seed))
 
-    def drive(self, state: Any, driving: Tensor, masks: Tensor, motion: Motion = "absolute") -> Tensor:
+    def drive(self, state: Any, driving: Tensor, masks: Tensor, motion: str = "absolute") -> Tensor:
         driving = driving.to(self.device)
         batches = driving.split(self.batch_size)
         return torch.cat([self.method.drive(state, part, motion, driving[0]) for part in batches]).float()

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 def transferred(method: baseline.BaselineMethod, case: Meeting, motion: Motion) -> Made:
-    """A baseline's frames; it renders no head."""
+    """A baseline's frames, moved as its authors move other people; it renders no head."""
     state = method.prepare(case.subject, case.subject_masks, case.seed)
-    return method.drive(state, case.driving, case.driving_masks, motion), None
+    own = method.method.motion_across() if motion == "relative" else motion
+    return method.drive(state, case.driving, case.driving_masks, own), None
 
 
 def run(params: "Params", test_set: str, method: str) -> None:

@@ -18,7 +18,6 @@ def floors(model: Head3D, case: Meeting, motion: Motion) -> dict[str, Made]:
     """The reference frame held still, and the rendered head on it."""
     subject = model.subject(case.subject, case.subject_masks, seed=case.seed)
     pose = model.pose(case.driving, case.driving_masks)
-    subject = model.choose_reference(subject, pose, motion)
     if motion == "relative":
         pose = relative_pose(pose, pose[slice(0, 1)], subject.reference_pose)
     head, mask = model.render(subject, pose)

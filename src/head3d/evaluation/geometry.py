@@ -1,5 +1,6 @@
 """How good the geometry is: poses against landmarks, and the masked head after stages 1 and 2, on a test set."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,8 @@ def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) ->
             view = model.geometry.observe(own)
             truth, poses = heads[half:], Pose(observed.pose.rotation[half:], observed.pose.translation[half:])
             assert model.recurrent is not None
-            recurrent, mean = recurrent_canonical(model.geometry, model.recurrent, own, own_masks, view, len(picks))
+            found, mean = recurrent_canonical(model.geometry, model.recurrent, own, own_masks, view, len(picks))
+            recurrent = replace(found, depth=model.geometry.canonical_depth(found.image))  # as it is used
             for name, head in (("stage1", mean), ("stage2", recurrent)):
                 rendered = model.geometry.render(head.repeat(length - half), poses)
                 errors[name].append(float(head_error(rendered, truth).mean()))

@@ -30,11 +30,20 @@ class Head3DMethod:
     Args:
         model: Head3D.
         references: N.
+        nearest: whether s_ref is the reference nearest in pose to the driving frames, as for ``head3d animate``; else
+            it is the first one, which every method is given.
         poses: of the last driving frames, kept for all adapters of a model that share it.
     """
 
-    def __init__(self, model: Head3D, references: int, poses: "list[tuple[Tensor, Pose]] | None" = None) -> None:
-        self.model, self.references, self.poses = model, references, [] if poses is None else poses
+    def __init__(
+        self,
+        model: Head3D,
+        references: int,
+        nearest: bool = False,
+        poses: "list[tuple[Tensor, Pose]] | None" = None,
+    ) -> None:
+        self.model, self.references, self.nearest = model, references, nearest
+        self.poses = [] if poses is None else poses
 
     def prepare(self, frames: Tensor, masks: Tensor, seed: int) -> Subject:
         return self.model.subject(frames, masks, references=self.references, seed=seed)
@@ -47,7 +56,8 @@ class Head3DMethod:
         if not self.poses or self.poses[0][0] is not driving:
             self.poses[:] = [(driving, self.model.pose(driving, masks))]
         pose = self.poses[0][1]
-        state = self.model.choose_reference(state, pose, motion)
+        if self.nearest:
+            state = self.model.choose_reference(state, pose, motion)
         return self.model.animate(state, driving, motion=motion, pose=pose)
 
 
@@ -82,13 +92,16 @@ def name_of(variant: str, references: int, params: "Params") -> str:
 def predictions(
     model: Head3D, variant: str, params: "Params", record: ClipRecord, case: Case
 ) -> Iterator[tuple[str, int, Tensor]]:
-    """Output frames of Head3D in a variant, with every N of params.yaml for the full one."""
+    """Output frames of Head3D in a variant; for the full one with every N of params.yaml, and with s_ref chosen."""
     usual = params.model.references
     counts = sorted({usual, *params.evaluate.references}) if variant == "full" else [usual]
     poses: list[tuple[Tensor, Pose]] = []  # computed once for all N and draws
     for references in counts:
-        method = Head3DMethod(model, references, poses)
+        method = Head3DMethod(model, references, poses=poses)
         yield from reenact(method, name_of(variant, references, params), params, record, case)
+    if variant == "full" and params.animate.reference == "nearest":
+        method = Head3DMethod(model, usual, nearest=True, poses=poses)
+        yield from reenact(method, "head3d_nearest", params, record, case)
 
 
 def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> list[Row]:

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from head3d.baseline_params import NAMES, settings_class
 
 FLOORS = ("copy", "copy_last", "paste")
-ABLATIONS = ("head3d_mean_canonical", "head3d_no_head", "head3d_no_skip", "head3d_no_matching")
+ABLATIONS = (
+    "head3d_nearest",
+    "head3d_mean_canonical",
+    "head3d_no_head",
+    "head3d_no_skip",
+    "head3d_no_matching",
+)
 
 _PLAIN = {
     "driving": "the driving video itself",
@@ -16,6 +22,7 @@ _PLAIN = {
     "copy_last": "copy-last",
     "paste": "rendered head pasted",
     **{name: settings_class(name).title for name in NAMES},
+    "head3d_nearest": "Head3D, s_ref nearest in pose",
     "head3d_mean_canonical": "Head3D w/ x̄^c",
     "head3d_no_head": "Head3D w/o x̂_dri",
     "head3d_no_skip": "Head3D w/o image skip",

@@ -114,7 +114,7 @@ class FaceV2V(Method):
     """
 
     name = "facev2v"
-    exact = ("kp_detector",)
+    exact = ("kp_detector", "he_estimator")
     table = TABLE
 
     def __init__(

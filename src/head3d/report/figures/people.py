@@ -79,16 +79,14 @@ def examples(model: Head3D, store: ClipStore, params: Params) -> tuple[list[Exam
             references=min(params.model.references, half),
             seed=params.seed,
         )
-        subject = model.choose_reference(subject, model.pose(to_tensor(frames[half:]), mask_tensor(masks[half:])))
         found.append(Example(record.person, test_set, record.clip_id, float(record.fps), frames, masks, subject))
     return found, rule
 
 
 def transfer(model: Head3D, subject: Example, driver: Example, indices: np.ndarray, motion: Motion) -> Transfer:
-    """``subject`` moved by the named frames of ``driver``'s clip, from the reference that suits the whole clip."""
-    frames, masks = to_tensor(driver.frames), mask_tensor(driver.masks)
-    moved = model.choose_reference(subject.subject, model.pose(frames, masks), motion)
-    return model.animate(moved, frames[indices], masks[indices], motion=motion)
+    """``subject`` moved by the named frames of ``driver``'s clip."""
+    frames, masks = to_tensor(driver.frames[indices]), mask_tensor(driver.masks[indices])
+    return model.animate(subject.subject, frames, masks, motion=motion)
 
 
 def driver_of(people: list[Example], number: int) -> Example:
