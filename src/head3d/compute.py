@@ -94,7 +94,10 @@ def _lock(path: Path) -> bool:
     try:
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
-        file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        file = os.open(path, os.O_RDONLY | os.O_CREAT)
+        os.fchmod(file, 0o644)  # whatever the umask: others must be able to lock it, too
+    except PermissionError:
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from head3d.geometry.head_model import MOVING
 from head3d.training.batches import Clips
-from head3d.training.expression import Moved, expression_losses, moved_faces
+from head3d.training.expression import KNEE, Moved, expression_losses, moved_faces
 from head3d.training.loop import step_generator
 
 SIZE, MOUTH = 64, 57  # the middle of the lower lip
@@ -64,7 +64,8 @@ def test_error_of_landmarks() -> None:
     assert float(right["loss"]) == pytest.approx(0, abs=1e-3)
     off = expression_losses(Told((4.5, 3.5)), moved, (0.25, 0.5, 1.0))  # type: ignore[arg-type]
     assert float(off["landmark_error"]) == pytest.approx(5, abs=1e-3)
-    assert float(off["loss"]) == pytest.approx(1.75 * 2 * (5 - 1), abs=1e-2)  # Huber's loss beyond its knee of two
+    knee = KNEE * SIZE
+    assert float(off["loss"]) == pytest.approx(1.75 * knee * (5 - knee / 2), abs=1e-2)  # Huber's loss beyond its knee
 
 
 def test_frames_without_a_face_teach_nothing() -> None:

@@ -133,10 +133,10 @@ class Mraa(Method):
         motion = self.generator.motion(subject.small, heatmaps, motions)
         return self.generator(subject.source, subject.features, motion), motion
 
-    @torch.no_grad()
     def motion_across(self) -> str:
         return "relative" if "avd_network" in self.lacks else "avd"
 
+    @torch.no_grad()
     def prepare(self, frames: Float[Tensor, "t 3 h w"], frame: int = 0) -> Subject:
         return self.observe(frames[frame][None])
 
