@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -42,3 +45,36 @@ def test_side_by_side_fits_heights() -> None:
     row = streaming.side_by_side(np.zeros((60, 80, 3), np.uint8), np.full((30, 30, 3), 9, np.uint8))
     assert row.shape == (60, 140, 3)
     assert (row[:, 80:] == 9).all()
+
+
+def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
+    """A driver who begins turned away shows a head, but nothing that a face could be laid on."""
+    crops = [np.full((64, 64, 3), 10 * number, np.uint8) for number in range(6)]
+    started: list[float] = []
+
+    def start(subject: object, frame: torch.Tensor, pose: object) -> str:
+        started.append(round(float(frame.mean()) * 255))
+        return "start"
+
+    model: Any = SimpleNamespace(
+        image_size=64,
+        driving_masks=lambda frames: torch.full((len(frames), 1, 64, 64), 0.3),  # a head is in every frame
+        pose=lambda frames, masks: "pose",
+        choose_reference=lambda subject, pose, motion: subject,
+        start=start,
+        animate=lambda subject, frames, masks, motion, first: SimpleNamespace(frames=frames),
+    )
+    footage: Any = SimpleNamespace(
+        seen=np.array([False, False, False, True, True, True]),
+        crops=lambda size: iter(crops),
+        crops_at=lambda indices, size: np.stack([crops[index] for index in indices]),
+    )
+    subject: Any = "subject"
+    drive = streaming.Drive(model, subject, footage, "relative", batch=4)
+    assert started == [30]
+    made = list(drive)
+    assert [int(shown.mean()) for _, shown in made] == [0, 10, 20, 30, 40, 50]  # heads without a face move, too
+    assert drive.lost == []
+    footage.seen[:] = True
+    streaming.Drive(model, subject, footage, "relative", batch=4)
+    assert started == [30, 0]
