@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from head3d.params import Params
 
-MEANING = "What the numbers mean, and what they don't"  # the section that lists deviations
+MEANING_TITLE = "What the numbers mean, and what they don't"  # the section that lists deviations
 METRIC_NAMES = {"mse_01": "mean squared error", "lpips_alex": "LPIPS (AlexNet)"}
 MEASURES = {
     "n_clips": "clips",
@@ -70,7 +70,7 @@ def transfer(path: Path, params: Params) -> str:
             rows.append(_row(method(str(row["method"])), cells, ours=row["method"] == ours))
     counts = {str(name): int(group["n_clips"].max()) for name, group in table.groupby("dataset", sort=False)}
     caption = f"Lower is better. Brackets: 95 % bootstrap interval over clips. {captions.clips_sentence(counts)} "
-    said = captions.scale_pointer(params, MEANING)
+    said = captions.scale_pointer(params, MEANING_TITLE)
     compared = {names.plain(name, params.model.references) for name in params.baselines}
     if compared & set(table["method"]):
         said += f" {captions.baselines_sentence(params)}"
@@ -159,7 +159,7 @@ def across(path: Path, params: Params) -> str:
             ]
             rows.append(_row(method(str(row["method"])), [*cells, str(row["n_pairs"])], ours=row["method"] == ours))
     counts = {str(name): int(group["n_pairs"].max()) for name, group in table.groupby("dataset", sort=False)}
-    return _table(heads, rows, captions.cross_caption(params, counts, captions.scale_pointer(params, MEANING)))
+    return _table(heads, rows, captions.cross_caption(params, counts, captions.scale_pointer(params, MEANING_TITLE)))
 
 
 def _is_measure(column: str, start: str) -> bool:

@@ -71,7 +71,7 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
         ("videos", "Videos", _pictures(figures, VIDEOS, reports, video)),
         ("figures", "Figures", _pictures(figures, drawn, reports, picture)),
         ("training", "Training and data", _pictures(figures, LATER, reports, picture)),
-        ("meaning", html_tables.MEANING, meaning(params)),
+        ("meaning", html_tables.MEANING_TITLE, meaning(params)),
         ("made", "What made this page", html_tables.pairs(made_by)),
     ]
     links = "".join(f'<li><a href="#{key}">{escape(title)}</a></li>' for key, title, _ in sections)
