@@ -138,6 +138,7 @@ def test_deviations_are_listed_once(params: Params, reports: Path) -> None:
     one = captions.deviations(params)[0]
     assert text.count(one) == 1
     assert f"Its {len(captions.deviations(params))} deviations" in text
+    assert all(text.count(note) == 1 for note in captions.row_notes(params)), "under Table 3 alone"
 
 
 def test_one_clip_gives_no_verdict(params: Params, reports: Path) -> None:

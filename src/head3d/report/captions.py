@@ -212,12 +212,12 @@ def table_caption(params: Params, clips: dict[str, int], baselines: bool = False
     if min(clips.values(), default=0) < FEW:
         parts.append(f"An interval over fewer than {FEW} clips is a hint, not a proof.")
     if not baselines:
-        parts += _rows(params)
+        parts += row_notes(params)
     parts += [PAPER, scale_sentence(params)]
     return with_smoke(params, " ".join([*parts, baselines_sentence(params)] if baselines else parts))
 
 
-def _rows(params: Params) -> list[str]:
+def row_notes(params: Params) -> list[str]:
     """What rows of Table 3 are that their names do not say."""
     found = []
     if params.animate.reference == "nearest":

@@ -74,6 +74,8 @@ def transfer(path: Path, params: Params) -> str:
     compared = {names.plain(name, params.model.references) for name in params.baselines}
     if compared & set(table["method"]):
         said += f" {captions.baselines_sentence(params)}"
+    else:
+        said = " ".join([*captions.row_notes(params), said])
     return _table(heads, rows, caption + captions.with_smoke(params, said))
 
 
