@@ -41,4 +41,4 @@ for stage in STAGES:
         resources:
             **stage.resources,
         shell:
-            "exec {params.cmd} > {log} 2>&1"  # no shell that dies of a SIGTERM while the training still saves its state
+            "exec {params.cmd} >> {log} 2>&1"  # no shell that dies of a SIGTERM while the training still saves its state

@@ -79,7 +79,10 @@ def models(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from head3d.baselines import build
     from head3d.models.small_parser import SmallParser
-    from head3d.training.build import build_canonical, build_fusion, build_geometry, save_weights
+    from head3d.training.build.canonical import build_canonical
+    from head3d.training.build.fusion import build_fusion
+    from head3d.training.build.geometry import build_geometry
+    from head3d.training.weights import save_weights
 
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)

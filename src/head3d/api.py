@@ -18,17 +18,20 @@ from torch import Tensor
 
 from head3d.compute import Compute
 from head3d.errors import UserError
-from head3d.geometry import Pose, Rendered, align_flow, box_blur, outside_flow, relative_pose, warp
+from head3d.geometry import Motion, Pose, Rendered, align_flow, box_blur, outside_flow, relative_pose, warp
 from head3d.models.canonical import CanonicalNet
 from head3d.models.fusion import FusionNet
 from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
 from head3d.models.small_parser import SmallParser
 from head3d.params import Params, load_params
+from head3d.references import draw_references
 from head3d.relative import Start, face_motion, lay
-from head3d.training.build import build_canonical, build_fusion, build_geometry, load_weights, place_geometry
+from head3d.training.build.canonical import build_canonical
+from head3d.training.build.fusion import build_fusion
+from head3d.training.build.geometry import build_geometry, place_geometry
+from head3d.training.weights import load_weights
 
-Motion = Literal["absolute", "relative"]
-FAR_DEG, FAR_XY_M, FAR_Z_M = 10.0, 0.01, 0.05  # of two poses that are about as far apart each way
+FAR_DEG, FAR_XY_M, FAR_Z_M = 10.0, 0.01, 0.05  # differences of poses that count as equally far: angle, sideways, depth
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,7 @@ class Head3D:
         """
         frames = self._check(frames, "subject frames")
         count = min(references or self.params.model.references, len(frames))
-        picks = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))[:count].tolist()
+        picks = draw_references(len(frames), count, seed)
         own = frames[picks]
         own_masks = (self.masks(own) if masks is None else masks[picks]).to(own)
         if float(own_masks.mean()) < 1e-3:

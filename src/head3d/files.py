@@ -1,8 +1,8 @@
 """Files that appear under their name when they are complete, and not at all otherwise."""
 
 import os
+import secrets
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ def replacing(target: str | os.PathLike) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{os.getpid()}-{threading.get_ident():x}{target.suffix}")
+    unfinished = target.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{target.suffix}")
     try:
         yield unfinished
         os.replace(unfinished, target)

@@ -154,7 +154,10 @@ def current() -> Ranks:
 
 def speaks() -> bool:
     """Whether an error that reaches the command line is this process's to print."""
-    return _current.world > 1 or _environment()[0] == 0
+    try:
+        return _current.world > 1 or _environment()[0] == 0
+    except UserError:  # of the environment itself, which every process has to tell
+        return True
 
 
 def _environment() -> tuple[int, int, int]:

@@ -14,13 +14,17 @@ from head3d.data.boxes import Square
 from head3d.data.footage import Footage
 from head3d.errors import UserError
 from head3d.images import to_frames, to_tensor
+from head3d.references import draw_references
 
 if TYPE_CHECKING:
-    from head3d.api import Head3D, Motion, Subject
+    from head3d.api import Head3D, Subject
+    from head3d.geometry import Motion
 
 Choice = Literal["random", "diverse"]
 SAMPLE = 60  # frames, evenly over the subject video, of which the most diverse are chosen
 LEAST_HEAD = 0.005  # share of the crop under which its head mask shows no head
+FIRST_SHARE = 0.08  # of the crop that a head takes, until heads of this video have been measured
+MOST_TRIES = 16  # frames with a face, evenly over a driving video, in which a head is looked for to begin with
 LEAST_OF_USUAL = 0.25  # the same relative to the usual share, where the detector does not see a face either
 FEATHER = 0.08  # width of a pasted square's seam, relative to its side
 
@@ -67,9 +71,7 @@ def make_subject(model: Head3D, footage: Footage, count: int, choice: Choice, se
     """The subject with its canonical head, and the index in the video of each of its references."""
     picks = reference_frames(model, footage, count, choice, seed)
     subject = model.subject(to_tensor(footage.crops_at(picks, model.image_size)), references=count, seed=seed)
-    # Head3D.subject orders the frames that it is given by the same seed.
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    return subject, [picks[index] for index in order]
+    return subject, [picks[index] for index in draw_references(count, count, seed)]
 
 
 class Drive:
@@ -93,18 +95,28 @@ class Drive:
         self.model, self.footage, self.batch = model, footage, batch
         self.motion: Motion = motion
         self.lost: list[int] = []
-        self._usual, self._counted, self._read = 0.08, 0, 0
+        self._usual, self._counted, self._read = FIRST_SHARE, 0, 0
         self._crops = footage.crops(model.image_size)
         self._first = self._next()
         _, driving, masks, good = self._first
         begins = bool(good[0]) and bool(footage.seen[0])  # with a face: s_ref and the motion's start need one
         if not begins:
-            driving = to_tensor(footage.crops_at([int(np.argmax(footage.seen))], model.image_size))
-            masks = model.driving_masks(driving)
+            driving, masks = self._first_face()
         pose = model.pose(driving[:1], masks[:1])
         self.subject = model.choose_reference(subject, pose, motion)
         self._start = model.start(self.subject, driving[:1], pose) if motion == "relative" else None
         self._held = None if good[0] else self._animate(driving, masks)[0]
+
+    def _first_face(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """A frame early in the video in which both the detector sees a face and the parser a head, and its mask."""
+        seen = np.flatnonzero(self.footage.seen)
+        tries = seen[np.unique(np.linspace(0, len(seen) - 1, MOST_TRIES).round().astype(int))]
+        crops = to_tensor(self.footage.crops_at(tries.tolist(), self.model.image_size))
+        masks = self.model.driving_masks(crops)
+        good = np.flatnonzero((masks.mean(dim=(1, 2, 3)) >= LEAST_HEAD).numpy(force=True))
+        if not len(good):
+            raise UserError(f"{self.footage.path}: faces are seen in it, but no head", fix="give a video of one head")
+        return crops[good[0]][None], masks[good[0]][None]
 
     def _animate(self, driving: torch.Tensor, masks: torch.Tensor) -> np.ndarray:
         made = self.model.animate(self.subject, driving, masks, motion=self.motion, first=self._start)

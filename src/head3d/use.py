@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from tqdm import tqdm
 
-    from head3d.api import Head3D, Motion, Subject
+    from head3d.api import Head3D, Subject
     from head3d.data.footage import Footage, Watch
+    from head3d.geometry import Motion
     from head3d.params import Params
 
 VIEW_FPS = 25.0

@@ -173,7 +173,7 @@ def test_the_teachers_pose_turns_keypoints_as_the_head_turns(tiny: Params, monke
     """A point of the head, moved by F_P's rotation and by FaceV2V's from the taught angles: the same place."""
     from head3d.baselines.facev2v.training import taught_degrees
     from head3d.geometry import pose_from_euler
-    from head3d.training.build import build_geometry
+    from head3d.training.build.geometry import build_geometry
 
     pose = pose_from_euler(torch.tensor([30.0, -10.0]), torch.tensor([12.0, 20.0]), torch.tensor([-25.0, 8.0]))
     geometry = build_geometry(tiny)

@@ -13,7 +13,7 @@ from head3d.errors import UserError
 from head3d.evaluation import parser
 from head3d.models.small_parser import SmallParser
 from head3d.params import Params
-from head3d.training.build import save_weights
+from head3d.training.weights import save_weights
 
 
 class Shifted:

@@ -226,7 +226,7 @@ def test_figure_3_ends_with_what_was_measured_across_people(tiny: Params, data: 
 
 def test_the_worst_heads_are_of_different_people_worst_first() -> None:
     def case(clip: str, *errors: float) -> failures.Case:
-        record = SimpleNamespace(clip_id=clip, person=clip.partition("-")[0])
+        record = SimpleNamespace(clip_id=clip, person_key=("mini", clip.partition("-")[0]))
         return failures.Case(record, None, None, np.array(errors), np.ones(len(errors)))  # type: ignore[arg-type]
 
     cases = [case("a-0", 0.1, 0.3), case("b-0", 0.4), case("a-1", 0.5, 0.7), case("c-0", 0.4), case("d-0", 0.1)]

@@ -4,7 +4,7 @@ import typing
 
 from head3d.param_types import Variant
 from head3d.params import Params
-from head3d.training.build import build_fusion
+from head3d.training.build.fusion import build_fusion
 
 
 def test_a_variant_lacks_what_its_name_says_and_nothing_else(tiny: Params) -> None:

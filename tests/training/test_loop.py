@@ -113,3 +113,46 @@ def test_a_digest_follows_settings_and_code() -> None:
     assert one == run_digest({"lr": 1e-4}, ("models",))
     assert one != run_digest({"lr": 2e-4}, ("models",))
     assert one != run_digest({"lr": 1e-4}, ("losses",))
+
+
+def test_losses_that_are_where_they_were_logged_are_not_logged_again(tmp_path: Path) -> None:
+    """A resumed run goes on with its MLflow run; another one is told everything."""
+    logged: list[tuple[str, int, dict[str, float]]] = []
+
+    def go_on(place: str | None, steps: int) -> None:
+        state = make()
+        train(
+            state,
+            tmp_path / "s.pt",
+            Schedule(steps),
+            losses_of(state),
+            label="t",
+            checkpoint_every=100,
+            log_every=2,
+            on_log=lambda step, losses: logged.append((str(place), step, losses)),
+            logged_to=lambda: place,
+        )
+
+    go_on("a", 4)
+    go_on("a", 8)
+    assert [(place, step) for place, step, _ in logged] == [("a", 2), ("a", 4), ("a", 6), ("a", 8)]
+    assert set(logged[0][2]) == {"loss", "half"}
+    first, logged[:] = list(logged), []
+    go_on("b", 8)
+    assert [("a", step, losses) for _, step, losses in logged] == first
+    logged.clear()
+    go_on(None, 8)  # nobody knows where they are
+    assert len(logged) == 4
+
+
+def test_a_long_training_without_a_terminal_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("head3d.training.loop.TELL_EVERY_S", 0.0)
+    go(make(), tmp_path / "s.pt")
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("t: step 4 of 37, loss ") and said[0].endswith(" s a step, 0.0 hours left")
+    assert len(said) == 10
+    monkeypatch.undo()
+    go(make(), tmp_path / "t.pt")
+    assert capsys.readouterr().err == ""

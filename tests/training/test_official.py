@@ -28,7 +28,8 @@ from head3d.models.pose import BIN_DEG, PoseNet
 from head3d.params import Params
 from head3d.training import official
 from head3d.training.baseline import settings_of
-from head3d.training.build import build_geometry, fresh
+from head3d.training.build.geometry import build_geometry
+from head3d.training.weights import fresh
 
 KEYS = Path(__file__).parents[1] / "baselines/golden/keys"
 

@@ -22,8 +22,10 @@ from head3d.data.store import COLUMNS, ClipRecord, ClipStore, write_records
 from head3d.errors import UserError
 from head3d.params import Params, load_params
 from head3d.training import fusion
-from head3d.training.build import build_canonical, build_geometry, load_weights, save_weights
+from head3d.training.build.canonical import build_canonical
+from head3d.training.build.geometry import build_geometry
 from head3d.training.session import Session, load_clips
+from head3d.training.weights import load_weights, save_weights
 
 SIZE, LENGTH, CLIPS = 64, 8, 4
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,11 +204,15 @@ def test_subjects_of_stage_3_are_kept_as_far_as_memory_reaches_and_made_again_el
     networks = build_geometry(params).eval(), build_canonical(params).eval()
     monkeypatch.setattr(fusion, "MOST_KEPT_BYTES", 1)  # reached by the first
     source = fusion.Source(clips, *networks, params, torch.device("cpu"))
-    first, second = source.subjects(0), source.subjects(1)
-    assert list(source.kept) == [0] and source.subjects(0) is first
-    again = source.subjects(1)
+
+    def subjects(step: int) -> fusion.Subjects:
+        return source.subjects(source.place(step), source.load(step)[0])
+
+    first, second = subjects(0), subjects(1)
+    assert list(source.kept) == [0] and subjects(0) is first
+    assert source.load(0)[0] is None  # nothing is read of frames that nobody needs
+    again = subjects(1)
     assert again is not second
-    assert (again.clips, again.used) == (second.clips, second.used)
     assert torch.equal(again.canonical.image, second.canonical.image) and torch.equal(again.reference, second.reference)
     each = first.reference[0].numel()
     assert first.reference.untyped_storage().nbytes() == 4 * len(first.reference) * each, "holds other frames too"

@@ -174,8 +174,11 @@ def moved(after: dict[str, np.ndarray], start: Path, stage: str) -> float:
     from head3d.models.small_parser import SmallParser
     from head3d.params import load_params
     from head3d.training.baseline import make
-    from head3d.training.build import build_canonical, build_fusion, build_geometry, fresh, load_weights
+    from head3d.training.build.canonical import build_canonical
+    from head3d.training.build.fusion import build_fusion
+    from head3d.training.build.geometry import build_geometry
     from head3d.training.geometry import pretrained
+    from head3d.training.weights import fresh, load_weights
 
     params = load_params(start / "params.yaml")
     if stage.startswith("baseline-"):

@@ -109,7 +109,9 @@ def of_tensors(work: Callable[[], object], rounds: int) -> Measured:
 def networks(params: Params) -> tuple[Any, Any, Any, Compute]:
     """Geometry, recurrent network and fusion, untrained, where they run fastest."""
     from head3d.models.head3d import freeze
-    from head3d.training.build import build_canonical, build_fusion, build_geometry, place_geometry
+    from head3d.training.build.canonical import build_canonical
+    from head3d.training.build.fusion import build_fusion
+    from head3d.training.build.geometry import build_geometry, place_geometry
 
     compute = Compute.choose(params.device)
     geometry = freeze(place_geometry(build_geometry(params), compute))
@@ -165,7 +167,10 @@ def length(params: Params, x: int, rounds: int) -> Measured:
     """``animate`` with a video of so many frames as subject and driver: find, parse, make, write."""
     from head3d import assets, use
     from head3d.data import video
-    from head3d.training.build import build_canonical, build_fusion, build_geometry, save_weights
+    from head3d.training.build.canonical import build_canonical
+    from head3d.training.build.fusion import build_fusion
+    from head3d.training.build.geometry import build_geometry
+    from head3d.training.weights import save_weights
 
     frames = list(islice(video.stream(path := assets.fetch(VIDEO), info := video.probe(path)), x))
     with tempfile.TemporaryDirectory() as name:

@@ -21,7 +21,9 @@ from head3d.models.head3d import Canonical, freeze, recurrent_canonical, rigid_f
 from head3d.models.parsing import BiSeNet
 from head3d.models.small_parser import SmallParser
 from head3d.params import Params
-from head3d.training.build import build_canonical, build_fusion, build_geometry, place_geometry
+from head3d.training.build.canonical import build_canonical
+from head3d.training.build.fusion import build_fusion
+from head3d.training.build.geometry import build_geometry, place_geometry
 
 Pair = tuple[str, str, Work, str, Work]
 FRAMES = 4  # driven at once

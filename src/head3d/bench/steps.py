@@ -99,7 +99,9 @@ def params_of(scale: str, root: Path, size: int, batch: int, steps: int) -> Para
 def prepare(params: Params, batch: int) -> None:
     """Clips and untrained networks in the current directory."""
     from head3d.models.matching import Matcher
-    from head3d.training.build import build_canonical, build_geometry, save_weights
+    from head3d.training.build.canonical import build_canonical
+    from head3d.training.build.geometry import build_geometry
+    from head3d.training.weights import save_weights
 
     write_clips(Path("data"), batch, params.data.image_size, params.data.clip_length)
     save_weights(build_geometry(params), Path("models/geometry.safetensors"), {})

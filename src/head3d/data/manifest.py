@@ -51,7 +51,7 @@ def join_shards(params: Any) -> dict[str, Any]:
         "digest": digest(usable),
         "clips": len(usable),
         "clips_left_out": len(records) - len(usable),
-        "people": len({(record.source, record.person) for record in usable}),
+        "people": len({record.person_key for record in usable}),
         "splits": dict(sorted(Counter(record.split for record in usable).items())),
         "videos": {
             f"{source}/{name}": dict(sorted(splits.items())) for (source, name), splits in sorted(by_video.items())

@@ -45,6 +45,11 @@ class ClipRecord:
     pixels_sha256: str
     labels_sha256: str = ""
 
+    @property
+    def person_key(self) -> tuple[str, str]:
+        """Who it is: two sources may call different people alike."""
+        return self.source, self.person
+
 
 COLUMNS = [field.name for field in fields(ClipRecord)]
 _NUMBERS = {"shard": int, "row": int, "start_frame": int, **dict.fromkeys(("fps", "x0", "y0", "x1", "y1"), float)}

@@ -21,7 +21,7 @@ from head3d.evaluation.protocol import (
     run_evaluation,
     score,
 )
-from head3d.training.build import load_weights
+from head3d.training.weights import load_weights
 
 if TYPE_CHECKING:
     from head3d.params import Params

@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING
 
 from head3d.api import Head3D
 from head3d.evaluation.cross import Made, Meeting, copied, make_videos
-from head3d.evaluation.protocol import Motion
 from head3d.evaluation.transfer import Head3DMethod
-from head3d.geometry import relative_pose
+from head3d.geometry import Motion, relative_pose
 
 if TYPE_CHECKING:
     from head3d.params import Params

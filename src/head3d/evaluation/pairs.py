@@ -50,7 +50,7 @@ def choose(records: list[ClipRecord], test_set: str, most: int, seed: int) -> li
     rng = np.random.default_rng([seed, 2])
     clips: dict[tuple[str, str], list[ClipRecord]] = {}
     for record in sorted(records, key=lambda record: record.clip_id):
-        clips.setdefault((record.source, record.person), []).append(record)
+        clips.setdefault(record.person_key, []).append(record)
     people = list(clips)
     ordered = [(a, b) for a, b in product(range(len(people)), repeat=2) if a != b]
     ordered = [ordered[index] for index in rng.permutation(len(ordered))][:most]

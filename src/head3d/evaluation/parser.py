@@ -10,7 +10,7 @@ from head3d import tracking
 from head3d.compute import Compute
 from head3d.data.store import ClipStore, write_json
 from head3d.models.small_parser import SmallParser, overlap
-from head3d.training.build import load_weights
+from head3d.training.weights import load_weights
 
 if TYPE_CHECKING:
     from head3d.params import Params

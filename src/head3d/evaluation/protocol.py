@@ -6,7 +6,7 @@ It knows methods only as :class:`Reenactor`: prepare a subject, drive it.
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,13 +16,15 @@ from head3d import tracking
 from head3d.data.store import ClipRecord, ClipStore, write_rows
 from head3d.errors import UserError
 from head3d.evaluation.metrics import Lpips, mse_01
+from head3d.geometry import Motion
+from head3d.references import draw_references
 
 if TYPE_CHECKING:
     from head3d.params import Params
 
 VGG_EVERY = 4  # frames of which one has its LPIPS with VGG measured
 COLUMNS = ("dataset", "method", "draw", "clip_id", "n_frames", "mse_01", "mse_pm1", "lpips_alex", "lpips_vgg")
-Motion = Literal["absolute", "relative"]
+STILL = ("copy", "copy_last")  # floors that hold one frame
 Made = Iterable[tuple[str, int, Tensor]]  # name in the tables, draw, frames (T, 3, H, W) in [0, 1]
 Row = dict[str, object]
 
@@ -77,7 +79,7 @@ def draw_seed(params: "Params", record: ClipRecord, draw: int) -> int:
 
 def reference_of(length: int, seed: int) -> int:
     """Index of the reference frame that a seed chooses from a subject video: Head3D's first one."""
-    return int(torch.randperm(length, generator=torch.Generator().manual_seed(seed))[0])
+    return draw_references(length, 1, seed)[0]
 
 
 def reenact(method: Reenactor, name: str, params: "Params", record: ClipRecord, case: Case) -> Iterator:
@@ -133,7 +135,7 @@ def score(
             # What a video file can hold is measured: eight bits a channel.
             frames = (frames.to(device).clamp(0, 1) * 255).round() / 255
             error = float(mse_01(frames, truth).mean())
-            still = name.startswith("copy")  # one frame, repeated: its features are computed once
+            still = name in STILL  # one frame, repeated: its features are computed once
             shown = frames[:1] if still else frames
             row: Row = {"dataset": test_set, "method": name, "draw": draw, "clip_id": record.clip_id}
             row |= {"n_frames": len(truth), "mse_01": error, "mse_pm1": 4 * error}

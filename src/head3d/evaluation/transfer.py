@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from head3d.api import Head3D, Motion, Subject, Transfer
+from head3d.api import Head3D, Subject, Transfer
 from head3d.data.store import ClipRecord, ClipStore
 from head3d.evaluation.protocol import (
     Case,
@@ -18,7 +18,7 @@ from head3d.evaluation.protocol import (
     run_evaluation,
     score,
 )
-from head3d.geometry import Pose
+from head3d.geometry import Motion, Pose
 
 if TYPE_CHECKING:
     from head3d.params import Params

@@ -5,7 +5,7 @@ observe (pose and depth of each head image) -> canonical (Eqs. 1, 5) -> render (
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +23,11 @@ from head3d.geometry import (
     to_canonical,
     warp,
 )
-from head3d.models.canonical import CanonicalNet
 from head3d.models.depth import DepthNet
 from head3d.models.pose import PoseNet
+
+if TYPE_CHECKING:  # else stage 1 would depend on the networks of stage 2
+    from head3d.models.canonical import CanonicalNet
 
 M = TypeVar("M", bound=nn.Module)
 FADE = 0.1  # share of head in the neighbourhood at which the background follows the head's motion by half
@@ -145,7 +147,7 @@ def rigid_flow(
 
 def recurrent_canonical(
     geometry: HeadGeometry,
-    network: CanonicalNet,
+    network: "CanonicalNet",
     heads: Float[Tensor, "b 3 h w"],
     masks: Float[Tensor, "b 1 h w"],
     observed: Observed,

@@ -155,7 +155,7 @@ def provenance(params: Params, data: Path) -> list[tuple[str, str]]:
     counts: dict[str, int] = {}
     for record in store.records():
         counts[record.split] = counts.get(record.split, 0) + 1
-    people = {record.person for record in store.records()}
+    people = {record.person_key for record in store.records()}
     compute = Compute.choose(params.device, params.precision)
     device = str(compute.device)
     if compute.device.type == "cuda":

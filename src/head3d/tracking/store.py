@@ -202,9 +202,6 @@ class Store:
             self.call(lambda c, done=done: c.set_tag(run_id, mark, str(done)))
         return len(new)
 
-    def _parent(self, run_id: str) -> str | None:
-        return self.call(lambda c: c.get_run(run_id)).data.tags.get("mlflow.parentRunId")
-
     def _write_run(self, run_id: str, entry: Entry) -> None:
         from mlflow.entities import Param
 

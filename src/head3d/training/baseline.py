@@ -1,5 +1,6 @@
 """Training of a baseline: the same clips, augmentation, loop and precision as Head3D's stages, its own losses."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,10 +18,12 @@ from head3d.data.store import ClipStore
 from head3d.losses import PerceptualLoss
 from head3d.models.head3d import HeadGeometry, freeze
 from head3d.ranks import current, together
-from head3d.training.batches import Clips, augment
-from head3d.training.build import build_geometry, fresh, load_weights, place_geometry
+from head3d.training.ahead import Ahead
+from head3d.training.batches import Batch, Clips, augment
+from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.loop import PACKAGE, Schedule, State, code_digest, file_digest, step_generator
 from head3d.training.session import Session, choose, load_clips, track
+from head3d.training.weights import fresh, load_weights
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -61,13 +64,22 @@ def place(method: Method, compute: Compute) -> Method:
     return method
 
 
-def pairs_of(clips: Clips, params: "Params", batch_size: int, step: int, device: torch.device) -> Pairs:
+def pairs_at(clips: Clips, params: "Params", batch_size: int, device: torch.device) -> Callable[[int], Pairs]:
     """Two frames of each clip of a step, augmented alike as Head3D's are: this rank's rows of the batch."""
     mine = current().rows(batch_size)
-    batch = clips.load(*clips.at(params.seed, step, batch_size, 2))
-    batch = augment(batch, params.augment, step_generator(params.seed + 2, step), clips.k, clips.distance_m)
-    batch = batch.rows(mine).to(device)
-    return Pairs(batch.frames[:, 0], batch.frames[:, 1], batch.masks[:, 0], batch.masks[:, 1])
+
+    def batch_of(step: int) -> Batch:
+        batch = clips.load(*clips.at(params.seed, step, batch_size, 2))
+        batch = augment(batch, params.augment, step_generator(params.seed + 2, step), clips.k, clips.distance_m)
+        return batch.rows(mine)
+
+    batches = Ahead(batch_of, device)
+
+    def pairs_of(step: int) -> Pairs:
+        batch = batches(step).to(device)
+        return Pairs(batch.frames[:, 0], batch.frames[:, 1], batch.masks[:, 0], batch.masks[:, 1])
+
+    return pairs_of
 
 
 def load_objective(name: str) -> type[Objective]:
@@ -129,11 +141,10 @@ def train_part(
     state = State({"network": part.network}, torch.optim.Adam(part.network.parameters(), lr=part.lr, betas=BETAS))
     shifted = params.model_copy(update={"seed": params.seed + shift})
 
-    def pairs_at(number: int) -> Pairs:
-        return pairs_of(clips, shifted, part.batch_size, number, compute.device)
+    pairs_of = pairs_at(clips, shifted, part.batch_size, compute.device)
 
     def losses(step: int) -> dict[str, Tensor]:
-        return part.losses(step, pairs_at, step_generator(shifted.seed + 4, step))
+        return part.losses(step, pairs_of, step_generator(shifted.seed + 4, step))
 
     schedule = Milestones(part.steps, cosine=part.drops is None, at=part.drops or ())
     session.train(state, schedule, losses, part=part.name)
@@ -180,9 +191,10 @@ def run(params: "Params", method: str) -> None:
         drops = () if cosine else tuple(epoch * per_epoch for epoch in settings.milestones)
         schedule = Milestones(settings.epochs * per_epoch, cosine=cosine, at=drops)
 
+        pairs_of = pairs_at(clips, params, settings.batch_size, compute.device)
+
         def losses(step: int) -> dict[str, Tensor]:
-            pairs = pairs_of(clips, params, settings.batch_size, step, compute.device)
-            return objective.losses(pairs, step_generator(seed + 4, step))
+            return objective.losses(pairs_of(step), step_generator(seed + 4, step))
 
         session.train(state, schedule, losses)
         freeze(trained)

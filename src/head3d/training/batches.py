@@ -3,7 +3,7 @@
 Everything is a function of the seed and the step, so a resumed run sees what an undisturbed one would.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,7 +83,7 @@ class Clips:
         landmarks: list[np.ndarray] | None,
         fov_deg: float,
         distance_m: float,
-        people: Sequence[str] | None = None,
+        people: Sequence[Hashable] | None = None,
     ) -> None:
         self.frames, self.masks = frames, masks
         groups: dict[object, list[int]] = {}

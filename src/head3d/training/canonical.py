@@ -11,10 +11,13 @@ from head3d.losses import l1
 from head3d.models.canonical import CanonicalNet
 from head3d.models.head3d import HeadGeometry, freeze, recurrent_canonical
 from head3d.ranks import current, together
+from head3d.training.ahead import Ahead
 from head3d.training.batches import Batch, augment
-from head3d.training.build import build_canonical, build_geometry, fresh, load_weights, place_geometry
+from head3d.training.build.canonical import build_canonical
+from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.loop import Schedule, State, file_digest, step_generator
 from head3d.training.session import Session, choose, load_clips, track
+from head3d.training.weights import fresh, load_weights
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -56,10 +59,14 @@ def run(params: "Params") -> None:
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.5, 0.999))
         state = State({"network": network}, optimizer)
 
-        def losses(step: int) -> dict[str, Tensor]:
+        def batch_of(step: int) -> Batch:
             batch = clips.load(*clips.at(seed, step, settings.batch_size, params.model.references + 1))
-            batch = augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m)
-            return canonical_losses(geometry, network, batch.rows(mine).to(compute.device))
+            return augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m).rows(mine)
+
+        batches = Ahead(batch_of, compute.device)
+
+        def losses(step: int) -> dict[str, Tensor]:
+            return canonical_losses(geometry, network, batches(step).to(compute.device))
 
         per_epoch = clips.steps_per_epoch(settings.batch_size)
         schedule = Schedule(settings.epochs * per_epoch, drop_step=settings.lr_drop_epoch * per_epoch)

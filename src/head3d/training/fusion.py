@@ -14,19 +14,16 @@ from head3d.models.canonical import CanonicalNet
 from head3d.models.fusion import FusionNet
 from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
 from head3d.ranks import current, together
+from head3d.training.ahead import Ahead
 from head3d.training.batches import Batch, Clips, augment, jitter_colors
-from head3d.training.build import (
-    build_canonical,
-    build_fusion,
-    build_geometry,
-    fresh,
-    load_weights,
-    place_geometry,
-)
+from head3d.training.build.canonical import build_canonical
+from head3d.training.build.fusion import build_fusion
+from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.canonical import GEOMETRY
 from head3d.training.loop import Schedule, State, file_digest, step_generator
 from head3d.training.matching import MATCHING
 from head3d.training.session import Session, choose, load_clips, track
+from head3d.training.weights import fresh, load_weights
 
 if TYPE_CHECKING:
     from head3d.params import FusionParams, Params
@@ -39,23 +36,19 @@ MOST_KEPT_BYTES = 2 * 2**30  # of subjects that are kept for the next time, on t
 class Subjects:
     """What stage 3 needs of the subjects of a step; it does not change while stage 3 trains.
 
-    Tensors are of this rank's rows of the batch; ``clips`` and ``used`` are of all, for randomness is drawn for all.
+    Tensors are of this rank's rows of the batch.
 
     Attributes:
         canonical: canonical heads of B clips.
         reference: s_ref (B, 3, H, W).
         background: flow that fills its head from around it (B, 2, H, W).
         pose: of s_ref.
-        clips: which clips.
-        used: frames of each clip that served as references.
     """
 
     canonical: Canonical
     reference: Tensor
     background: Tensor
     pose: Pose
-    clips: list[int]
-    used: list[list[int]]
 
     @property
     def n_bytes(self) -> int:
@@ -101,22 +94,42 @@ class Source:
     kept: dict[int, Subjects] = field(default_factory=dict)
     kept_bytes: int = 0
 
-    def augmented(self, chosen: list[int], picks: list[list[int]], place: int) -> Batch:
+    def __post_init__(self) -> None:
+        self.frames = Ahead(self.load, self.device)
+
+    def place(self, step: int) -> int:
+        """Where a step stands in the cycle."""
+        per_epoch = self.clips.steps_per_epoch(self.params.fusion.batch_size)
+        epoch, index = divmod(step, per_epoch)
+        draws = self.params.fusion.reference_draws
+        return (epoch % draws if draws > 0 else epoch) * per_epoch + index
+
+    def load(self, step: int) -> tuple[Batch | None, Batch]:
+        """Reference frames of a step, None if their subjects are kept already, and other frames, which drive them."""
+        settings, place = self.params.fusion, self.place(step)
+        chosen, used = self.clips.at(self.params.seed, place, settings.batch_size, self.params.model.references)
+        references = None if place in self.kept else self._augmented(chosen, used, place)
+        draw, picks = step_generator(self.params.seed + 3, step), []
+        for clip, taken in zip(chosen, used, strict=True):
+            order = torch.randperm(len(self.clips.frames[clip]), generator=draw).tolist()
+            picks.append([f for f in order if f not in taken][: settings.drivings])
+        return references, self._augmented(chosen, picks, place)
+
+    def _augmented(self, chosen: list[int], picks: list[list[int]], place: int) -> Batch:
         """This rank's rows of the frames under the augmentation that belongs to a place in the cycle."""
         draw = step_generator(self.params.seed + 2, place)
         mine = current().rows(len(chosen), "fusion.batch_size")
         batch = self.clips.load(chosen, picks)
         batch = augment(batch, self.params.augment, draw, self.clips.k, self.clips.distance_m)
-        return batch.rows(mine).to(self.device)
+        return batch.rows(mine)
 
     @torch.no_grad()
-    def subjects(self, place: int) -> Subjects:
-        """The subjects of a place in the cycle."""
+    def subjects(self, place: int, references: Batch | None) -> Subjects:
+        """The subjects of a place in the cycle: those that are kept, or made from their reference frames."""
         if place in self.kept:
             return self.kept[place]
-        n = self.params.model.references
-        chosen, used = self.clips.at(self.params.seed, place, self.params.fusion.batch_size, n)
-        batch = self.augmented(chosen, used, place)
+        assert references is not None
+        n, batch = self.params.model.references, references.to(self.device)
         heads, masks = batch.heads.flatten(0, 1), batch.masks.flatten(0, 1)
         observed = self.geometry.observe(heads)
         if self.network is None:
@@ -127,7 +140,7 @@ class Source:
         first = list(range(0, len(heads), n))
         background = outside_flow(batch.masks[:, 0])
         reference = batch.frames[:, 0].clone()  # a view would keep the other references as long as itself
-        made = Subjects(canonical, reference, background, observed.pose[first], chosen, used)
+        made = Subjects(canonical, reference, background, observed.pose[first])
         if self.params.fusion.reference_draws > 0 and self.kept_bytes < MOST_KEPT_BYTES:
             self.kept[place] = made
             self.kept_bytes += made.n_bytes
@@ -137,15 +150,8 @@ class Source:
     def batch(self, step: int, rigid: bool) -> "Views":
         """What the fusion networks see in a step, with the rigid flow of s_ref if asked for."""
         settings = self.params.fusion
-        epoch, index = divmod(step, self.clips.steps_per_epoch(settings.batch_size))
-        cycle = epoch % settings.reference_draws if settings.reference_draws > 0 else epoch
-        place = cycle * self.clips.steps_per_epoch(settings.batch_size) + index
-        subjects = self.subjects(place)
-        draw, picks = step_generator(self.params.seed + 3, step), []
-        for clip, used in zip(subjects.clips, subjects.used, strict=True):
-            order = torch.randperm(len(self.clips.frames[clip]), generator=draw).tolist()
-            picks.append([f for f in order if f not in used][: settings.drivings])
-        driving = self.augmented(subjects.clips, picks, place)
+        references, driving = self.frames(step)
+        subjects, driving = self.subjects(self.place(step), references), driving.to(self.device)
         each = subjects.canonical.repeat(settings.drivings)
         rendered = self.geometry.render(each, self.geometry.pose(driving.heads.flatten(0, 1)))
         copies = torch.arange(len(driving.frames), device=self.device).repeat_interleave(settings.drivings)
@@ -189,13 +195,6 @@ def fusion_losses(
     return losses
 
 
-def vgg_weights(network: str) -> dict[str, Tensor]:
-    """Convolutions of VGG16 or VGG19 by torchvision's names, from the assets."""
-    from head3d.assets import load_vgg
-
-    return load_vgg(network)
-
-
 def settings_of(params: "Params", variant: str, store: ClipStore, dtype: torch.dtype) -> dict[str, Any]:
     """Everything that the trained weights of a variant depend on."""
     chosen = {name: getattr(params, name).model_dump() for name in ("camera", "fusion", "augment")}
@@ -208,6 +207,8 @@ def settings_of(params: "Params", variant: str, store: ClipStore, dtype: torch.d
 @together
 def run(params: "Params", variant: str = "full") -> None:
     """Train the fusion networks of a variant; writes models/fusion-VARIANT.safetensors."""
+    from head3d.assets import load_vgg
+
     settings, seed = params.fusion, params.seed
     compute = choose(params)
     store = ClipStore()
@@ -223,7 +224,7 @@ def run(params: "Params", variant: str = "full") -> None:
         if variant != "mean_canonical":
             heads_from = freeze(compute.place(load_weights(build_canonical(params), CANONICAL)))
         perceptual = compute.place(
-            PerceptualLoss(settings.perceptual, vgg_weights(settings.perceptual), settings.perceptual_scales)
+            PerceptualLoss(settings.perceptual, load_vgg(settings.perceptual), settings.perceptual_scales)
         )
         network = fresh(seed, build_fusion, params, variant)
         if network.matcher is not None:

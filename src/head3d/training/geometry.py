@@ -18,6 +18,7 @@ from head3d.geometry.head_model import generic_depth
 from head3d.losses import depth_smoothness, head_share, l1, symmetry
 from head3d.models.head3d import HeadGeometry, no_statistics
 from head3d.ranks import current, together
+from head3d.training.ahead import Ahead
 from head3d.training.batches import (
     Batch,
     Clips,
@@ -30,10 +31,11 @@ from head3d.training.batches import (
     swirl,
     turn,
 )
-from head3d.training.build import build_geometry, fresh, place_geometry
+from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.loop import Schedule, State, file_digest, step_generator
 from head3d.training.official import start
 from head3d.training.session import Session, choose, load_clips, track
+from head3d.training.weights import fresh
 
 if TYPE_CHECKING:
     from head3d.params import GeometryParams, Params
@@ -226,34 +228,40 @@ def run(params: "Params") -> None:
 
         def single_frames(what: str, seed: int, step: int) -> Batch:
             count = getattr(settings, what)
-            mine = current().rows(count, f"geometry.{what}")
-            return warm_batch(clips, settings, count, seed, step).rows(mine).to(compute.device)
+            return warm_batch(clips, settings, count, seed, step).rows(current().rows(count, f"geometry.{what}"))
 
         if warms:
             geometry.train()
             warm = State({"geometry": geometry}, optimizer_of(geometry, settings.warm_lr, settings.warm_lr))
+            warms_up = Ahead(lambda step: single_frames("warm_batch", seed + 1, step), compute.device)
             session.train(
                 warm,
                 Schedule(settings.warm_steps, cosine=True, warmup=min(50, settings.warm_steps // 4)),
-                lambda step: warm_losses(geometry, single_frames("warm_batch", seed + 1, step)),
+                lambda step: warm_losses(geometry, warms_up(step).to(compute.device)),
                 part="warm",
                 clip_norm=5.0,
             )
 
-        mine = current().rows(settings.batch_size, "geometry.batch_size")
+        n, mine = params.model.references, current().rows(settings.batch_size, "geometry.batch_size")
         per_epoch = clips.steps_per_epoch(settings.batch_size)
         state = State({"geometry": geometry}, optimizer_of(geometry, settings.depth_lr, settings.pose_lr))
         geometry.train()
         if warms or settings.warm_start == "official":  # else there are no statistics yet to keep
             no_statistics(geometry)
 
-        def losses(step: int) -> dict[str, Tensor]:
-            n = params.model.references
+        def batch_of(step: int) -> tuple[Batch, Batch | None]:
             batch = clips.load(*clips.at(seed, step, settings.batch_size, n + settings.drivings))
             batch = augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m)
             # Held on the warm start's wide augmentation, not on these frames: else F_P unlearns what it taught.
             held = single_frames("hold_batch", seed + 3, step) if settings.pose_hold > 0 else None
-            return geometry_losses(geometry, batch.rows(mine).to(compute.device), n, settings, held)
+            return batch.rows(mine), held
+
+        batches = Ahead(batch_of, compute.device)
+
+        def losses(step: int) -> dict[str, Tensor]:
+            batch, held = batches(step)
+            held = None if held is None else held.to(compute.device)
+            return geometry_losses(geometry, batch.to(compute.device), n, settings, held)
 
         cosine = settings.lr_decay == "cosine"
         drop = None if cosine else settings.lr_drop_epoch * per_epoch

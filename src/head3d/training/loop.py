@@ -15,6 +15,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from head3d.files import replacing
 from head3d.ranks import STOPPED, current
 from head3d.training.batchnorm import synchronise
 
+TELL_EVERY_S = 600.0  # between two lines of a training without a terminal, whose log else says nothing for days
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -144,6 +147,7 @@ def train(
     checkpoint_every: int,
     log_every: int,
     on_log: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
+    logged_to: Callable[[], str | None] = lambda: None,
     after_step: Callable[[], None] = lambda: None,
     clip_norm: float | None = None,
 ) -> None:
@@ -158,6 +162,8 @@ def train(
         checkpoint_every: steps between two saves.
         log_every: steps between two logged losses; each logged value is the mean since the last one.
         on_log: called with the step and the losses.
+        logged_to: makes what was logged durable and names where it is, None if nobody knows. Where a saved state names
+            the same place its losses are there already; else they are logged once more.
         after_step: called when a step's weights are there.
         clip_norm: largest norm of the gradient, or None.
 
@@ -170,14 +176,19 @@ def train(
         if not path.exists():
             raise UserError(f"{path}: process {ranks.rank} does not see it", fix="put runs/ where all processes see it")
         state.load(path)
-        for step, name, value in state.history:
-            on_log(step, {name: value})
+        if state.notes.get("logged_to") is None or state.notes["logged_to"] != logged_to():
+            for step, rows in groupby(state.history, key=itemgetter(0)):
+                on_log(step, {name: value for _, name, value in rows})
     base = [group.setdefault("base_lr", group["lr"]) for group in state.optimizer.param_groups]
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     ranks.as_leader(state.modules.values())
     for module in state.modules.values():
         synchronise(module, ranks)
     stopped = False
+
+    def save() -> None:
+        state.notes["logged_to"] = logged_to()
+        state.save(path)
 
     def stop(*_: object) -> None:
         nonlocal stopped
@@ -187,6 +198,7 @@ def train(
     quiet = not (ranks.leads and sys.stderr.isatty())
     bar = tqdm(total=schedule.steps, initial=state.step, desc=label, unit="step", file=sys.stderr, disable=quiet)
     started, since = time.monotonic(), state.step
+    told = started
     try:
         while state.step < schedule.steps:
             for group, lr in zip(state.optimizer.param_groups, base, strict=True):
@@ -214,10 +226,20 @@ def train(
                 state.history += [(state.step, name, value) for name, value in means.items()]
                 on_log(state.step, means)
                 bar.set_postfix(loss=f"{means['loss']:.4f}")
+                if quiet and ranks.leads and time.monotonic() - told > TELL_EVERY_S:
+                    told = time.monotonic()
+                    pace = (told - started) / (state.step - since)
+                    left = (schedule.steps - state.step) * pace / 3600
+                    print(
+                        f"{label}: step {state.step} of {schedule.steps}, loss {means['loss']:.4f}, "
+                        f"{pace:.3g} s a step, {left:.1f} hours left",
+                        file=sys.stderr,
+                        flush=True,
+                    )
             if stopping:
                 break
             if ranks.leads and state.step % checkpoint_every == 0 and state.step < schedule.steps:
-                state.save(path)
+                save()
     finally:
         bar.close()
         signal.signal(signal.SIGTERM, before)
@@ -225,7 +247,7 @@ def train(
     if done:
         state.notes["seconds_per_step"] = (time.monotonic() - started) / done
         if ranks.leads:
-            state.save(path)
+            save()
         ranks.wait()
     if state.step < schedule.steps:
         raise Interrupted(STOPPED)

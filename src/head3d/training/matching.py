@@ -19,11 +19,12 @@ from head3d.data.store import ClipStore
 from head3d.geometry import pixel_grid, resize_flow, warp
 from head3d.models.matching import Matcher
 from head3d.ranks import current, together
+from head3d.training.ahead import Ahead
 from head3d.training.batches import augment, jitter_colors
-from head3d.training.build import fresh
-from head3d.training.expression import expression_losses, moved_faces
+from head3d.training.expression import Moved, expression_losses, moved_faces
 from head3d.training.loop import Schedule, State, step_generator
 from head3d.training.session import Session, choose, load_clips, track
+from head3d.training.weights import fresh
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -110,7 +111,7 @@ def run(params: "Params") -> None:
         landmarks = [np.asarray(store.landmarks(record)) for record in store.split("train")]
         state = State({"matcher": matcher}, torch.optim.Adam(matcher.parameters(), lr=settings.lr))
 
-        def losses(step: int) -> dict[str, Tensor]:
+        def batch_of(step: int) -> tuple[list[Tensor], Moved | None]:
             draw = step_generator(seed + 2, step)
             batch = clips.load(*clips.at(seed, step, settings.batch_size, 1))
             batch = augment(batch, params.augment, draw, clips.k, clips.distance_m)
@@ -119,12 +120,20 @@ def run(params: "Params") -> None:
             moved = warp(frames, truth, mode="bicubic").clamp(0, 1)
             # As in stage 3, the image after the motion has other colours.
             shown = jitter_colors(moved[:, None], params.fusion.driving_jitter, draw)[:, 0]
-            losses = matching_losses(matcher, *(x[mine].to(compute.device) for x in (frames, truth, shown)))
+            made = [x[mine] for x in (frames, truth, shown)]
             if pairs is None:
-                return losses
+                return made, None
             chosen, picks = clips.at(seed + 3, step, settings.pairs, 2)
-            moved = moved_faces(clips, landmarks, chosen, picks, params.fusion.driving_jitter, draw)
-            found = expression_losses(matcher, moved.rows(pairs).to(compute.device), WEIGHTS)
+            return made, moved_faces(clips, landmarks, chosen, picks, params.fusion.driving_jitter, draw).rows(pairs)
+
+        batches = Ahead(batch_of, compute.device)
+
+        def losses(step: int) -> dict[str, Tensor]:
+            made, faces = batches(step)
+            losses = matching_losses(matcher, *(x.to(compute.device) for x in made))
+            if faces is None:
+                return losses
+            found = expression_losses(matcher, faces.to(compute.device), WEIGHTS)
             total = losses["loss"] + settings.pair_weight * found["loss"]
             return losses | {"loss": total, "landmark_error": found["landmark_error"]}
 

@@ -18,11 +18,12 @@ from head3d.models.blocks import imagenet
 from head3d.models.parsing import BiSeNet, load_parser
 from head3d.models.small_parser import SmallParser, overlap
 from head3d.ranks import current, together
+from head3d.training.ahead import Ahead
 from head3d.training.batches import augment, jitter_colors
-from head3d.training.build import fresh
 from head3d.training.loop import Schedule, State, file_digest, step_generator
 from head3d.training.scenes import other_backgrounds, recolored_heads
 from head3d.training.session import Session, choose, load_clips, track
+from head3d.training.weights import fresh
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -93,7 +94,7 @@ def run(params: "Params") -> None:
         groups = [{"params": [p for part in parts for p in part.parameters()], "lr": lr} for parts, lr in rates]
         state = State({"parser": network}, torch.optim.Adam(groups))
 
-        def losses(step: int) -> dict[str, Tensor]:
+        def batch_of(step: int) -> tuple[Tensor, Tensor]:
             draw = step_generator(seed + 2, step)
             batch = clips.load(*clips.at(seed, step, settings.batch_size, 1))
             batch = augment(batch, params.augment, draw, clips.k, clips.distance_m)
@@ -101,7 +102,12 @@ def run(params: "Params") -> None:
             frames = recolored_heads(frames, masks, settings.color, draw)
             frames = other_backgrounds(frames, masks, settings.backgrounds, draw)
             frames = jitter_colors(frames[:, None], settings.color, draw)[:, 0]
-            frames, masks = (x[mine].to(compute.device) for x in (frames, masks))
+            return frames[mine], masks[mine]
+
+        batches = Ahead(batch_of, compute.device)
+
+        def losses(step: int) -> dict[str, Tensor]:
+            frames, masks = (x.to(compute.device) for x in batches(step))
             scores, logits = network(frames)
             seen = taught_classes(teacher, frames, params.parse.input_size, scores.shape[-1])
             return parser_losses(logits, masks, scores, seen)

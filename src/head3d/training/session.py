@@ -14,17 +14,37 @@ from head3d.data.store import ClipStore, write_json
 from head3d.ranks import current
 from head3d.tracking.profile import profiled
 from head3d.training.batches import Clips
-from head3d.training.build import save_weights
 from head3d.training.loop import Schedule, State, run_digest, train, write_history
+from head3d.training.weights import save_weights
 
 if TYPE_CHECKING:
     from head3d.params import Params
 
-TRAINING = ("batches", "batchnorm", "build", "expression", "loop", "official", "scenes", "session")
-CODE = (
-    *("geometry", "models", "losses", "checkpoints.py", "compute.py", "ranks.py", "data/store.py"),
-    *(f"training/{name}.py" for name in TRAINING),
+# Code that trained weights depend on: of all stages, and of each.
+SHARED = (
+    *("geometry", "losses", "checkpoints.py", "compute.py", "ranks.py", "data/store.py"),
+    *(f"training/{name}.py" for name in ("ahead", "batches", "batchnorm", "loop", "session", "weights")),
 )
+_HEAD_GEOMETRY = (
+    "models/blocks.py",
+    "models/depth.py",
+    "models/head3d.py",
+    "models/pose.py",
+    "training/build/geometry.py",
+)
+_CANONICAL = (*_HEAD_GEOMETRY, "models/canonical.py", "training/build/canonical.py")
+_FUSION = ("models/matching.py", "models/fusion.py", "training/build/fusion.py")
+OWN = {
+    "geometry": (*_HEAD_GEOMETRY, "training/geometry.py", "training/official.py"),
+    "canonical": (*_CANONICAL, "training/canonical.py"),
+    "matching": ("models/matching.py", "training/expression.py", "training/matching.py"),
+    "fusion": (*_CANONICAL, *_FUSION, "training/fusion.py"),
+    "parser": (
+        *("models/blocks.py", "models/parsing.py", "models/small_parser.py"),
+        *("training/parser.py", "training/scenes.py"),
+    ),
+    "baseline": (*_HEAD_GEOMETRY, "training/baseline.py"),
+}
 
 
 def load_clips(
@@ -52,7 +72,7 @@ def load_clips(
         [np.asarray(store.landmarks(r)) for r in records] if poses else None,
         params.camera.fov_deg,
         params.camera.distance_m,
-        [r.person for r in records] if id_sampling else None,
+        [r.person_key for r in records] if id_sampling else None,
     )
 
 
@@ -73,9 +93,9 @@ class Session:
     tracked: "tracking.Run"
 
     def __post_init__(self) -> None:
-        stage_file = "training/" + self.name.split("-")[0].removeprefix("train_") + ".py"
+        own = OWN[self.name.split("-")[0].removeprefix("train_")]
         settings = self.settings | {"channels_last": self.params.train.channels_last}  # another layout rounds otherwise
-        self.directory = Path("runs") / self.name / run_digest(settings, (*CODE, stage_file))
+        self.directory = Path("runs") / self.name / run_digest(settings, (*SHARED, *own))
 
     def train(
         self,
@@ -102,9 +122,14 @@ class Session:
                 checkpoint_every=self.params.train.checkpoint_every,
                 log_every=self.params.train.log_every,
                 on_log=lambda step, losses: self.tracked.metrics({prefix + k: v for k, v in losses.items()}, step=step),
+                logged_to=self._logged_to,
                 after_step=after_step,
                 clip_norm=clip_norm,
             )
+
+    def _logged_to(self) -> str | None:
+        self.tracked.flush()
+        return self.tracked.id
 
     def finish(self, network: nn.Module, state: State, result: dict[str, Any]) -> None:
         """Write the trained weights, the curves and the summary under their final names; rank 0 does."""

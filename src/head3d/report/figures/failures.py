@@ -63,9 +63,9 @@ def examine(model: Head3D, store: ClipStore, record: ClipRecord, params: Params)
 def worst(cases: list[Case], most: int = MOST) -> list[Case]:
     """The cases of the highest scores, one a person, worst first; those of one score by name."""
     ordered = sorted(cases, key=lambda case: (-case.score, case.record.clip_id))
-    chosen: dict[str, Case] = {}
+    chosen: dict[tuple[str, str], Case] = {}
     for case in ordered:
-        chosen.setdefault(case.record.person, case)
+        chosen.setdefault(case.record.person_key, case)
     return list(chosen.values())[:most]
 
 

@@ -14,8 +14,8 @@ from head3d.report.figures.sheet import Row, Sheet
 from head3d.views import hand_pose, moved_pose
 
 if TYPE_CHECKING:
-    from head3d.api import Head3D, Motion, Subject
-    from head3d.geometry import Pose
+    from head3d.api import Head3D, Subject
+    from head3d.geometry import Motion, Pose
     from head3d.params import Params
     from head3d.report.figures.people import Example
 

@@ -14,7 +14,8 @@ from head3d.report.figures.sheet import Row, Sheet, resized
 from head3d.views import hand_pose
 
 if TYPE_CHECKING:
-    from head3d.api import Head3D, Motion
+    from head3d.api import Head3D
+    from head3d.geometry import Motion
     from head3d.report.figures.people import Example
 
 COLUMNS = 4  # frames of a video in Figure 4

@@ -11,8 +11,9 @@ from head3d.errors import UserError
 from head3d.images import mask_tensor, to_tensor
 
 if TYPE_CHECKING:
-    from head3d.api import Head3D, Motion, Subject, Transfer
+    from head3d.api import Head3D, Subject, Transfer
     from head3d.data.store import ClipStore
+    from head3d.geometry import Motion
     from head3d.params import Params
 
 MOST = 6  # people in a figure

@@ -1,62 +1,18 @@
-"""Networks from parameters, and trained weights to and from files."""
+"""Weights to and from files, and at the start."""
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from head3d.compute import Compute
 from head3d.errors import UserError
 from head3d.files import replacing
-from head3d.models.canonical import CanonicalNet
-from head3d.models.depth import DepthNet
-from head3d.models.fusion import FusionNet
-from head3d.models.head3d import HeadGeometry
-from head3d.models.pose import PoseNet
-
-if TYPE_CHECKING:
-    from head3d.params import Params
 
 M = TypeVar("M", bound=nn.Module)
-
-
-def build_geometry(params: "Params") -> HeadGeometry:
-    """F_D and F_P, untrained."""
-    depth, pose, camera = params.model.depth, params.model.pose, params.camera
-    span_m = 2 * math.tan(math.radians(camera.fov_deg) / 2) * camera.distance_m
-    return HeadGeometry(
-        DepthNet(depth.encoder_width, depth.decoder_width, depth.range_m),
-        PoseNet(pose.backbone, pose.input_size, pose.max_xy_m, pose.max_z_m, span_m, camera.distance_m),
-        camera.fov_deg,
-        camera.distance_m,
-    )
-
-
-def place_geometry(geometry: HeadGeometry, compute: Compute) -> HeadGeometry:
-    """Both networks on the device, each in the precision of its own."""
-    compute.place(geometry.depth)
-    compute.place(geometry.pose)
-    return geometry
-
-
-def build_canonical(params: "Params") -> CanonicalNet:
-    """E_H, Lambda and Omega_H, untrained."""
-    return CanonicalNet(**params.model.canonical.model_dump())
-
-
-def build_fusion(params: "Params", variant: str = "full") -> FusionNet:
-    """E_F, Phi and Omega_F of a variant, untrained."""
-    settings = params.model.fusion.model_dump()
-    if variant == "no_skip":
-        settings["image_skip"] = False
-    if variant == "no_matching":
-        settings["matching"] = False
-    return FusionNet(**settings, use_head=variant != "no_head")
 
 
 def save_weights(module: nn.Module, path: Path, about: dict[str, object]) -> None:
