@@ -119,7 +119,7 @@ def test_a_random_reference_stays(model: Head3D) -> None:
     subject = model.subject(*clip(6))
     assert subject.chosen == 0
     random = Head3D(
-        model.geometry, model.recurrent, model.fusion, with_reference(model.params, "random"), model.compute
+        model.geometry, model.canonical_net, model.fusion, with_reference(model.params, "random"), model.compute
     )
     assert random.choose_reference(subject, subject.poses[slice(1, 2)]) is subject
 
@@ -130,7 +130,7 @@ def with_reference(params: Params, how: str) -> Params:
 
 def test_the_nearest_reference_is_chosen_by_pose(model: Head3D) -> None:
     nearest = with_reference(model.params, "nearest")
-    model = Head3D(model.geometry, model.recurrent, model.fusion, nearest, model.compute)
+    model = Head3D(model.geometry, model.canonical_net, model.fusion, nearest, model.compute)
     subject = model.subject(*clip(6))
     for index in range(len(subject.references)):
         wanted = subject.poses[slice(index, index + 1)]

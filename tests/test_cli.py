@@ -56,12 +56,12 @@ def test_options_reach_the_stage(project: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(cli, "load_function", lambda path: lambda *values: calls.append((path, *values[1:])))
     assert cli.main(["crop", "--shard", "1"]) == 0
     assert cli.main(["train", "fusion", "--variant", "no_skip"]) == 0
-    assert cli.main(["evaluate", "transfer", "--test-set", "mini-seen", "--method", "floors"]) == 0
+    assert cli.main(["evaluate", "reconstruction", "--test-set", "mini-seen", "--method", "floors"]) == 0
     assert cli.main(["tables"]) == 0
     assert calls == [
         ("head3d.data.crop:run", 1),
         ("head3d.training.fusion:run", "no_skip"),
-        ("head3d.evaluation.transfer:run", "mini-seen", "floors"),
+        ("head3d.evaluation.reconstruction:run", "mini-seen", "floors"),
         ("head3d.report.tables:run",),
     ]
 
@@ -71,7 +71,7 @@ def test_options_reach_the_stage(project: Path, monkeypatch: pytest.MonkeyPatch)
     [
         (["crop", "--shard", "9"], "--shard is 9; allowed: 0, 1 (params.yaml: shards)"),
         (
-            ["evaluate", "transfer", "--test-set", "mini-seen", "--method", "x"],
+            ["evaluate", "reconstruction", "--test-set", "mini-seen", "--method", "x"],
             "--method is 'x'; allowed: floors, full, mean_canonical, no_head, no_skip, no_matching "
             "(params.yaml: variants)",
         ),
@@ -80,7 +80,7 @@ def test_options_reach_the_stage(project: Path, monkeypatch: pytest.MonkeyPatch)
             "--variant is 'x'; allowed: full, mean_canonical, no_head, no_skip, no_matching",
         ),
         (
-            ["evaluate", "transfer", "--test-set", "s", "--method", "full"],
+            ["evaluate", "reconstruction", "--test-set", "s", "--method", "full"],
             "--test-set is 's'; allowed: mini-seen, mini",
         ),
         (["scale", "huge"], "workflow/scales: no scales there; run it in the directory of the project"),

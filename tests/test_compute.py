@@ -4,11 +4,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from head3d.compute import Compute, own_gpu
+from head3d.compute import Compute, own_gpu, own_gpus
 from head3d.errors import UserError
 
 TAKE = """
@@ -74,3 +75,12 @@ def test_one_gpu_or_none_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UserError, match="no GPU"):
         Compute.choose("cuda", "float32")
     assert own_gpu.cache_info().currsize == 0
+
+
+def test_processes_that_train_together_take_different_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"gpu-{index}"))
+    assert own_gpus(3) == [0, 1, 2]
+    assert own_gpus(2) == [0, 3]  # one is free, the others have a process each
+    assert own_gpus(4) == [0, 1, 2, 3]

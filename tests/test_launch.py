@@ -84,3 +84,48 @@ def test_sigterm_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     telling.join()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0 of 3", "1 of 3", "2 of 3"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("wanted", "fits"), [(1, 1), (2, 2), (5, 5), (8, 5), (10, 10)])
+def test_as_many_processes_as_share_the_batches(wanted: int, fits: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.fitting(wanted, {"a.batch_size": 10, "a.pairs": 20}) == fits
+    said = f"head3d: {fits} of {wanted} processes: more can't share a.batch_size 10, a.pairs 20 evenly\n"
+    assert capsys.readouterr().err == (said if fits < wanted else "")
+
+
+def test_batches_of_every_training_of_the_paper_are_known() -> None:
+    """Of 8 processes each training of the paper's scale takes as many as its batches allow."""
+    from head3d.params import check_params
+    from head3d.scales import values
+
+    params = check_params(values("paper", Path(__file__).parents[1]))
+    sizes = {stage: launch.batches_of(params, f"train {stage}") for stage in ("geometry", "canonical", "fusion")}
+    assert sizes["fusion"] == {"fusion.batch_size": 5}
+    assert {stage: launch.fitting(8, batches) for stage, batches in sizes.items()} == {
+        "geometry": 1,
+        "canonical": 5,
+        "fusion": 5,
+    }
+    methods = {name: launch.batches_of(params, "train baseline", name) for name in params.baselines}
+    assert set(methods["mraa"]) == {"baseline.mraa.batch_size", "baseline.mraa.avd_batch_size"}
+    found = {name: launch.fitting(8, batches) for name, batches in methods.items()}
+    assert found == {"fomm": 8, "mraa": 2, "dagan": 8, "facev2v": 8}
+
+
+def test_processes_share_the_threads_that_an_engine_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "40")
+    assert launch.threads_each(5) == 8
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert launch.threads_each(5) == 1
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert launch.threads_each(1) >= 1
+
+
+def test_of_more_gpus_than_processes_free_ones_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    monkeypatch.setattr("head3d.compute.own_gpus", lambda count: [2, 5][:count])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert launch._own_gpus(2, "auto") == {"CUDA_VISIBLE_DEVICES": "2,5"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,GPU-c,GPU-d,GPU-e,GPU-f,GPU-g,GPU-h")
+    assert launch._own_gpus(2, "cuda") == {"CUDA_VISIBLE_DEVICES": "GPU-c,GPU-f"}
+    assert launch._own_gpus(8, "auto") == launch._own_gpus(2, "cpu") == {}

@@ -115,7 +115,7 @@ class Head3D:
         compute: Compute,
         parser: SmallParser | None = None,
     ) -> None:
-        self.geometry, self.recurrent, self.fusion, self.parser = geometry, canonical, fusion, parser
+        self.geometry, self.canonical_net, self.fusion, self.parser = geometry, canonical, fusion, parser
         self.params, self.compute = params, compute
 
     @classmethod
@@ -222,10 +222,10 @@ class Head3D:
             )
         heads = own * own_masks
         observed = self.geometry.observe(heads)
-        if self.recurrent is None:
+        if self.canonical_net is None:
             head = mean = self.geometry.mean_canonical(heads, own_masks, observed, count)
         else:
-            head, mean = recurrent_canonical(self.geometry, self.recurrent, heads, own_masks, observed, count)
+            head, mean = recurrent_canonical(self.geometry, self.canonical_net, heads, own_masks, observed, count)
         depth = self.geometry.canonical_depth(head.image)
         return Subject(head.image, head.mask, depth, mean.image, own, own_masks, observed.pose, 0)
 

@@ -30,6 +30,8 @@ from head3d.files import replacing
 if TYPE_CHECKING:
     import torch
 
+    from head3d.params import Params
+
 DIGITS = 64  # of a whole SHA-256
 _verified: set[Path] = set()  # files whose digest this process has checked
 _verifying = threading.Lock()
@@ -126,7 +128,7 @@ def _convolutions(asset: str, trunk: str, layers: list[int]) -> "dict[str, torch
     return weights
 
 
-def run_fetch(params: Any) -> None:
+def run_fetch(params: "Params") -> None:
     """Stage ``fetch``: everything that the parameters need into the cache; its record into ``data/assets.json``."""
     names = ["face-parsing", "landmarks-68", "lpips-alexnet", "lpips-vgg16"]
     if "mini" in params.data.sources:
@@ -143,7 +145,7 @@ def run_fetch(params: Any) -> None:
         tracked.artifact(_write_record(names, paths))
 
 
-def geometry_names(params: Any) -> list[str]:
+def geometry_names(params: "Params") -> list[str]:
     """Official weights that stage 1 starts from (``geometry.warm_start: official``), F_P's first."""
     if params.geometry.warm_start != "official":
         return []

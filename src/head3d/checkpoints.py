@@ -53,6 +53,16 @@ def take(
         for name in wanted
         if name in held and held[name].shape != wanted[name].shape
     ]
+    check_fit(what, len(wanted), missing, extra, shapes, fix)
+    return {name: held[name] for name in wanted if name in held}
+
+
+def check_fit(what: str, count: int, missing: list[str], extra: list[str], shapes: list[str], fix: str) -> None:
+    """Say which of the ``count`` tensors that a network needs a file lacks, has beside them, or has in another shape.
+
+    Raises:
+        UserError: there is any.
+    """
     problems = {"missing": missing, "left over": extra, "of another shape": shapes}
     if any(problems.values()):
         said = [
@@ -60,5 +70,13 @@ def take(
             for how, names in problems.items()
             if names
         ]
-        raise UserError(f"{what}: of {len(wanted)} tensors {', '.join(said)}", fix=fix)
-    return {name: held[name] for name in wanted if name in held}
+        raise UserError(f"{what}: of {count} tensors {', '.join(said)}", fix=fix)
+
+
+def check_finite(state: Mapping[str, Tensor], what: object, fix: str) -> None:
+    """Raises UserError if a tensor of a state dict holds NaN or infinity."""
+    broken = sorted(name for name, value in state.items() if not value.isfinite().all())
+    if broken:
+        raise UserError(
+            f"{what}: {len(broken)} tensors hold values that are no numbers, {broken[0]} among them", fix=fix
+        )

@@ -42,7 +42,7 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "train baseline": ("head3d.training.baseline:run", ("method",)),
     "evaluate parser": ("head3d.evaluation.parser:run", ("test_set",)),
     "evaluate geometry": ("head3d.evaluation.geometry:run", ("test_set",)),
-    "evaluate transfer": ("head3d.evaluation.transfer:run", ("test_set", "method")),
+    "evaluate reconstruction": ("head3d.evaluation.reconstruction:run", ("test_set", "method")),
     "evaluate baseline": ("head3d.evaluation.baseline:run", ("test_set", "method")),
     "evaluate cross": ("head3d.evaluation.cross_measure:run", ("test_set",)),
     "transfer pairs": ("head3d.evaluation.pairs:run", ("test_set",)),
@@ -70,7 +70,7 @@ HELP = {
     "train baseline": "a method that Head3D is compared with",
     "evaluate parser": "the small parser's masks against the face parser's on a test set",
     "evaluate geometry": "poses and canonical heads against landmarks and head images of a test set",
-    "evaluate transfer": "self-reconstruction by Head3D or the floors on a test set",
+    "evaluate reconstruction": "self-reconstruction by Head3D or the floors on a test set",
     "evaluate baseline": "self-reconstruction by a method that Head3D is compared with",
     "evaluate cross": "measures of the transfer between people",
     "transfer pairs": "pairs of test clips of different people, with their videos",
@@ -112,11 +112,12 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
                 f"--{option.replace('_', '-')} is {options[option]!r}",
                 allowed=f"{', '.join(map(str, known))} (params.yaml: {WRITTEN_AS.get(key, key)})",
             )
-    if name.startswith("train ") and (count := launch.wanted()) > 1:
+    wanted = launch.wanted() if name.startswith("train ") else 1
+    if wanted > 1 and (count := launch.fitting(wanted, launch.batches_of(params, name, options.get("method")))) > 1:
         words = name.split()
         for option in STAGES[name][1]:
             words += [f"--{option.replace('_', '-')}", str(options[option])]
-        if code := launch.run(words, count):
+        if code := launch.run(words, count, params.device):
             raise SystemExit(code)
         return
     load_function(STAGES[name][0])(params, *(options[option] for option in STAGES[name][1]))

@@ -81,11 +81,19 @@ def own_gpu() -> int:
 
     Held by locks on files, one for each GPU and process on it, which the system lets go however the process ends.
     """
+    return own_gpus(1)[0]
+
+
+def own_gpus(wanted: int) -> list[int]:
+    """Indices of ``wanted`` different GPUs, those with the fewest processes of head3d; held as :func:`own_gpu` does."""
     names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
+    held: list[int] = []
     for turn in count():  # all have so many processes already
         for index, name in enumerate(names):
-            if _lock(Path(tempfile.gettempdir(), f"head3d-gpu-{name}-{turn}.lock")):
-                return index
+            if index not in held and _lock(Path(tempfile.gettempdir(), f"head3d-gpu-{name}-{turn}.lock")):
+                held.append(index)
+                if len(held) == wanted:
+                    return sorted(held)
     raise AssertionError("unreachable")
 
 

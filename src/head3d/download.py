@@ -105,7 +105,7 @@ def _reason(error: Exception) -> str:
 
 
 def google_drive(file_id: str, part: Path, progress: Progress | None = None) -> None:
-    """Download a file that its owner shares on Google Drive into ``part``; resumes like :func:`http`.
+    """Download a file that its owner shares on Google Drive into ``part``; resumes like :func:`fetch_file`.
 
     Files too large for its virus scan come after a page that wants a confirmation: a form with hidden fields, or before
     2023 a link, or a cookie whose value is to be sent back. Each is answered as a browser does.

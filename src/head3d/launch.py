@@ -12,11 +12,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
 from head3d.ranks import LEFT, STORE
+
+if TYPE_CHECKING:
+    from head3d.params import Params
 
 VARIABLE = "HEAD3D_PROCESSES"
 COMMAND = (sys.executable, "-m", "head3d")
@@ -41,15 +45,61 @@ def wanted() -> int:
     return int(text)
 
 
-def run(words: Sequence[str], count: int) -> int:
+def batches_of(params: Params, stage: str, method: str | None = None) -> dict[str, int]:
+    """Sizes of the batches that the processes of a training share, by their names in params.yaml.
+
+    Args:
+        params: all parameters.
+        stage: ``train geometry`` or another training.
+        method: of ``train baseline``.
+    """
+    training = stage.removeprefix("train ")
+    if training == "baseline":
+        settings = getattr(params.baseline, str(method)).model_dump()
+        return {f"baseline.{method}.{name}": size for name, size in settings.items() if name.endswith("batch_size")}
+    names = ["batch_size"]
+    if training == "geometry":
+        names += ["hold_batch"] if params.geometry.pose_hold > 0 else []
+        names += ["warm_batch"] if params.geometry.warm_start != "none" and params.geometry.warm_steps > 0 else []
+    if training == "matching" and params.matching.pairs:
+        names.append("pairs")
+    return {f"{training}.{name}": getattr(getattr(params, training), name) for name in names}
+
+
+def fitting(count: int, batches: Mapping[str, int]) -> int:
+    """The largest number of processes, at most ``count``, that share every batch evenly; says so if it is less.
+
+    Args:
+        count: processes that are wanted.
+        batches: sizes by their names in params.yaml.
+    """
+    fits = max(n for n in range(1, count + 1) if all(size % n == 0 for size in batches.values()))
+    if fits < count:
+        sizes = ", ".join(f"{name} {size}" for name, size in batches.items())
+        print(f"head3d: {fits} of {count} processes: more can't share {sizes} evenly", file=sys.stderr, flush=True)
+    return fits
+
+
+def threads_each(count: int) -> int:
+    """Threads of each of ``count`` processes: its share of those that an engine gives the job, else of the cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, (int(given) if given.isdecimal() else cores) // count)
+
+
+def run(words: Sequence[str], count: int, device: str = "cpu") -> int:
     """Run ``head3d WORDS`` in ``count`` processes that train together; returns the exit status.
 
     SIGTERM and SIGINT are passed on. If one process fails, the others are ended.
+
+    Args:
+        words: of the command.
+        count: number of processes.
+        device: as in params.yaml. Of more GPUs than processes those are taken that no other process of head3d has.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with tempfile.TemporaryDirectory(prefix="head3d-") as folder:
         shared = {"WORLD_SIZE": str(count), STORE: str(Path(folder) / "store")}
-        shared |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // count)))}
+        shared |= {"OMP_NUM_THREADS": str(threads_each(count))} | _own_gpus(count, device)
         processes: list[subprocess.Popen[bytes]] = []
 
         def pass_on(number: int, _: object) -> None:
@@ -77,6 +127,22 @@ def run(words: Sequence[str], count: int) -> int:
                     process.stdin.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _own_gpus(count: int, device: str) -> dict[str, str]:
+    """What makes the processes see their GPUs only; nothing if they take all that there are, or none."""
+    if device == "cpu":
+        return {}
+    import torch
+
+    from head3d.compute import own_gpus
+
+    gpus = torch.cuda.device_count()
+    taken = own_gpus(min(count, gpus)) if gpus else []  # held as long as this process lives
+    if gpus <= count:
+        return {}
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(visible[n] if visible else str(n) for n in taken)}
 
 
 def _wait(processes: list[subprocess.Popen[bytes]]) -> int:

@@ -241,7 +241,7 @@ class Params(Section):
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """What `evaluate transfer` evaluates: the floors, and Head3D in every variant."""
+        """What `evaluate reconstruction` evaluates: the floors, and Head3D in every variant."""
         return (FLOORS, *self.variants)
 
     @property

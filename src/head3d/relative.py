@@ -17,7 +17,7 @@ from head3d.geometry import FaceFit, Pose, fit_affine, pixel_grid, project
 INNER = slice(17, 68)  # landmarks of brows, nose, eyes and mouth; the jaw's outline slides with the pose
 STRETCH = 1.7  # how much at most, about, one face is wider or longer than another of the same size
 FACE_M = 0.06  # metres from the centre of a head, seen from the front, within which brows, eyes and mouth lie
-FACE_MOTION, HEAD_MOTION = 0.1, 0.03  # of the image's side: how far at most, about, they move, and what is around them
+FACE_MOTION, HEAD_MOTION = 0.1, 0.03  # soft limits of a motion, shares of the image's side: on the face, around it
 FURTHEST = 0.2  # of the image's side: by how much at most two heads at one pose are apart
 
 

@@ -122,6 +122,14 @@ def test_what_can_not_be_loaded(in_tmp: Path) -> None:
         convert.load(in_tmp / "none.safetensors")
     with pytest.raises(UserError, match="not a safetensors file"):
         convert.load(path)
+    states = torch.load(path, weights_only=True)
+    states["generator"]["final.bias"][0] = torch.nan
+    torch.save(states, path)
+    convert.convert("fomm", path, in_tmp / "broken.safetensors")
+    with pytest.raises(
+        UserError, match=r"1 tensors hold values that are no numbers, generator\.final\.bias among them"
+    ):
+        convert.load(in_tmp / "broken.safetensors", 32)
 
 
 def test_unknown_methods_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from head3d import assets
+from head3d.data import video
 from head3d.data.video import ffmpeg_exe
 from head3d.params import Params, load_params
 
@@ -37,3 +39,18 @@ def demo() -> Params:
 def with_data(params: Params, **changes: object) -> Params:
     """The same parameters with other values in the section ``data``."""
     return params.model_copy(update={"data": params.data.model_copy(update=changes)})
+
+
+@pytest.fixture(scope="session")
+def two_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film of 100 frames with two people side by side, a large one on the right."""
+    small = list(video.read_frames(assets.fetch("video-carphone"), count=100))
+    large = list(video.read_frames(assets.fetch("video-single"), count=100))
+    height = max(small[0].shape[0], large[0].shape[0])
+    path = tmp_path_factory.mktemp("two") / "pair.mp4"
+
+    def beside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.pad(one, ((0, height - one.shape[0]), (0, 40), (0, 0))) for one in (a, b)], axis=1)
+
+    video.write_video(path, map(beside, small, large), 25.0)
+    return path

@@ -179,18 +179,6 @@ def test_nothing_to_train_on(demo: Params, tmp_path: Path, monkeypatch: pytest.M
         crop.run(params, 7)
 
 
-def test_whole_video_with_one_box(demo: Params, tmp_path: Path) -> None:
-    frames, box, fps, points = crop.crop_video(assets.fetch("video-carphone"), demo)
-    assert frames.shape == (120, 128, 128, 3)
-    assert fps == pytest.approx(30000 / 1001)
-    assert box[2] - box[0] == pytest.approx(box[3] - box[1])
-    assert np.isfinite(points).mean() > 0.9
-    faceless = tmp_path / "faceless.mp4"
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=0.4", faceless)
-    with pytest.raises(UserError, match="no face was found"):
-        crop.crop_video(faceless, demo)
-
-
 def test_large_frames_are_read_smaller() -> None:
     info = video.VideoInfo(7680, 4320, 25.0, 100, 4.0, 0, False)
     smaller, shrink = crop.working_size(info)

@@ -12,7 +12,7 @@ from head3d.data.video import probe
 from head3d.errors import UserError
 from head3d.evaluation import baseline, cross, cross_baseline, cross_head3d, cross_measure, measures, pairs
 from head3d.evaluation.protocol import draw_seed, reference_of
-from head3d.evaluation.transfer import Head3DMethod
+from head3d.evaluation.reconstruction import Head3DMethod
 from head3d.images import to_frames
 from head3d.params import Params
 

@@ -46,7 +46,7 @@ SIZE, LENGTH = 64, 8  # of the made-up clips: pixels and frames, as in the fixtu
 
 def write_metrics(folder: Path) -> None:
     """Every file that the report reads from metrics/."""
-    (folder / "transfer").mkdir(parents=True)
+    (folder / "reconstruction").mkdir(parents=True)
     (folder / "curves").mkdir()
     for test_set, clips in CLIPS.items():
         for name, methods in FILES.items():
@@ -58,7 +58,7 @@ def write_metrics(folder: Path) -> None:
                 for draw in range(2)
                 for value in [LEVELS.get(method, 0.003) * (1 + number) * (0.9 + 0.2 * draw)]
             ]  # fmt: skip
-            pd.DataFrame(rows).to_csv(folder / "transfer" / f"{test_set}-{name}.csv", index=False)
+            pd.DataFrame(rows).to_csv(folder / "reconstruction" / f"{test_set}-{name}.csv", index=False)
         write_cross(folder / "cross" / f"{test_set}.csv", test_set)
         geometry = {"n_clips": len(clips), "n_frames": 40, "yaw_correlation": 0.9, "head_mse_stage1": 0.003}
         (folder / f"geometry-{test_set}.json").write_text(json.dumps(geometry))

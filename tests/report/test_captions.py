@@ -23,6 +23,7 @@ ELSEWHERE = (  # what captions say in other places, and what comes with a change
     r"baseline\.dagan\.(depth_\w+|network\.depth_layers)",  # "taught by F_D" is said at any scale
     r"baseline\.mraa\.avd_\w+",  # under the table across people
     r"animate\.reference",  # in a row of its own
+    r"train\.(checkpoint|log)_every",  # no result depends on them
 )
 
 

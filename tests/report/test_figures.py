@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,7 +119,25 @@ def test_fates(data: Path) -> None:
     table = datasheet.fates(pd.DataFrame([vars(record) for record in ClipStore(data).all_records]))
     assert table.loc["cap", "left out: a cut"] == 1
     assert table.loc["cap", "train"] == 1
-    assert datasheet.fates_figure(table).axes
+    (axes,) = datasheet.fates_figure(table).axes
+    assert "cap" in [label.get_text() for label in axes.get_yticklabels()]
+
+
+def test_fates_of_thousands_of_videos_are_one_bar() -> None:
+    """Each of them unreadable for a reason of its own."""
+    rows = [{"video": f"{n:06}-0-100.mp4", "split": "train", "status": "ok"} for n in range(2000)]
+    rows += [{"video": f"x{n}.mp4", "split": "unused", "status": f"unreadable: byte {n}"} for n in range(500)]
+    table = datasheet.fates(pd.DataFrame(rows))
+    assert table.to_dict("index") == {"all 2500 videos": {"train": 2000, "left out: unreadable": 500}}
+    figure = datasheet.fates_figure(table)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["train (2000)", "left out: unreadable (500)"]
+
+
+def test_no_test_set_is_left_out_of_the_figures() -> None:
+    assert people.shared(["abcdefgh", "ijk"], 6) == list("abcijk")
+    assert people.shared(["a", "ijklmn"], 4) == list("aijk")
+    assert people.shared(["ab", "", "c"], 6) == list("abc")
+    assert people.shared([], 6) == []
 
 
 def test_dots_leave_out_what_was_not_found() -> None:
@@ -183,7 +202,7 @@ def test_every_method_stands_in_figure_3(tiny: Params, models: Path, data: Path)
     from head3d.api import Head3D
     from head3d.evaluation import baseline
     from head3d.evaluation.protocol import Reenactor, reference_of
-    from head3d.evaluation.transfer import Head3DMethod
+    from head3d.evaluation.reconstruction import Head3DMethod
     from head3d.images import mask_tensor, to_frames, to_tensor
 
     model = Head3D.load(models, params=tiny)
@@ -225,12 +244,11 @@ def test_figure_3_ends_with_what_was_measured_across_people(tiny: Params, data: 
 
 
 def test_the_worst_heads_are_of_different_people_worst_first() -> None:
-    def case(clip: str, *errors: float) -> failures.Case:
-        record = SimpleNamespace(clip_id=clip, person_key=("mini", clip.partition("-")[0]))
-        return failures.Case(record, None, None, np.array(errors), np.ones(len(errors)))  # type: ignore[arg-type]
+    def scored(clip: str, score: float) -> tuple[float, Any]:
+        return score, SimpleNamespace(clip_id=clip, person_key=("mini", clip.partition("-")[0]))
 
-    cases = [case("a-0", 0.1, 0.3), case("b-0", 0.4), case("a-1", 0.5, 0.7), case("c-0", 0.4), case("d-0", 0.1)]
-    assert [one.record.clip_id for one in failures.worst(cases, most=3)] == ["a-1", "b-0", "c-0"]
+    scores = [scored("a-0", 0.2), scored("b-0", 0.4), scored("a-1", 0.6), scored("c-0", 0.4), scored("d-0", 0.1)]
+    assert [record.clip_id for record in failures.worst(scores, most=3)] == ["a-1", "b-0", "c-0"]
 
 
 def test_failures_show_the_parse_and_the_reference_that_fits_worst(tiny: Params, models: Path, data: Path) -> None:

@@ -142,7 +142,7 @@ def test_geometry(written: SimpleNamespace) -> None:
 
 
 def test_stale_files_are_not_read(params: Params, made_up: SimpleNamespace) -> None:
-    (made_up.metrics / "transfer" / "folder-seen-full.csv").write_text("left over from other parameters")
+    (made_up.metrics / "reconstruction" / "folder-seen-full.csv").write_text("left over from other parameters")
     tables.make(params, made_up.metrics, made_up.reports)
     assert "folder-seen" not in (made_up.reports / "tables" / "table3.csv").read_text()
 
@@ -158,7 +158,7 @@ def test_stale_files_are_not_read(params: Params, made_up: SimpleNamespace) -> N
     ],
 )
 def test_wrong_metrics_are_one_clear_line(params: Params, made_up: SimpleNamespace, spoil, message: str) -> None:
-    spoil(made_up.metrics / "transfer" / "mini-seen-full.csv")
+    spoil(made_up.metrics / "reconstruction" / "mini-seen-full.csv")
     with pytest.raises(UserError, match=message):
         tables.make(params, made_up.metrics, made_up.reports)
 

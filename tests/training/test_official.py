@@ -97,7 +97,7 @@ def test_angles_are_those_of_hopenet_in_our_signs(hopenet: dict[str, Tensor]) ->
         for angle in official.HEADS:
             share = F.linear(feature, state[f"{angle}.weight"], state[f"{angle}.bias"]).softmax(dim=1)
             degrees.append((share * torch.arange(66)).sum(dim=1) * BIN_DEG - 99)
-        ours, _ = pose.angles(frames)
+        ours, _ = pose.degrees_and_translation(frames)
     yaw, pitch, roll = degrees
     assert yaw.abs().max() > 1
     torch.testing.assert_close(ours, torch.stack((-yaw, pitch, roll), dim=1), atol=1e-3, rtol=1e-4)

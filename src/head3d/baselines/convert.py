@@ -10,7 +10,7 @@ from safetensors.torch import save as to_bytes
 
 from head3d.baselines import build, find
 from head3d.baselines.method import Method
-from head3d.checkpoints import read_checkpoint
+from head3d.checkpoints import check_finite, read_checkpoint
 from head3d.errors import UserError
 from head3d.files import replacing
 
@@ -82,6 +82,7 @@ def load(path: Path, image_size: int = 128, name: str | None = None, **settings:
             fix=f"use those that it was trained with: official ones as baseline.{method.name}.network has them in "
             "workflow/scales/paper.yaml",
         )
+    check_finite(state, path, "import or train it again")
     method.load_state_dict(state, strict=False)
     method.lacks = tuple(absent)
     return method

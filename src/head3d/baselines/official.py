@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from head3d.checkpoints import check_fit
 from head3d.errors import UserError
 
 Table = tuple[tuple[str, str], ...]
@@ -30,7 +31,6 @@ SPECTRAL: Table = (
     ("weight_v", "parametrizations.weight.0._v"),
 )
 FIXED = "shrink.kernel"  # constants that official checkpoints may hold; they are checked, and may be missing
-SHOWN = 3  # names in an error message
 
 
 def _replace(name: str, old: str, new: str) -> str:
@@ -105,10 +105,7 @@ def load_official(
     extra = [name for name in given if ours[name] not in wanted]
     odd = [name for name in wanted if name in found and found[name].shape != wanted[name].shape]
     shapes = [f"{official[n]}: {tuple(found[n].shape)} instead of {tuple(wanted[n].shape)}" for n in odd]
-    problems = {"missing": missing, "left over": extra, "of another shape": shapes}
-    if any(problems.values()):
-        said = [f"{len(names)} {how} ({_few(names)})" for how, names in problems.items() if names]
-        raise UserError(f"{what}: of {len(wanted)} tensors {', '.join(said)}", fix="is it of this method and size?")
+    check_fit(what, len(wanted), missing, extra, shapes, "is it of this method and size?")
     for name, value in found.items():
         if name.endswith(FIXED) and not torch.allclose(value.cpu().float(), wanted[name].cpu(), atol=1e-4):
             raise UserError(f"{what}: {official[name]} is not the Gaussian of the official code")
@@ -116,7 +113,3 @@ def load_official(
         for name, value in found.items():
             if not name.endswith(FIXED):
                 wanted[name].copy_(value)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -14,8 +14,9 @@ from head3d.bench.made_up import write_clips
 from head3d.bench.rows import Row, in_turns
 from head3d.compute import Compute
 from head3d.data import video
-from head3d.data.crop import crop_clip, crop_video
+from head3d.data.crop import crop_clip
 from head3d.data.faces import FaceTracker
+from head3d.data.footage import survey
 from head3d.data.store import ClipStore
 from head3d.evaluation.metrics import Lpips
 from head3d.params import Params
@@ -71,7 +72,7 @@ def from_video(params: Params) -> Iterator[Row]:
         return length
 
     def whole() -> int:
-        return len(crop_video(path, params)[0])
+        return sum(1 for _ in survey(path, params).crops(params.data.image_size))
 
     for what, work in (("video into memory", read), ("a clip of frames in memory", clip), ("video to crops", whole)):
         yield Row("data", what, "", rate(work), "frames/s", beside, decoded)

@@ -7,11 +7,10 @@ The face is detected every few frames and followed, its landmarks are found on e
 import hashlib
 import itertools
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -24,6 +23,9 @@ from head3d.data.given import GivenTracker
 from head3d.data.store import ClipRecord, NpyWriter, write_records
 from head3d.errors import UserError
 from head3d.files import replacing_directory
+
+if TYPE_CHECKING:
+    from head3d.params import Params
 
 _WORKING_SIDE = (
     2048  # pixels; larger frames are shrunk to this while they are read, so that forty of them fit in memory
@@ -40,7 +42,7 @@ def working_size(info: video.VideoInfo) -> tuple[video.VideoInfo, float]:
 
 
 def crop_clip(
-    frames: Sequence[np.ndarray], tracker: faces.FaceTracker, params: Any
+    frames: Sequence[np.ndarray], tracker: faces.FaceTracker, params: "Params"
 ) -> tuple[np.ndarray, np.ndarray, Square]:
     """One clip: frames uint8 ``(T, S, S, 3)``, landmarks float32 ``(T, 68, 2)`` and its box; or :class:`Rejected`."""
     crop, size = params.data.crop, params.data.image_size
@@ -60,43 +62,7 @@ def crop_clip(
     return np.stack([square.cut(frame, size) for frame in frames]), boxes.steadied(points), square
 
 
-def crop_video(
-    path: str | os.PathLike, params: Any
-) -> tuple[np.ndarray, tuple[float, float, float, float], float, np.ndarray]:
-    """A whole video of any length with one steady box, for a user's own videos.
-
-    Returns frames uint8 ``(T, S, S, 3)``, the box ``(x0, y0, x1, y1)`` in the video, its frames a second, and landmarks
-    float32 ``(T, 68, 2)`` in the crop (NaN where the face was not found). The video is read twice, in constant memory
-    but for the result. Raises ``UserError`` if there is no steady face.
-    """
-    info, shrink = working_size(video.probe(path))
-    crop, size, fps = params.data.crop, params.data.image_size, params.data.fps
-    tracker, looks, n_frames, last = faces.FaceTracker(crop.min_face), [], 0, None
-    for last in video.stream(path, info, fps=fps):
-        if n_frames % crop.detect_every == 0:
-            looks.append(boxes.look(n_frames, last, tracker))
-        n_frames += 1
-    if last is not None and looks[-1].index != n_frames - 1:
-        looks.append(boxes.look(n_frames - 1, last, tracker))
-    if not any(one.box is not None for one in looks):
-        raise UserError(f"{path}: no face was found in it", allowed=f"a face of at least {crop.min_face} pixels")
-    square = boxes.square_box(looks, info.height, info.width, crop.margin)
-    try:
-        boxes.check_rivals(looks, square)
-    except Rejected as reason:
-        raise UserError(f"{path}: {reason}", allowed="one person", fix="cut the video to one person") from reason
-    between, good = boxes.boxes_between(looks, n_frames), boxes.trusted(looks, n_frames)
-    frames = np.empty((n_frames, size, size, 3), np.uint8)
-    points = np.full((n_frames, 68, 2), np.nan, np.float32)
-    for index, frame in enumerate(itertools.islice(video.stream(path, info, fps=fps), n_frames)):
-        frames[index] = square.cut(frame, size)
-        if good[index]:
-            points[index] = square.map(faces.landmarks(frame, tuple(between[index])), size)
-    x0, y0, side = shrink * square.x0, shrink * square.y0, shrink * square.side
-    return frames, (x0, y0, x0 + side, y0 + side), fps or info.fps, boxes.steadied(points)
-
-
-def run(params: Any, shard: int) -> None:
+def run(params: "Params", shard: int) -> None:
     """Stage ``crop``, one shard: ``data/clips/shard-K/{frames.npy, landmarks.npy, clips.csv}``."""
     if shard not in params.shards:
         raise UserError(f"there is no shard {shard}", allowed=", ".join(map(str, params.shards)))
@@ -128,7 +94,7 @@ def run(params: Any, shard: int) -> None:
         tracked.metrics({"videos": len(mine), "clips": used, "clips_left_out": len(records) - used}, step=0)
 
 
-def video_clips(one: sources.Video, stem: str, shard: int, row: int, params: Any):
+def video_clips(one: sources.Video, stem: str, shard: int, row: int, params: "Params"):
     """The clips of one video: ``(record, frames or None, landmarks or None)``; whatever is wrong costs only itself.
 
     ``stem`` begins their ids (:func:`head3d.data.sources.stems`), ``row`` is the row that the first usable one will

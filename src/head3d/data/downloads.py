@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -25,6 +25,9 @@ from head3d.data.voxceleb import Order, Stretch
 from head3d.data.voxceleb_files import DOWNLOADED, Library
 from head3d.data.ytdlp import BLOCKED, BROKEN, GONE, LATER, OK, PRIVATE, REGION
 from head3d.errors import UserError
+
+if TYPE_CHECKING:
+    from head3d.params import Params
 
 STATUSES = (OK, GONE, PRIVATE, REGION, BROKEN, LATER, BLOCKED)
 _OF_VIDEO = frozenset({GONE, PRIVATE, REGION})  # true of all stretches of a video
@@ -146,7 +149,7 @@ class Plan:
         return min(self.wanted, sum(library.has(one) for one in self.stretches))
 
 
-def plans(params: Any, drawn: Order) -> dict[int, list[Plan]]:
+def plans(params: "Params", drawn: Order) -> dict[int, list[Plan]]:
     """The plans of all shards, for training and for testing: all stretches of a video fall to one shard."""
     settings, shards = params.data.voxceleb, list(params.shards)
     made: dict[int, list[Plan]] = {shard: [] for shard in shards}
@@ -161,7 +164,7 @@ def plans(params: Any, drawn: Order) -> dict[int, list[Plan]]:
     return made
 
 
-def download(params: Any, shards: Iterable[int], again: bool = False) -> None:
+def download(params: "Params", shards: Iterable[int], again: bool = False) -> None:
     """Download what is missing of some shards; prints a line for each.
 
     Args:
@@ -205,7 +208,7 @@ def _folder(root: Path) -> Path:
     return folder
 
 
-def _shard(params: Any, root: Path, shard: int, planned: list[Plan], library: Library, again: bool) -> str:
+def _shard(params: "Params", root: Path, shard: int, planned: list[Plan], library: Library, again: bool) -> str:
     """Download one shard; returns what to print."""
     table, in_a_row, barren = Table(_folder(root)), 0, 0
     tried: set[str] = set()
@@ -255,7 +258,7 @@ def _by_video(batch: list[Stretch]) -> list[list[Stretch]]:
 
 
 def _one_video(
-    params: Any, root: Path, work: Path, shard: int, group: list[Stretch], library: Library, table: Table
+    params: "Params", root: Path, work: Path, shard: int, group: list[Stretch], library: Library, table: Table
 ) -> Iterable[Entry]:
     """Try some stretches of one video with one request; gives an entry for each."""
     wanted: dict[tuple[float, float], Stretch] = {}
@@ -332,7 +335,7 @@ def _wait_for_turn(folder: Path, pause: float) -> None:
     time.sleep(max(0.0, turn - time.time()))
 
 
-def status(params: Any, library: Library, drawn: Order) -> str:
+def status(params: "Params", library: Library, drawn: Order) -> str:
     """How far the download is, as a text: a line a shard, and the sum."""
     table, planned = Table(library.root / DOWNLOADED / "status"), plans(params, drawn)
     head = ["shard", "wanted", "there", *STATUSES[1:], "not tried"]

@@ -7,10 +7,13 @@ files are behind a licence form (docs/data.md); nothing is downloaded here.
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from head3d.data.video import EXTENSIONS
 from head3d.errors import UserError
+
+if TYPE_CHECKING:
+    from head3d.params import Params
 
 COMPRESSIONS = ("raw", "c0", "c23", "c40")  # the best first
 # Below the official script's directory; its first versions had no `youtube`.
@@ -20,7 +23,7 @@ _OTHERS = {"manipulated_sequences", "altered", "mask", "masks", "actors", "image
 _OTHERS |= {"deepfakes", "deepfakedetection", "face2face", "faceswap", "faceshifter", "neuraltextures"}
 
 
-def originals(params: Any) -> tuple[Path, list[Path]]:
+def originals(params: "Params") -> tuple[Path, list[Path]]:
     """The directory that the originals were looked for in, and all of them, sorted.
 
     Raises:
@@ -63,7 +66,7 @@ def originals(params: Any) -> tuple[Path, list[Path]]:
     return root, sorted(found, key=lambda path: path.stem)
 
 
-def choose(params: Any) -> list[Path]:
+def choose(params: "Params") -> list[Path]:
     """At most ``data.faceforensics.test`` of the originals, drawn with the seed."""
     _, found = originals(params)
 

@@ -19,7 +19,7 @@ _SEARCH_AREA_SMALL = 400 * 300  # smaller frames are enlarged to this
 _RESCUE = 2.0  # a search that finds nothing is repeated this much larger
 _FOLLOW_SIZE = 120  # pixels of a followed face in the resized frame: large enough to find it again when it shrinks
 _STARTS = ((0.0, -0.04, 0.0), (0.035, 0.02, 0.05), (-0.035, 0.02, -0.05))  # shift x, y, growth; by the box's size
-_SURE = 0.0  # detector score that counts anywhere; FOLLOWED counts where the face just was
+_SURE = 0.0  # detector score that counts anywhere; _FOLLOWED counts where the face just was
 _FOLLOWED = -0.5
 
 
@@ -97,6 +97,8 @@ class FaceTracker:
     of at least ``min_face`` pixels; afterwards the one that overlaps most with where it last was.
     """
 
+    wanted = 1  # faces, for fewer of which a frame is searched once more
+
     def __init__(self, min_face: float) -> None:
         self.min_face = min_face
         self.last: Face | None = None
@@ -105,9 +107,7 @@ class FaceTracker:
     def see(self, frame: np.ndarray) -> tuple[Face | None, list[Face]]:
         wide = search_scale(*frame.shape[:2]) * self._enlarge
         if self.last is None:
-            faces = find(frame, wide)
-            if not faces and self._enlarge == 1.0 and (faces := find(frame, wide * _RESCUE)):
-                self._enlarge = _RESCUE
+            faces = self._search(frame, wide)
         else:
             faces = find(frame, min(wide, _FOLLOW_SIZE / self.last.size), _FOLLOWED) or find(frame, wide, _FOLLOWED)
         sure = [face for face in faces if face.score >= _SURE and face.size >= self.min_face]
@@ -118,6 +118,16 @@ class FaceTracker:
             face = max(near, key=lambda other: iou(other.box, last), default=face)
         self.last = face or self.last
         return face, [other for other in sure if other is not face]
+
+    def _search(self, frame: np.ndarray, wide: float) -> list[Face]:
+        """All faces of a frame resized by ``wide``, or if they are fewer than wanted and there are more, enlarged."""
+        faces = find(frame, wide)
+        if len(faces) < self.wanted and self._enlarge == 1.0:
+            more = find(frame, wide * _RESCUE)
+            if len(more) > len(faces):
+                self._enlarge = _RESCUE
+                return more
+        return faces
 
     def restart(self) -> None:
         """Forget where the face was, for a new clip of the same video."""

@@ -8,7 +8,7 @@ from head3d.data.boxes import Square, detector_box
 MIN_FACE = 20.0  # pixels; smaller ones tell nothing
 FIT = 200  # pixels of a face in the picture that its landmarks are fitted in
 MOST_FITS = 4  # until the box fits the face; a followed face mostly needs one
-KEEP = 0.9  # overlap of the box that a fit starts from with the one of its landmarks, from which it fits the face
+KEEP = 0.9  # a fit is kept if the box that it started from and the one of its landmarks overlap by more than this (IoU)
 SAME = 0.5  # overlap with the detector's box from which the face is the one of the frame before
 
 

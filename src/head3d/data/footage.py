@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -20,6 +20,9 @@ from head3d.data import boxes, faces, video
 from head3d.data.boxes import Rejected, Square
 from head3d.data.crop import working_size
 from head3d.errors import UserError
+
+if TYPE_CHECKING:
+    from head3d.params import Params
 
 Watch = Callable[[str, int, int], None]  # what is done, how many frames of it, of how many
 MOST_DRIFT_S = 0.05  # sound that is later or earlier than this is noticed
@@ -96,6 +99,7 @@ class ChosenTracker(faces.FaceTracker):
     def __init__(self, min_face: float, number: int) -> None:
         super().__init__(min_face)
         self.number, self.most = number, 0
+        self.wanted = max(number, 2)  # one face alone may have a smaller one to its left
 
     def see(self, frame: np.ndarray) -> tuple[faces.Face | None, list[faces.Face]]:
         if self.last is None:
@@ -121,7 +125,7 @@ def _near(face: faces.Face, before: faces.Face) -> bool:
 
 def survey(
     path: str | os.PathLike,
-    params: Any,
+    params: Params,
     *,
     face: int | None = None,
     name: str = "video",

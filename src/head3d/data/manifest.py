@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,10 +14,14 @@ from head3d.data.store import ClipRecord, digest, read_records, write_records
 from head3d.errors import UserError
 from head3d.files import replacing
 
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+MOST_LISTED = 100  # videos that the summary, which `dvc metrics show` prints, goes through one by one
 _LEAST_HEAD = 0.02  # share of a frame that must be head; less means that the parser did not see one
 
 
-def run(params: Any) -> None:
+def run(params: "Params") -> None:
     """Stage ``manifest``: ``data/manifest.csv`` and ``data/summary.json``."""
     with tracking.run(stage="manifest", params=params) as tracked:
         summary = join_shards(params)
@@ -25,7 +29,7 @@ def run(params: Any) -> None:
         tracked.metrics({key: summary[key] for key in ("clips", "clips_left_out", "people")})
 
 
-def join_shards(params: Any) -> dict[str, Any]:
+def join_shards(params: "Params") -> dict[str, Any]:
     """Write the manifest and the summary of all shards; returns the summary."""
     records: list[ClipRecord] = []
     for shard in params.shards:
@@ -47,15 +51,19 @@ def join_shards(params: Any) -> dict[str, Any]:
         reasons = ", ".join(sorted({record.status for record in records if record.status != "ok"})) or "no videos"
         raise UserError(f"data/manifest.csv: no clip is left to train on ({reasons})", fix="add videos to a source")
     write_records(Path("data/manifest.csv"), records)
+    videos: dict[str, Any] = {}
+    if len(by_video) <= MOST_LISTED:
+        listed = {
+            f"{source}/{name}": dict(sorted(splits.items())) for (source, name), splits in sorted(by_video.items())
+        }
+        videos = {"videos": listed}
     summary = {
         "digest": digest(usable),
         "clips": len(usable),
         "clips_left_out": len(records) - len(usable),
         "people": len({record.person_key for record in usable}),
         "splits": dict(sorted(Counter(record.split for record in usable).items())),
-        "videos": {
-            f"{source}/{name}": dict(sorted(splits.items())) for (source, name), splits in sorted(by_video.items())
-        },
+        **videos,
         "reasons": dict(sorted(Counter(r.status.split(":")[0] for r in records if r.status != "ok").items())),
     }
     with replacing("data/summary.json") as file:

@@ -1,13 +1,16 @@
 """``head3d data status``: what each source of ``data.sources`` has, on one screen."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from head3d import assets
 from head3d.data import downloads, faceforensics, sources, voxceleb_files
 from head3d.errors import UserError
 
+if TYPE_CHECKING:
+    from head3d.params import Params
 
-def text(params: Any) -> str:
+
+def text(params: "Params") -> str:
     """All sources that the parameters name, and those whose directory they name; a wrong one says what is wrong."""
     named = list(params.data.sources)
     named += [name for name in ("voxceleb", "faceforensics") if getattr(params.data, name).videos and name not in named]
@@ -21,17 +24,17 @@ def text(params: Any) -> str:
     return "\n".join(lines)
 
 
-def _mini(params: Any) -> str:
+def _mini(params: "Params") -> str:
     found = [there for asset, there in assets.status() if asset.name.startswith("video-")]
     return f"{sum(found)} of {len(found)} videos in the cache"
 
 
-def _folder(params: Any) -> str:
+def _folder(params: "Params") -> str:
     found = sources.folder(params)
     return f"{len(found)} videos, {sum(one.unseen for one in found)} of them never trained on, in {params.data.folder}"
 
 
-def _voxceleb(params: Any) -> str:
+def _voxceleb(params: "Params") -> str:
     settings = params.data.voxceleb
     if settings.metadata is None:
         library = voxceleb_files.open_library(params)
@@ -52,7 +55,7 @@ def _voxceleb(params: Any) -> str:
     return f"{first}, in {settings.videos}\n{downloads.status(params, library, line)}"
 
 
-def _faceforensics(params: Any) -> str:
+def _faceforensics(params: "Params") -> str:
     root, found = faceforensics.originals(params)
     return (
         f"{min(len(found), params.data.faceforensics.test)} of {params.data.faceforensics.test} videos to test on, "

@@ -1,7 +1,7 @@
 """Stage ``parse``: soft head masks of all clips of a shard with the real face parser."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -12,8 +12,11 @@ from head3d.errors import UserError
 from head3d.files import replacing
 from head3d.models import parsing
 
+if TYPE_CHECKING:
+    from head3d.params import Params
 
-def run(params: Any, shard: int) -> None:
+
+def run(params: "Params", shard: int) -> None:
     """Stage ``parse``, one shard: ``data/masks/shard-K.npy`` uint8 ``(n, T, H, W)``, 255 = head."""
     source = Path("data/clips") / f"shard-{shard}" / "frames.npy"
     if not source.is_file():

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from head3d import assets
 from head3d.data import faceforensics as originals
@@ -18,6 +18,9 @@ from head3d.data import voxceleb_files
 from head3d.data.video import EXTENSIONS
 from head3d.data.voxceleb import Box
 from head3d.errors import UserError
+
+if TYPE_CHECKING:
+    from head3d.params import Params
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,13 @@ _MINI = {  # name: (person, unseen)
 }
 
 
-def mini(params: Any) -> list[Video]:
+def mini(params: "Params") -> list[Video]:
     """Six real clips of five people; fetched into the user's cache."""
     paths = assets.fetch_all(f"video-{name}" for name in _MINI)
     return [Video("mini", name, person, paths[f"video-{name}"], unseen) for name, (person, unseen) in _MINI.items()]
 
 
-def folder(params: Any) -> list[Video]:
+def folder(params: "Params") -> list[Video]:
     """All videos under ``data.folder``.
 
     With sub-directories, each is one person (videos beside them are one person each); without, each file is one
@@ -82,7 +85,7 @@ def folder(params: Any) -> list[Video]:
     return videos
 
 
-def voxceleb(params: Any) -> list[Video]:
+def voxceleb(params: "Params") -> list[Video]:
     """The stretches of VoxCeleb that are drawn and there; people of its test part are never trained on."""
     library = voxceleb_files.open_library(params)
     return [
@@ -91,7 +94,7 @@ def voxceleb(params: Any) -> list[Video]:
     ]
 
 
-def faceforensics(params: Any) -> list[Video]:
+def faceforensics(params: "Params") -> list[Video]:
     """Original videos of FaceForensics, for testing only, each a person of its own."""
     return [Video("faceforensics", path.stem, path.stem, path, True) for path in originals.choose(params)]
 
@@ -104,7 +107,7 @@ SOURCES: dict[str, Callable[[Any], list[Video]]] = {
 }
 
 
-def videos(params: Any) -> list[Video]:
+def videos(params: "Params") -> list[Video]:
     """The videos of all sources that the parameters name, in a fixed order."""
     found = []
     for source in params.data.sources:

@@ -15,11 +15,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from head3d.data.video import EXTENSIONS
 from head3d.data.voxceleb import FPS, Box, Order, Stretch, detailed, order, read_metadata
 from head3d.errors import UserError
+
+if TYPE_CHECKING:
+    from head3d.params import Params
 
 DOWNLOADED = "downloaded"
 LAYOUTS = "downloaded/…, VIDEO.mp4, PERSON#VIDEO#START#END.mp4 or PERSON/VIDEO/UTTERANCE.mp4"
@@ -109,7 +112,7 @@ class Library:
         return [Stretch(*key, test=key[0] in self._tested) for key in sorted(keys)]
 
 
-def drawn(params: Any, library: Library) -> Order:
+def drawn(params: "Params", library: Library) -> Order:
     """All stretches in their order: the metadata's, or without metadata whatever lies in the library."""
     settings = params.data.voxceleb
     if settings.metadata is not None:
@@ -119,7 +122,7 @@ def drawn(params: Any, library: Library) -> Order:
     return order(listed, settings.test, params.seed)
 
 
-def open_library(params: Any) -> Library:
+def open_library(params: "Params") -> Library:
     """The directory ``data.voxceleb.videos``; it must exist."""
     root = Path(_named(params)).expanduser()
     if not root.is_dir():
@@ -131,13 +134,13 @@ def open_library(params: Any) -> Library:
     return Library(root)
 
 
-def _named(params: Any) -> str:
+def _named(params: "Params") -> str:
     if params.data.voxceleb.videos is None:
         raise UserError("params.yaml: data.voxceleb.videos is null", allowed="a directory of videos")
     return params.data.voxceleb.videos
 
 
-def videos_folder(params: Any) -> Path:
+def videos_folder(params: "Params") -> Path:
     """The directory ``data.voxceleb.videos``, made if it is not there."""
     root = Path(_named(params)).expanduser()
     try:
@@ -147,7 +150,7 @@ def videos_folder(params: Any) -> Path:
     return root
 
 
-def choose(params: Any, library: Library, line: Order) -> list[Found]:
+def choose(params: "Params", library: Library, line: Order) -> list[Found]:
     """The data set: the first ``train`` and ``test`` stretches in line whose videos are there.
 
     Raises:

@@ -83,5 +83,5 @@ def evaluate(
 
 
 def run(params: "Params", test_set: str, method: str) -> None:
-    """Evaluate a baseline on a test set; writes metrics/transfer/SET-METHOD.csv."""
+    """Evaluate a baseline on a test set; writes metrics/reconstruction/SET-METHOD.csv."""
     run_evaluation(params, test_set, method, evaluate)

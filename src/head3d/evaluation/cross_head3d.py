@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 from head3d.api import Head3D
 from head3d.evaluation.cross import Made, Meeting, copied, make_videos
-from head3d.evaluation.transfer import Head3DMethod
+from head3d.evaluation.reconstruction import Head3DMethod
 from head3d.geometry import Motion, relative_pose
+from head3d.params import FLOORS
 
 if TYPE_CHECKING:
     from head3d.params import Params
 
-FLOORS = ("copy", "paste")  # made together: there is nothing to wait for
+FLOOR_VIDEOS = ("copy", "paste")  # made together: there is nothing to wait for
 
 
 def floors(model: Head3D, case: Meeting, motion: Motion) -> dict[str, Made]:
@@ -32,9 +33,9 @@ def transferred(method: Head3DMethod, case: Meeting, motion: Motion) -> Made:
 
 def run(params: "Params", test_set: str, method: str) -> None:
     """Videos of all pairs of a test set by a variant of Head3D, or by the floors; data/transfer/SET/METHOD."""
-    model = Head3D.load(params=params, variant=None if method == "floors" else method)
-    if method == "floors":
-        make_videos(params, test_set, method, FLOORS, lambda case, motion: floors(model, case, motion))
+    model = Head3D.load(params=params, variant=None if method == FLOORS else method)
+    if method == FLOORS:
+        make_videos(params, test_set, method, FLOOR_VIDEOS, lambda case, motion: floors(model, case, motion))
         return
     usual = Head3DMethod(model, params.model.references)
     make_videos(params, test_set, method, (method,), lambda case, motion: {method: transferred(usual, case, motion)})

@@ -12,12 +12,14 @@ from head3d.api import Head3D
 from head3d.data.store import ClipStore, write_json
 from head3d.geometry import Pose, euler_from_pose
 from head3d.models.head3d import head_error, recurrent_canonical
+from head3d.references import draw_references
 from head3d.training.batches import clip_pose
 from head3d.training.session import load_clips
 
 if TYPE_CHECKING:
     from head3d.params import Params
 
+ANGLES = ("yaw", "pitch", "roll")
 MAX_PNP_ERROR = 4 / 128  # of the image's side; frames whose landmarks fit a rigid head no better are left out
 
 
@@ -26,12 +28,30 @@ def correlation(a: Tensor, b: Tensor) -> float:
     return float(torch.corrcoef(torch.stack((a, b)))[0, 1]) if len(a) > 2 else float("nan")
 
 
+def pose_agreement(ours: Pose, landmarks: Pose) -> dict[str, float]:
+    """Yaw, pitch and roll of T frames against poses that were fitted to landmarks.
+
+    Returns:
+        For each angle ``_correlation`` (Pearson's, NaN for fewer than three frames), ``_mae_deg``, the mean absolute
+        difference, and ``_spread_deg``, the standard deviation of the landmarks' angle: where it is small, a low
+        correlation says little.
+    """
+    found: dict[str, float] = {}
+    for name, a, b in zip(ANGLES, euler_from_pose(ours), euler_from_pose(landmarks), strict=True):
+        found[f"{name}_correlation"] = round(correlation(a, b), 4)
+        found[f"{name}_mae_deg"] = round(float((a - b).abs().mean()), 3)
+        found[f"{name}_spread_deg"] = round(float(b.std()), 3)
+    return found
+
+
 @torch.inference_mode()
 def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) -> dict[str, float | int]:
     """Pose correlations and errors, and head errors, of a test set."""
     clips = load_clips(store, test_set, params, poses=True)
     n = params.model.references
     predicted, wanted, trusted = [], [], []
+    most_px = MAX_PNP_ERROR * params.data.image_size
+    pnp_errors = clips.pnp_error.split([len(frames) for frames in clips.frames])
     errors: dict[str, list[float]] = {"stage1": [], "stage2": [], "mean_reference": []}
     for index in range(len(clips)):
         length = len(clips.frames[index])
@@ -39,20 +59,18 @@ def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) ->
         heads, masks = batch.heads[0], batch.masks[0]
         observed = model.geometry.observe(heads)
         pose, known = clip_pose(batch)
-        predicted.append(torch.stack(euler_from_pose(observed.pose)))
-        wanted.append(torch.stack(euler_from_pose(pose)))
-        offset = sum(len(f) for f in clips.frames[:index])
-        most_px = MAX_PNP_ERROR * params.data.image_size
-        trusted.append(known.cpu() & (clips.pnp_error[offset : offset + length] < most_px))
+        predicted.append(observed.pose)
+        wanted.append(pose)
+        trusted.append(known & (pnp_errors[index] < most_px).to(known.device))
 
         half = length // 2
         for draw in range(params.evaluate.draws):
-            picks = torch.randperm(half, generator=torch.Generator().manual_seed(params.seed + draw))[:n]
+            picks = draw_references(half, n, params.seed + draw)
             own, own_masks = heads[picks], masks[picks]
             view = model.geometry.observe(own)
             truth, poses = heads[half:], Pose(observed.pose.rotation[half:], observed.pose.translation[half:])
-            assert model.recurrent is not None
-            found, mean = recurrent_canonical(model.geometry, model.recurrent, own, own_masks, view, len(picks))
+            assert model.canonical_net is not None
+            found, mean = recurrent_canonical(model.geometry, model.canonical_net, own, own_masks, view, len(picks))
             recurrent = replace(found, depth=model.geometry.canonical_depth(found.image))  # as it is used
             for name, head in (("stage1", mean), ("stage2", recurrent)):
                 rendered = model.geometry.render(head.repeat(length - half), poses)
@@ -60,18 +78,17 @@ def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) ->
             flat = own.mean(dim=0, keepdim=True)
             errors["mean_reference"].append(float((flat - truth).square().mean()))
 
-    ours, theirs = torch.cat(predicted, dim=1).cpu(), torch.cat(wanted, dim=1).cpu()
     use = torch.cat(trusted)
+    ours, landmarks = (
+        Pose(torch.cat([p.rotation for p in poses])[use], torch.cat([p.translation for p in poses])[use])
+        for poses in (predicted, wanted)
+    )
     result: dict[str, float | int] = {
         "n_clips": len(clips),
         "n_frames": int(use.numel()),
         "n_pose_frames": int(use.sum()),
     }
-    for row, name in enumerate(("yaw", "pitch", "roll")):
-        a, b = ours[row, use], theirs[row, use]
-        result[f"{name}_correlation"] = round(correlation(a, b), 4)
-        result[f"{name}_mae_deg"] = round(float((a - b).abs().mean()), 3)
-        result[f"{name}_spread_deg"] = round(float(b.std()), 3)
+    result |= pose_agreement(ours, landmarks)
     means = {name: sum(values) / len(values) for name, values in errors.items()}
     result |= {f"head_mse_{name}": round(value, 6) for name, value in means.items()}
     result["ratio_stage1"] = round(means["stage1"] / means["mean_reference"], 4)

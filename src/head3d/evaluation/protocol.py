@@ -158,13 +158,13 @@ def lpips_mean(metric: Lpips, frames: Tensor, truth: list[Tensor]) -> float:
 def run_evaluation(
     params: "Params", test_set: str, method: str, evaluate: Callable[["Params", str, str, ClipStore], list[Row]]
 ) -> None:
-    """A stage that evaluates a method on a test set, tracked; writes metrics/transfer/SET-METHOD.csv."""
+    """A stage that evaluates a method on a test set, tracked; writes metrics/reconstruction/SET-METHOD.csv."""
     store = ClipStore()
     with tracking.run(stage="evaluate", params=params, instance=f"{test_set}-{method}") as tracked:
         tracked.dataset(test_set, store.digest, len(store.records(test_set)))
         rows = evaluate(params, test_set, method, store)
         told = [{k: f"{v:.8f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-        write_rows(Path("metrics/transfer") / f"{test_set}-{method}.csv", COLUMNS, told)
+        write_rows(Path("metrics/reconstruction") / f"{test_set}-{method}.csv", COLUMNS, told)
         for name in sorted({str(r["method"]) for r in rows}):
             own = [r for r in rows if r["method"] == name]
             means = {k: sum(float(str(r[k])) for r in own) / len(own) for k in ("mse_01", "lpips_alex")}

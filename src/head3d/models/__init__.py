@@ -1,1 +1,1 @@
-"""Networks of Head3D; they know nothing of files, parameters or tracking."""
+"""Networks of Head3D; they know nothing of parameters or tracking, and of files only public weights."""

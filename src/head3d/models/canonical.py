@@ -56,7 +56,7 @@ class CanonicalNet(nn.Module):
         visible = shrink(seen.flatten(0, 1), 0.25).to(features.dtype)
         sequence = torch.cat((carried * visible, visible), dim=1).unflatten(0, (batch, n))
         out = self.decoder(self.recurrence(sequence)).float()
-        # A fiftieth: Adam's first steps move outputs by their own size, and the mean head is close already.
+        # / 50: Adam's first steps move an output by about its own size, which would destroy the good mean head.
         # The mean head is zero outside the mask and faded at its soft edge already.
         if self.residual:
             return (mean + torch.tanh(out / 50) * mask).clamp(0, 1)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # else stage 1 would depend on the networks of stage 2
     from head3d.models.canonical import CanonicalNet
 
 M = TypeVar("M", bound=nn.Module)
-FADE = 0.1  # share of head in the neighbourhood at which the background follows the head's motion by half
+FADE = 0.1  # where so large a share of the neighbourhood is head, the background takes half of the head's motion
 RIM = 7  # window, pixels, about the head in which nothing is taken for a head left behind: its soft edge is there
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from head3d.geometry.warp import resize_flow, warp
 
 SLOPE = 0.1  # of the leaky ReLU
-ROUNDS = 2  # a second look at what the first one has left: it alone falls a quarter short of what lips and brows move
+ROUNDS = 2  # passes, each over what the last has left: one alone finds three quarters of what lips and brows move
 SHARPER = 3.0  # correlations, in [-1, 1] and mostly small, enter the convolutions times this
 
 

@@ -20,7 +20,7 @@ from head3d.data import faces
 from head3d.data.boxes import head_box
 from head3d.models.blocks import imagenet
 
-# Decision 5: these make the head; neck, necklace, cloth and background do not.
+# All of these make the head but neck, necklace, cloth and background (the paper says "head", not which classes).
 _NAMES = (
     "background skin left_brow right_brow left_eye right_eye glasses left_ear right_ear ear_ring nose mouth upper_lip "
     "lower_lip neck necklace cloth hair hat"

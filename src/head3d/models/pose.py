@@ -80,7 +80,7 @@ class PoseNet(nn.Module):
         guess = torch.stack((right * z * self.span_m, down * z * self.span_m, self.distance_m * (z - 1)), dim=1)
         return guess.clamp(-0.95 * self.bounds, 0.95 * self.bounds)
 
-    def angles(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3"], Float[Tensor, "b 3"]]:
+    def degrees_and_translation(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3"], Float[Tensor, "b 3"]]:
         """Yaw, pitch, roll in degrees, and the translation in metres."""
         feature = self.features(x).float()
         pooled = feature.mean(dim=(2, 3))
@@ -94,5 +94,5 @@ class PoseNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Pose:
         """Pose of each head image, (B, 3, H, W) in [0, 1]."""
-        degrees, translation = self.angles(x)
+        degrees, translation = self.degrees_and_translation(x)
         return Pose(rotation_from_euler(*degrees.unbind(dim=1)), translation)

@@ -13,12 +13,12 @@ MEANING = (
     "mse_01 is the mean squared error of full frames with RGB in [0, 1]; mse_pm1 is the same in [-1, 1], four times "
     "that. lpips_alex is LPIPS 0.1 with AlexNet. Lower is better."
 )
-PROTOCOL = (
+_PROTOCOL = (
     "Self-reconstruction: the first half of a clip is the subject video, the second half drives and is the truth. "
     "Draws of the reference frames are averaged within a clip, then clips are averaged; low and high bound the 95 % "
-    "bootstrap interval over clips. Clips of one video resemble each other, so the intervals are narrower than they "
-    "would be over people."
+    "bootstrap interval over clips."
 )
+_ALIKE = " Clips of one video resemble each other, so the intervals are narrower than they would be over people."
 PAPER = (
     "paper_l2 and paper_lpips are the paper's printed numbers on its own data (named in paper_dataset): for "
     "orientation, not for comparison."
@@ -206,9 +206,14 @@ def baselines_sentence(params: Params) -> str:
     return f"{text}{budget}" + (f" Deviations of the baselines: {'; '.join(found)}." if found else "")
 
 
+def protocol(params: Params) -> str:
+    """How self-reconstruction is measured."""
+    return _PROTOCOL + (_ALIKE if params.data.clips_per_video > 1 else "")
+
+
 def table_caption(params: Params, clips: dict[str, int], baselines: bool = False) -> str:
     """Whole caption of a table of transfer results, without its title; with a word on the baselines if it has any."""
-    parts = [MEANING, PROTOCOL, clips_sentence(clips)]
+    parts = [MEANING, protocol(params), clips_sentence(clips)]
     if min(clips.values(), default=0) < FEW:
         parts.append(f"An interval over fewer than {FEW} clips is a hint, not a proof.")
     if not baselines:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ABOUT = ("dataset", "method", "pair", "subject_clip", "driving_clip", "n_frames", "n_found")  # the rest are measures
 TITLE = "Transfer between people: measures that need no truth."
-NO_FACE = "no_face_"  # how the column of frames without a face begins
+NO_FACE_COLUMN = "no_face_"  # how its name begins; its end is the model that measured
 REPRO = "run `dvc repro` first"
 
 
@@ -94,7 +94,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 def digits(name: str) -> int:
     """Decimals of a measure that people are shown."""
-    return 3 if name.startswith(("identity", NO_FACE)) else 2
+    return 3 if name.startswith(("identity", NO_FACE_COLUMN)) else 2
 
 
 def between(mean: float, low: float, high: float, places: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from head3d.baseline_params import NAMES, settings_class
 
-FLOORS = ("copy", "copy_last", "paste")
+FLOOR_ROWS = ("copy", "copy_last", "paste")
 ABLATIONS = (
     "head3d_nearest",
     "head3d_mean_canonical",
@@ -59,7 +59,7 @@ def tex(method: str, default: int) -> str:
 
 def table1_methods(present: list[str], baselines: Sequence[str]) -> list[str]:
     """Methods of Table 1 among ``present``: floors, baselines in the order of params.yaml, Head3D."""
-    return [method for method in (*FLOORS, *baselines, "head3d") if method in present]
+    return [method for method in (*FLOOR_ROWS, *baselines, "head3d") if method in present]
 
 
 def cross_methods(baselines: Sequence[str]) -> list[str]:

@@ -124,16 +124,20 @@ def summary(params: Params, tables: Path) -> str:
     return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + f"</ul><p>{note}</p>"
 
 
+FEW_PEOPLE = "The test sets are small: few people, and several clips of the same video. "
+
+
 def meaning(params: Params) -> str:
     """What a reader must know before quoting a number."""
     found = captions.deviations(params)
     items = [
         escape(captions.MEANING),
-        escape(captions.PROTOCOL),
-        "The test sets are small: few people, and several clips of the same video. An interval says how the mean would "
-        "move with other clips of these people, not with other people. Sets that end in <code>-seen</code> hold later "
-        "parts of videos whose earlier parts were trained on; sets that end in <code>-unseen</code> hold people never "
-        "trained on.",
+        escape(captions.protocol(params)),
+        FEW_PEOPLE
+        * (params.data.clips_per_video > 1)
+        + "An interval says how the mean would move with other clips of these people, not with other people. Sets that "
+        "end in <code>-seen</code> hold later parts of videos whose earlier parts were trained on; sets that end in "
+        "<code>-unseen</code> hold people never trained on.",
         "One training run with one seed is behind each number; another seed moves it.",
         "Neither error sees identity, expression or steadiness over time. Look at the videos too.",
         escape(captions.PAPER),

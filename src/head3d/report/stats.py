@@ -1,7 +1,7 @@
 """Means over clips and their bootstrap intervals.
 
-A row of ``metrics/transfer/*.csv`` is one clip, one method and one draw of the reference frames. Draws are averaged
-within a clip first, then clips are averaged, so a clip with more draws counts no more than another.
+A row of ``metrics/reconstruction/*.csv`` is one clip, one method and one draw of the reference frames. Draws are
+averaged within a clip first, then clips are averaged, so a clip with more draws counts no more than another.
 """
 
 from __future__ import annotations

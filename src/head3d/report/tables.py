@@ -62,14 +62,14 @@ def run(params: Params) -> None:
 def make(params: Params, metrics_dir: str | Path, reports_dir: str | Path, cast: pd.DataFrame | None = None) -> Tree:
     """Build every table of the report; returns what ``metrics.json`` holds.
 
-    Reads ``metrics/transfer/<test set>-<method>.csv``, ``metrics/cross/<test set>.csv``,
+    Reads ``metrics/reconstruction/<test set>-<method>.csv``, ``metrics/cross/<test set>.csv``,
     ``metrics/geometry-<test set>.json`` and ``metrics/parser-<test set>.json`` for the test sets and methods that
     params.yaml names, and writes
     ``reports/tables/`` and ``reports/metrics.json``. ``cast`` holds the votes of the rater study for Table 2; without
     it the table says that there are none.
     """
     metrics, reports = Path(metrics_dir), Path(reports_dir)
-    rows = read_rows(metrics / "transfer", list(params.test_sets), list(params.contenders))
+    rows = read_rows(metrics / "reconstruction", list(params.test_sets), list(params.contenders))
     clips = stats.clip_means(rows)
     write_tables(params, clips, reports / "tables")
     formats.write_text(reports / "tables" / "paired.csv", formats.to_csv(paired_table(params, clips)))

@@ -1,1 +1,1 @@
-"""The three training stages: one loop, one file a stage."""
+"""Trainings: the three stages, the matcher, the small parser and the baselines; one loop, one file for each."""

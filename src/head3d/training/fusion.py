@@ -88,7 +88,7 @@ class Source:
 
     clips: Clips
     geometry: HeadGeometry
-    network: CanonicalNet | None
+    canonical_net: CanonicalNet | None
     params: "Params"
     device: torch.device
     kept: dict[int, Subjects] = field(default_factory=dict)
@@ -132,10 +132,10 @@ class Source:
         n, batch = self.params.model.references, references.to(self.device)
         heads, masks = batch.heads.flatten(0, 1), batch.masks.flatten(0, 1)
         observed = self.geometry.observe(heads)
-        if self.network is None:
+        if self.canonical_net is None:
             canonical = self.geometry.mean_canonical(heads, masks, observed, n)
         else:
-            canonical, _ = recurrent_canonical(self.geometry, self.network, heads, masks, observed, n)
+            canonical, _ = recurrent_canonical(self.geometry, self.canonical_net, heads, masks, observed, n)
             canonical = Canonical(canonical.image, canonical.mask, self.geometry.canonical_depth(canonical.image))
         first = list(range(0, len(heads), n))
         background = outside_flow(batch.masks[:, 0])
@@ -220,9 +220,9 @@ def run(params: "Params", variant: str = "full") -> None:
         clips = load_clips(store, "train", params)
 
         geometry = freeze(place_geometry(load_weights(build_geometry(params), GEOMETRY), compute))
-        heads_from = None
+        canonical_net = None
         if variant != "mean_canonical":
-            heads_from = freeze(compute.place(load_weights(build_canonical(params), CANONICAL)))
+            canonical_net = freeze(compute.place(load_weights(build_canonical(params), CANONICAL)))
         perceptual = compute.place(
             PerceptualLoss(settings.perceptual, load_vgg(settings.perceptual), settings.perceptual_scales)
         )
@@ -237,7 +237,7 @@ def run(params: "Params", variant: str = "full") -> None:
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.5, 0.999))
         state = State({"network": network}, optimizer)
 
-        source = Source(clips, geometry, heads_from, params, compute.device)
+        source = Source(clips, geometry, canonical_net, params, compute.device)
 
         def losses(step: int) -> dict[str, Tensor]:
             views = source.batch(step, network.wants_rigid)

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from head3d.checkpoints import check_finite
 from head3d.errors import UserError
 from head3d.files import replacing
 
@@ -46,12 +47,7 @@ def load_weights(module: M, path: Path) -> M:
             f"{path}: {len(wrong)} tensors do not fit the networks of params.yaml, {sorted(wrong)[0]} among them",
             fix="use the params.yaml that it was trained with, or run `dvc repro`",
         )
-    broken = sorted(name for name, value in state.items() if not value.isfinite().all())
-    if broken:
-        raise UserError(
-            f"{path}: {len(broken)} tensors hold values that are no numbers, {broken[0]} among them",
-            fix="train it again with `dvc repro --force --single-item` and its stage",
-        )
+    check_finite(state, path, "train it again with `dvc repro --force --single-item` and its stage")
     module.load_state_dict(state)
     return module
 

@@ -97,7 +97,7 @@ def draw_comparison(
     """Figure 3: Head3D beside the baselines."""
     from head3d.evaluation import baseline
     from head3d.evaluation.protocol import Reenactor
-    from head3d.evaluation.transfer import Head3DMethod
+    from head3d.evaluation.reconstruction import Head3DMethod
     from head3d.report.figures import compare
 
     methods: dict[str, Reenactor] = {name: baseline.load(params, name, models) for name in params.baselines}

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from head3d.report.figures.people import shared
 from head3d.report.figures.pictures import outlined, over
 from head3d.report.figures.sheet import COLORS, DPI, STYLE, Row, Sheet
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from head3d.data.store import ClipStore
+    from head3d.data.store import ClipRecord, ClipStore
 
 MOST = 10  # videos with pictures
 MOST_BARS = 30  # videos with bars
@@ -26,19 +27,22 @@ def crops_sheet(store: ClipStore, splits: list[str]) -> Sheet:
     """The first clip of every video: crops with the mask's outline, landmarks, head images."""
     heads = [*(f"crop, {round(100 * moment)} %" for moment in MOMENTS), "landmarks", "head, first", "head, last"]
     sheet = Sheet(heads=heads)
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
+    groups: list[list[ClipRecord]] = []
     for split in splits:
+        groups.append([])
         for record in store.records(split):
-            if record.video in seen or len(seen) == MOST:
-                continue
-            seen.add(record.video)
-            frames, masks = np.asarray(store.frames(record)), np.asarray(store.masks(record))
-            marks = np.asarray(store.landmarks(record))
-            moments = [round(moment * (len(frames) - 1)) for moment in MOMENTS]
-            tiles: list[np.ndarray | None] = [outlined(frames[t], masks[t]) for t in moments]
-            tiles.append(dotted(frames[0], marks[0]))
-            tiles += [over(frames[t], masks[t] / 255.0, (0, 0, 0)) for t in (0, len(frames) - 1)]
-            sheet.rows.append(Row(tiles, f"{Path(record.video).stem[:14]}\n{split}"))
+            if (record.source, record.video) not in seen:
+                seen.add((record.source, record.video))
+                groups[-1].append(record)
+    for record in shared(groups, MOST):
+        frames, masks = np.asarray(store.frames(record)), np.asarray(store.masks(record))
+        marks = np.asarray(store.landmarks(record))
+        moments = [round(moment * (len(frames) - 1)) for moment in MOMENTS]
+        tiles: list[np.ndarray | None] = [outlined(frames[t], masks[t]) for t in moments]
+        tiles.append(dotted(frames[0], marks[0]))
+        tiles += [over(frames[t], masks[t] / 255.0, (0, 0, 0)) for t in (0, len(frames) - 1)]
+        sheet.rows.append(Row(tiles, f"{Path(record.video).stem[:14]}\n{record.split}"))
     return sheet
 
 
@@ -54,12 +58,16 @@ def dotted(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def fates(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Clips by video (rows) and by split or, if left out, by reason (columns)."""
+    """Clips by video (rows) and by split or, if left out, by reason (columns); of many videos, one row for all."""
     import pandas as pd
 
     kept = manifest["status"] == "ok"
-    fate = manifest["split"].where(kept, "left out: " + manifest["status"].astype(str))
-    return pd.crosstab(manifest["video"].map(lambda name: Path(str(name)).stem[:24]), fate)
+    reason = manifest["status"].astype(str).str.partition(":")[0]  # without what only one file has
+    fate = manifest["split"].where(kept, "left out: " + reason)
+    table = pd.crosstab(manifest["video"].astype(str), fate)
+    if len(table) > MOST_BARS:
+        return table.sum().to_frame(f"all {len(table)} videos").T
+    return table
 
 
 def fates_figure(table: pd.DataFrame):
@@ -69,7 +77,7 @@ def fates_figure(table: pd.DataFrame):
 
     kept = sorted((name for name in table.columns if not str(name).startswith("left out")), key=_split_order)
     columns = [*kept, *sorted(name for name in table.columns if str(name).startswith("left out"))]
-    table = table.sort_index().iloc[:MOST_BARS]
+    table = table.sort_index()
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 0.32 * len(table) + 1.3), dpi=DPI, layout="constrained")
         axes = figure.subplots()
@@ -77,7 +85,7 @@ def fates_figure(table: pd.DataFrame):
         for number, name in enumerate(columns):
             width = table[name].to_numpy(dtype=float)
             bars = axes.barh(
-                table.index,
+                np.arange(len(table)),
                 width,
                 left=start,
                 label=f"{name} ({int(width.sum())})",
@@ -90,6 +98,7 @@ def fates_figure(table: pd.DataFrame):
             plate = {"facecolor": "#333333", "edgecolor": "none", "pad": 1.0}
             axes.bar_label(bars, counts, label_type="center", color="white", fontweight="bold", bbox=plate)
             start += width
+        axes.set_yticks(np.arange(len(table)), [Path(name).stem[:24] for name in table.index])
         axes.invert_yaxis()
         axes.set_xlabel("clips")
         figure.legend(loc="outside lower center", ncols=min(4, len(columns)))

@@ -12,6 +12,8 @@ from head3d.report.figures.pictures import outlined
 from head3d.report.figures.sheet import Row, Sheet
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from head3d.api import Head3D, Subject
@@ -60,19 +62,20 @@ def examine(model: Head3D, store: ClipStore, record: ClipRecord, params: Params)
     return Case(record, subject, rendered, errors.cpu().numpy(), overlaps.cpu().numpy())
 
 
-def worst(cases: list[Case], most: int = MOST) -> list[Case]:
-    """The cases of the highest scores, one a person, worst first; those of one score by name."""
-    ordered = sorted(cases, key=lambda case: (-case.score, case.record.clip_id))
-    chosen: dict[tuple[str, str], Case] = {}
-    for case in ordered:
-        chosen.setdefault(case.record.person_key, case)
+def worst(scores: Sequence[tuple[float, ClipRecord]], most: int = MOST) -> list[ClipRecord]:
+    """The clips of the highest scores, one a person, worst first; those of one score by name."""
+    chosen: dict[tuple[str, str], ClipRecord] = {}
+    for _, record in sorted(scores, key=lambda scored: (-scored[0], scored[1].clip_id)):
+        chosen.setdefault(record.person_key, record)
     return list(chosen.values())[:most]
 
 
 def failure_sheet(model: Head3D, store: ClipStore, params: Params) -> Sheet:
     """For each case: the references with their parses, the head made of them, and the reference that it fits worst."""
     records = [record for test_set in params.test_sets for record in store.records(test_set)]
-    shown = worst([examine(model, store, record, params) for record in records])
+    # Pictures of all of them would not fit into memory: those shown are made once more.
+    scores = [(examine(model, store, record, params).score, record) for record in records]
+    shown = [examine(model, store, record, params) for record in worst(scores)]
     count = max(len(case.errors) for case in shown)
     references = ["references\nand parses", *[""] * (count - 1)]
     sheet = Sheet(heads=[*references, "mean x̄ᶜ", "canonical\nx̂ᶜ", "fits worst", "x̂ᶜ there"])

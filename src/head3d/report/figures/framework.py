@@ -95,7 +95,7 @@ def watched(networks: dict[str, nn.Module]) -> Iterator[dict[str, Seen]]:
 
 def networks_of(model: Head3D) -> dict[str, nn.Module]:
     """The networks of the drawing by the paper's letters."""
-    recurrent, fusion = model.recurrent, model.fusion
+    recurrent, fusion = model.canonical_net, model.fusion
     assert recurrent is not None and fusion is not None
     found: dict[str, nn.Module | None] = {
         "F_D": model.geometry.depth,

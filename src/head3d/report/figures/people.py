@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -11,14 +11,17 @@ from head3d.errors import UserError
 from head3d.images import mask_tensor, to_tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from head3d.api import Head3D, Subject, Transfer
-    from head3d.data.store import ClipStore
+    from head3d.data.store import ClipRecord, ClipStore
     from head3d.geometry import Motion
     from head3d.params import Params
 
+T = TypeVar("T")
 MOST = 6  # people in a figure
 RULE = "Shown is the first clip of every person in the test sets, by clip name, not a choice."
-LIMITED = f"Shown is the first clip of each of the first {MOST} people in the test sets, by clip name, not a choice."
+LIMITED = f"Shown is the first clip of {MOST} people, the first ones of each test set, by clip name, not a choice."
 
 
 @dataclass
@@ -55,16 +58,25 @@ class Example:
 
 def choose(store: ClipStore, test_sets: tuple[str, ...]) -> tuple[list, str]:
     """The first clip of every person of the test sets, and the sentence that says so."""
-    chosen = []
+    groups = []
     for test_set in test_sets:
-        seen: set[str] = set()
+        first: dict[tuple[str, str], ClipRecord] = {}
         for record in store.records(test_set):
-            if record.person not in seen:
-                seen.add(record.person)
-                chosen.append((test_set, record))
-    if not chosen:
+            first.setdefault(record.person_key, record)
+        groups.append([(test_set, record) for record in first.values()])
+    if not any(groups):
         raise UserError(f"no test clips in {', '.join(test_sets)}", fix="add videos or take more clips of each")
-    return chosen[:MOST], LIMITED if len(chosen) > MOST else RULE
+    return shared(groups, MOST), LIMITED if sum(map(len, groups)) > MOST else RULE
+
+
+def shared(groups: Sequence[Sequence[T]], most: int) -> list[T]:
+    """The first of each group in their order, at most ``most`` in all, and no more of one group than needs be."""
+    takes = [0] * len(groups)
+    for place in range(max(map(len, groups), default=0)):
+        for number, group in enumerate(groups):
+            if place < len(group) and sum(takes) < most:
+                takes[number] += 1
+    return [one for group, count in zip(groups, takes, strict=True) for one in group[:count]]
 
 
 def examples(model: Head3D, store: ClipStore, params: Params) -> tuple[list[Example], str]:

@@ -19,6 +19,7 @@ from head3d.evaluation.protocol import (
     score,
 )
 from head3d.geometry import Motion, Pose
+from head3d.params import FLOORS
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -111,13 +112,13 @@ def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> 
         UserError: the test set is empty.
     """
     records_of(store, test_set)
-    model = Head3D.load(params=params, variant=None if method == "floors" else method)
+    model = Head3D.load(params=params, variant=None if method == FLOORS else method)
 
     # VGG costs ten times AlexNet's time: for Head3D and the floors, not for its ablations.
-    vgg_of = {"floors": None, "full": ("head3d",)}.get(method, ())
+    vgg_of = {FLOORS: None, "full": ("head3d",)}.get(method, ())
 
     def make(record: ClipRecord, case: Case) -> Made:
-        if method == "floors":
+        if method == FLOORS:
             return floors(model, params, record, case)
         return predictions(model, method, params, record, case)
 
@@ -125,5 +126,5 @@ def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> 
 
 
 def run(params: "Params", test_set: str, method: str) -> None:
-    """Evaluate the floors or a variant on a test set; writes metrics/transfer/SET-METHOD.csv."""
+    """Evaluate the floors or a variant on a test set; writes metrics/reconstruction/SET-METHOD.csv."""
     run_evaluation(params, test_set, method, evaluate)

@@ -9,7 +9,7 @@ import torch
 
 from head3d.data.store import ClipStore
 from head3d.errors import UserError
-from head3d.evaluation import protocol, transfer
+from head3d.evaluation import protocol, reconstruction
 from head3d.params import Params
 
 LENGTH = 8  # frames of the clip in conftest.py
@@ -23,9 +23,11 @@ def test_the_first_half_is_the_subject_and_the_second_drives(store: ClipStore) -
 
 
 def test_floors_by_hand(store: ClipStore, tiny: Params, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = transfer.Head3D.load
-    monkeypatch.setattr(transfer.Head3D, "load", lambda params, variant: load(models, params=params, variant=variant))
-    rows = transfer.evaluate(tiny, "mini-seen", "floors", store)
+    load = reconstruction.Head3D.load
+    monkeypatch.setattr(
+        reconstruction.Head3D, "load", lambda params, variant: load(models, params=params, variant=variant)
+    )
+    rows = reconstruction.evaluate(tiny, "mini-seen", "floors", store)
     last = next(r for r in rows if r["method"] == "copy_last")
     # The last subject frame has 80, the driving frames 90 to 120.
     wanted = np.mean([(d / 255) ** 2 for d in (10, 20, 30, 40)])
@@ -48,10 +50,12 @@ def test_floors_by_hand(store: ClipStore, tiny: Params, models: Path, monkeypatc
 def test_a_variant_is_run_for_every_n(
     store: ClipStore, tiny: Params, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = transfer.Head3D.load
-    monkeypatch.setattr(transfer.Head3D, "load", lambda params, variant: load(models, params=params, variant=variant))
+    load = reconstruction.Head3D.load
+    monkeypatch.setattr(
+        reconstruction.Head3D, "load", lambda params, variant: load(models, params=params, variant=variant)
+    )
     evaluate = tiny.evaluate.model_copy(update={"draws": 2, "references": (1, 3)})
-    rows = transfer.evaluate(tiny.model_copy(update={"evaluate": evaluate}), "mini-seen", "full", store)
+    rows = reconstruction.evaluate(tiny.model_copy(update={"evaluate": evaluate}), "mini-seen", "full", store)
     assert [(r["method"], r["draw"]) for r in rows] == [
         ("head3d_n1", 0), ("head3d_n1", 1), ("head3d", 0), ("head3d", 1), ("head3d_n3", 0), ("head3d_n3", 1),
         ("head3d_nearest", 0), ("head3d_nearest", 1),
@@ -67,7 +71,7 @@ def test_draws_are_the_same_for_every_method(store: ClipStore, tiny: Params) -> 
 
 def test_an_empty_test_set_names_what_there_is(store: ClipStore, tiny: Params) -> None:
     with pytest.raises(UserError, match="allowed: mini-seen"):
-        transfer.evaluate(tiny, "nobody", "floors", store)
+        reconstruction.evaluate(tiny, "nobody", "floors", store)
 
 
 def test_paste_keeps_the_reference_outside_the_head(store: ClipStore, tiny: Params, models: Path) -> None:
@@ -76,7 +80,7 @@ def test_paste_keeps_the_reference_outside_the_head(store: ClipStore, tiny: Para
     model = Head3D.load(models, params=tiny)
     case = protocol.split_clip(store, store.records("mini-seen")[0])
     subject = model.subject(case.subject, case.subject_masks)
-    made = transfer.paste(model, subject, case)
+    made = reconstruction.paste(model, subject, case)
     _, mask = model.render(subject, model.pose(case.driving, case.driving_masks))
     outside = (mask == 0).expand_as(made)
     assert torch.equal(made[outside], subject.reference.expand_as(made)[outside])
@@ -90,7 +94,7 @@ def test_the_adapter_is_the_model_and_its_first_reference_is_everybodys(
     model = Head3D.load(models, params=tiny)
     case = protocol.split_clip(store, store.records("mini-seen")[0])
     for seed in range(5):
-        method = transfer.Head3DMethod(model, references=2)
+        method = reconstruction.Head3DMethod(model, references=2)
         state = method.prepare(case.subject, case.subject_masks, seed)
         shown = case.subject[protocol.reference_of(len(case.subject), seed)]
         assert torch.equal(state.reference[0], shown)
