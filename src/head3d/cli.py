@@ -153,15 +153,6 @@ def _bench(args: argparse.Namespace) -> None:
     commands.run(args)
 
 
-def _import_runs(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from head3d.tracking.bring import bring
-
-    for line in bring([Path(folder) for folder in args.folders], args.remove):
-        print(line, flush=True)
-
-
 def _doctor(args: argparse.Namespace) -> None:
     from head3d import doctor
 
@@ -217,7 +208,7 @@ def _import(args: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from head3d import __version__, asset_commands
+    from head3d import __version__, asset_commands, runs_commands
     from head3d.app import commands as app_commands
     from head3d.baselines import NAMES
     from head3d.data import commands as data_commands
@@ -253,19 +244,6 @@ def build_parser() -> argparse.ArgumentParser:
     scale.add_argument("name", metavar="NAME", help="a file of workflow/scales without .yaml")
     scale.add_argument("--save", action="store_true", help="the other way: write params.yaml's values to that file")
     scale.set_defaults(run=_scale)
-
-    runs = commands.add_parser("runs", help="runs that were kept as files where no MLflow store could be reached")
-    bring = runs.add_subparsers(dest="part", required=True, metavar="PART").add_parser(
-        "import",
-        help="bring them into the store that MLFLOW_TRACKING_URI names",
-        description="Bring runs that were kept as files into MLflow's store, with their times. What is there already "
-        "is not written twice: an import that was cut short may be repeated. docs/cluster.md says more.",
-    )
-    bring.add_argument(
-        "folders", nargs="*", metavar="FOLDER", help="a run, or a folder of them (default: runs/mlflow-offline)"
-    )
-    bring.add_argument("--remove", action="store_true", help="delete each run that has ended, once it is in the store")
-    bring.set_defaults(run=_import_runs)
 
     sync = commands.add_parser("sync", help="after `dvc repro` or `snakemake`: tell the other engine what has been run")
     sync.set_defaults(run=_sync)
@@ -328,6 +306,7 @@ def build_parser() -> argparse.ArgumentParser:
     take.set_defaults(run=_import)
 
     asset_commands.add(commands)
+    runs_commands.add(commands)
     data_commands.add(commands)
     app_commands.add(commands)
     study_commands.add(commands)

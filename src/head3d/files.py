@@ -31,7 +31,7 @@ def replacing_directory(target: str | os.PathLike) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.iterdir():
         name, _, pid = left.name.rpartition(".")
-        if name == f".{target.name}" and pid.isdigit() and not _alive(int(pid)):
+        if name == f".{target.name}" and pid.isdigit() and not alive(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -45,7 +45,7 @@ def replacing_directory(target: str | os.PathLike) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
     """Whether there is such a process on this machine."""
     try:
         os.kill(pid, 0)

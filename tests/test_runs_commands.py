@@ -1,0 +1,52 @@
+"""`head3d runs prune`; `head3d runs import` is in tests/tracking."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from head3d import cli
+
+
+@pytest.fixture
+def runs(in_tmp: Path) -> Path:
+    """Two states of a training, of which the first by name is the last that was written, and what lies beside."""
+    names = (
+        "train_fusion-full/0123456789abcdef",
+        "train_fusion-full/fedcba9876543210",
+        "train_geometry/00000000000000ff",
+    )
+    for age, name in enumerate(names):
+        file = Path("runs", name, "state.pt")
+        file.parent.mkdir(parents=True)
+        file.write_bytes(bytes(3_000_000))
+        os.utime(file, (1e9 - age, 1e9 - age))
+    for other in ("train_fusion-full/profile/trace.json", "mlflow-offline/x/journal.jsonl"):
+        Path("runs", other).parent.mkdir(parents=True)
+        Path("runs", other).write_text("{}")
+    for pid in (os.getpid(), 2**22 + 1):  # the largest number of a process on Linux is 2**22
+        half = Path("runs", names[0], f".{pid}-0a1b2c3d.pt")
+        half.write_bytes(b"half")
+        os.utime(half, (1e9, 1e9))
+    return in_tmp / "runs"
+
+
+def files(runs: Path) -> set[str]:
+    return {path.relative_to(runs).as_posix() for path in runs.rglob("*") if path.is_file()}
+
+
+def test_prune_leaves_the_last_state_of_each_training(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = files(runs)
+    assert cli.main(["runs", "prune", "--dry-run"]) == 0
+    assert files(runs) == before
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "runs/train_fusion-full/fedcba9876543210: 3 MB" and said[-1] == "0.00 GB would be freed"
+    assert cli.main(["runs", "prune"]) == 0
+    gone = {
+        "train_fusion-full/fedcba9876543210/state.pt",
+        f"train_fusion-full/0123456789abcdef/.{2**22 + 1}-0a1b2c3d.pt",
+    }
+    assert before - files(runs) == gone
+    capsys.readouterr()
+    assert cli.main(["runs", "prune"]) == 0
+    assert capsys.readouterr().out == "0.00 GB freed\n"
