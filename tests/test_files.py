@@ -55,3 +55,10 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_no
     with replacing_directory(tmp_path / "out"):
         assert not left.exists()
     assert alive.exists() and other.exists()
+
+
+def test_two_files_of_one_folder_are_written_at_once(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a.csv") as a, replacing(tmp_path / "b.csv") as b:
+        a.write_text("a")
+        b.write_text("b")
+    assert ((tmp_path / "a.csv").read_text(), (tmp_path / "b.csv").read_text()) == ("a", "b")

@@ -213,3 +213,12 @@ def test_sigterm_to_one_rank_stops_both_and_one_process_goes_on(tmp_path: Path, 
     assert [v for *_, v in again["history"]] == pytest.approx([v for *_, v in whole["history"]], rel=1e-4)
     for name, value in whole["modules"]["network"].items():
         near(again["modules"]["network"][name], value)
+
+
+def test_a_wrong_rank_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from head3d import cli
+
+    monkeypatch.setenv("RANK", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main(["import", "fomm", "none.pth", "--out", "x.safetensors"]) == 2
+    assert capsys.readouterr().err.startswith("head3d: none.pth: no such file")

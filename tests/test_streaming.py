@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from head3d import streaming
 from head3d.data.boxes import Square
+from head3d.errors import UserError
 from head3d.geometry import pose_from_euler
 
 
@@ -78,3 +80,11 @@ def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
     footage.seen[:] = True
     streaming.Drive(model, subject, footage, "relative", batch=4)
     assert started == [30, 0]
+    # The parser finds no head in the first two frames that have a face for the detector.
+    footage.seen[:2] = False
+    model.driving_masks = lambda frames: 0.3 * (frames.mean(dim=1, keepdim=True) * 255 > 35)
+    streaming.Drive(model, subject, footage, "relative", batch=4)
+    assert started == [30, 0, 40]
+    footage.path, model.driving_masks = "b.mp4", lambda frames: torch.zeros(len(frames), 1, 64, 64)
+    with pytest.raises(UserError, match=r"b\.mp4: faces are seen in it, but no head"):
+        streaming.Drive(model, subject, footage, "relative", batch=4)

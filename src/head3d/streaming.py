@@ -111,12 +111,14 @@ class Drive:
         """A frame early in the video in which both the detector sees a face and the parser a head, and its mask."""
         seen = np.flatnonzero(self.footage.seen)
         tries = seen[np.unique(np.linspace(0, len(seen) - 1, MOST_TRIES).round().astype(int))]
-        crops = to_tensor(self.footage.crops_at(tries.tolist(), self.model.image_size))
-        masks = self.model.driving_masks(crops)
-        good = np.flatnonzero((masks.mean(dim=(1, 2, 3)) >= LEAST_HEAD).numpy(force=True))
-        if not len(good):
-            raise UserError(f"{self.footage.path}: faces are seen in it, but no head", fix="give a video of one head")
-        return crops[good[0]][None], masks[good[0]][None]
+        for some in (tries[:1], tries[1:]):  # the first is mostly enough; for the others the whole video is read
+            if len(some):
+                crops = to_tensor(self.footage.crops_at(some.tolist(), self.model.image_size))
+                masks = self.model.driving_masks(crops)
+                good = np.flatnonzero((masks.mean(dim=(1, 2, 3)) >= LEAST_HEAD).numpy(force=True))
+                if len(good):
+                    return crops[good[0]][None], masks[good[0]][None]
+        raise UserError(f"{self.footage.path}: faces are seen in it, but no head", fix="give a video of one head")
 
     def _animate(self, driving: torch.Tensor, masks: torch.Tensor) -> np.ndarray:
         made = self.model.animate(self.subject, driving, masks, motion=self.motion, first=self._start)
