@@ -109,6 +109,7 @@ class GeometryParams(Section):
     warm_steps: Whole
     warm_batch: Count
     warm_lr: Positive
+    warm_clip_norm: Positive
     warm_turn_deg: Annotated[float, Field(ge=0, le=45)]
     warm_swirl_deg: Annotated[float, Field(ge=0, le=90)]
     warm_occlusion: Fraction
@@ -120,6 +121,7 @@ class GeometryParams(Section):
     pose_lr: Positive
     lr_decay: Literal["cosine", "step"]
     lr_drop_epoch: Whole
+    clip_norm: Positive
     symmetry: NonNegative
     smoothness: NonNegative
     area_normalised: bool
@@ -134,6 +136,7 @@ class CanonicalParams(Section):
     batch_size: Count
     lr: Positive
     lr_drop_epoch: Whole
+    clip_norm: Positive
 
 
 class MatchingParams(Section):
@@ -145,6 +148,7 @@ class MatchingParams(Section):
     pairs: Whole
     pair_weight: NonNegative
     lr: Positive
+    clip_norm: Positive
 
 
 class ParserParams(Section):
@@ -157,6 +161,7 @@ class ParserParams(Section):
     batch_size: Count
     lr: Positive
     coarse_lr: Positive
+    clip_norm: Positive
     backgrounds: Fraction
     color: Fraction
 
@@ -171,6 +176,7 @@ class FusionParams(Section):
     reference_draws: Whole
     lr: Positive
     lr_decay: Literal["constant", "cosine"]
+    clip_norm: Positive
     perceptual: Literal["vgg16", "vgg19"]
     perceptual_weight: NonNegative
     perceptual_scales: ListOfShares

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from head3d.evaluation import geometry
+from head3d.evaluation.protocol import draw_seed
 from head3d.geometry import Pose, pose_from_euler
 from head3d.training.batches import Batch
 
@@ -73,7 +74,12 @@ def test_frames_whose_landmarks_are_not_trusted_count_nowhere(monkeypatch: pytes
         evaluate=SimpleNamespace(draws=2),
         seed=0,
     )
-    found = geometry.measure(model, params, None, "made-up")  # type: ignore[arg-type]
+    records = [SimpleNamespace(pixels_sha256=letter * 64) for letter in "ab"]
+    store: Any = SimpleNamespace(records=lambda test_set: records)
+    seeds: list[int] = []
+    monkeypatch.setattr(geometry, "draw_references", lambda length, n, seed: [seeds.append(seed), range(n)][1])
+    found = geometry.measure(model, params, store, "made-up")
+    assert seeds == [draw_seed(params, record, draw) for record in records for draw in range(2)]  # as in Table 1
     assert (found["n_clips"], found["n_frames"], found["n_pose_frames"]) == (2, 14, 12)
     assert [found[f"{name}_correlation"] for name in geometry.ANGLES] == [1, 1, 1]
     assert max(found[f"{name}_mae_deg"] for name in geometry.ANGLES) < 1e-3

@@ -29,10 +29,34 @@ def test_smoothness_of_a_slope_and_what_edges_forgive() -> None:
     assert float(depth_smoothness(depth, flat, mask)) == pytest.approx(0.3 / 20, rel=1e-5)
 
 
-def test_area_has_no_gradient() -> None:
-    mask = torch.full((1, 1, 4, 4), 0.5, requires_grad=True)
-    assert not head_share(mask).requires_grad
-    assert head_share(mask).tolist() == [0.5]
+@pytest.mark.parametrize("divided", [True, False])
+def test_a_smaller_head_is_no_cheaper_once_divided_by_its_area(divided: bool) -> None:
+    """A picture of a lopsided head whose size has a gradient: what symmetry pulls it to."""
+    axis = torch.linspace(-1, 1, 128)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    size = torch.tensor(0.5, requires_grad=True)
+    radius = torch.hypot(x, y) / size
+    mask = torch.sigmoid((1 - radius) * 12)[None, None]
+    image = ((0.5 + 0.4 * torch.sin(3 * x / size)) * mask).expand(1, 3, -1, -1)
+    loss = symmetry(image, head_share(mask) if divided else None)
+    loss.backward()
+    assert size.grad is not None
+    relative = float(size.grad * size.detach() / loss.detach())  # exponent with which the loss grows with the size
+    assert relative == pytest.approx(0.0 if divided else 2.0, abs=0.1)
+
+
+def test_a_share_is_never_zero() -> None:
+    assert head_share(torch.tensor([0.5, 0.0])[:, None, None, None].expand(2, 1, 4, 4)).tolist() == [
+        0.5,
+        pytest.approx(0.02),
+    ]
+
+
+def test_smoothness_teaches_the_image_no_edges() -> None:
+    depth = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    depth_smoothness(depth, image).backward()
+    assert image.grad is None and depth.grad is not None and depth.grad.any()
 
 
 def tiny_vgg(layers: int = 13) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ from torch import nn
 from head3d.compute import Compute
 from head3d.geometry import pose_from_euler, warp
 from head3d.models import canonical
+from head3d.models.blocks import STRIDE, ImageEncoder, at_cells
 from head3d.models.canonical import CanonicalNet
 from head3d.models.depth import DepthNet
 from head3d.models.fusion import FusionNet
@@ -21,6 +22,42 @@ def small_fusion(**settings: object) -> FusionNet:
 
 def frames(count: int, size: int = 128, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("size", [64, 128, 130])
+def test_features_are_carried_as_the_image_is(size: int) -> None:
+    """E of a moved image is E of the image, moved: everywhere, not only where aligned corners agree with the stride."""
+    torch.manual_seed(0)
+    encoder = ImageEncoder(8, 1).eval()
+    image, move = frames(1, size), 16  # four cells
+    moved = torch.zeros_like(image)
+    moved[..., :-move] = image[..., move:]
+    flow = torch.zeros(1, 2, size, size)
+    flow[:, 0] = move
+    with torch.no_grad():
+        features, wanted = encoder(image), encoder(moved)
+    assert at_cells(image).shape[-2:] == features.shape[-2:]
+    carried = warp(features, at_cells(flow) / STRIDE)
+    inside = slice(5, features.shape[-1] - 4 - 5)  # what the padding of the convolutions has not reached
+    torch.testing.assert_close(carried[..., inside], wanted[..., inside])
+
+
+def test_a_map_is_read_where_cells_are_centred() -> None:
+    encoder = ImageEncoder(4, 0)
+    image = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    nn.init.constant_(encoder[0][0].weight, 1.0)
+    for norm in (encoder[k][1] for k in range(3)):
+        nn.init.constant_(norm.bias, 1.0)  # keeps every ReLU open
+    for k in (1, 2):
+        nn.init.constant_(encoder[k][0].weight, 1.0)
+    encoder.eval()(image)[..., 7, 9].sum().backward()
+    assert image.grad is not None
+    felt = image.grad[0].abs().sum(dim=0)
+    place = torch.arange(64.0)
+    y, x = ((felt.sum(dim=dim) * place).sum() / felt.sum() for dim in (1, 0))
+    rows, columns = torch.meshgrid(place, place, indexing="ij")
+    assert float(at_cells(rows[None, None])[..., 7, 9]) == pytest.approx(float(y), abs=1e-3)
+    assert float(at_cells(columns[None, None])[..., 7, 9]) == pytest.approx(float(x), abs=1e-3)
 
 
 def test_depth_net_of_the_paper_has_the_official_layout() -> None:
@@ -100,7 +137,7 @@ def test_features_are_carried_by_exact_flows_in_bfloat16(monkeypatch: pytest.Mon
     net = Compute(torch.device("cpu"), torch.bfloat16, False).place(CanonicalNet(width=8, blocks=1).eval())
     flows = torch.full((1, 1, 2, 64, 64), 20.3)
     net(frames(1, 64)[None], flows, torch.ones(1, 1, 1, 64, 64), frames(1, 64), torch.ones(1, 1, 64, 64))
-    assert torch.allclose(used[0], torch.tensor(20.3 * 15 / 63), atol=1e-5)
+    assert torch.allclose(used[0], torch.tensor(20.3 / STRIDE), atol=1e-5)
 
 
 def test_recurrence_depends_on_every_reference() -> None:

@@ -17,7 +17,7 @@ def resize_occlusion(occlusion: Float[Tensor, "b 1 h w"], like: Float[Tensor, "b
 
 
 class Generator(nn.Module):
-    """Image generator (FOMM, Sec. 3.3; with skips: MRAA, Sec. 3.4).
+    """Image generator (FOMM, Sec. 3.2; with skips: MRAA, Sec. 3.4).
 
     (B, 3, H, W) -> (B, 3, H, W) in [0, 1]; H and W divisible by 2 ** downs.
 

@@ -22,7 +22,7 @@ MEAN_DEPTH = 0.33  # where their mean z belongs
 
 
 class PyramidLoss(nn.Module):
-    """Perceptual loss over a pyramid that is blurred before every n-th pixel is taken, as FOMM's (Sec. 3.4).
+    """Perceptual loss over a pyramid that is blurred before every n-th pixel is taken, as FOMM's (Sec. 3.3).
 
     Sum over resolutions and VGG's layers of the mean absolute difference of features.
 
@@ -69,7 +69,7 @@ def spline_jacobian(spline: ThinPlateSpline, points: Float[Tensor, "b n 2"]) -> 
 def equivariance_value(
     plain: Float[Tensor, "b k 2"], deformed: Float[Tensor, "b k 2"], spline: ThinPlateSpline
 ) -> Float[Tensor, ""]:
-    """Mean |p - T(p')| of points p of frames and p' of the same frames under T (FOMM, Eq. 8; MRAA's of shifts)."""
+    """Mean |p - T(p')| of points p of frames and p' of the same frames under T (FOMM, Sec. 3.3; MRAA's of shifts)."""
     return (plain - spline(deformed)).abs().mean()
 
 
@@ -81,7 +81,7 @@ def equivariance_local(
     spline: ThinPlateSpline,
     free_sign: bool = False,
 ) -> Float[Tensor, ""]:
-    """Mean |1 - J^-1 T'(p') J'| of local frames J of frames and J' of the same frames under T (FOMM, Eq. 9).
+    """Mean |1 - J^-1 T'(p') J'| of local frames J of frames and J' of the same frames under T (FOMM, Sec. 3.3).
 
     Args:
         plain: J, jacobians or the axes of regions.

@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 def transferred(method: baseline.BaselineMethod, case: Meeting, motion: Motion) -> Made:
-    """A baseline's frames, moved as its authors move other people; it renders no head."""
+    """A baseline's frames, moved as its authors' configuration files have it for other people; it renders no head.
+
+    So relative motion keeps the driver's scale (``adapt_movement_scale: False``); their demonstration scripts can scale
+    it to the subject's head (``--adapt_scale``).
+    """
     state = method.prepare(case.subject, case.subject_masks, case.seed)
     own = method.method.motion_across() if motion == "relative" else motion
     return method.drive(state, case.driving, case.driving_masks, own), None

@@ -10,6 +10,7 @@ from torch import Tensor
 from head3d import tracking
 from head3d.api import Head3D
 from head3d.data.store import ClipStore, write_json
+from head3d.evaluation.protocol import draw_seed
 from head3d.geometry import Pose, euler_from_pose
 from head3d.models.head3d import head_error, recurrent_canonical
 from head3d.references import draw_references
@@ -47,7 +48,7 @@ def pose_agreement(ours: Pose, landmarks: Pose) -> dict[str, float]:
 @torch.inference_mode()
 def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) -> dict[str, float | int]:
     """Pose correlations and errors, and head errors, of a test set."""
-    clips = load_clips(store, test_set, params, poses=True)
+    clips, records = load_clips(store, test_set, params, poses=True), store.records(test_set)
     n = params.model.references
     predicted, wanted, trusted = [], [], []
     most_px = MAX_PNP_ERROR * params.data.image_size
@@ -65,7 +66,7 @@ def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) ->
 
         half = length // 2
         for draw in range(params.evaluate.draws):
-            picks = draw_references(half, n, params.seed + draw)
+            picks = draw_references(half, n, draw_seed(params, records[index], draw))
             own, own_masks = heads[picks], masks[picks]
             view = model.geometry.observe(own)
             truth, poses = heads[half:], Pose(observed.pose.rotation[half:], observed.pose.translation[half:])

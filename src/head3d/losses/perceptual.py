@@ -1,4 +1,7 @@
-"""Perceptual loss on pretrained VGG features [17, 39], as FOMM and MRAA use it (Eq. 8)."""
+"""Perceptual loss on pretrained VGG features [17, 39], as FOMM and MRAA have it (Eq. 8).
+
+Their pyramid blurs and takes every n-th pixel (``head3d.baselines.losses.PyramidLoss``); this one averages areas.
+"""
 
 from typing import Literal
 

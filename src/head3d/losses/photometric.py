@@ -11,8 +11,11 @@ def l1(predicted: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) ->
 
 
 def head_share(mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
-    """Share of the image that a head covers, without gradient and never zero."""
-    return mask.detach().mean(dim=(1, 2, 3)).clamp(min=0.02)
+    """Share of the image that a head covers, never zero.
+
+    Gradients flow through it: only then does a loss that is divided by it gain nothing from a smaller head.
+    """
+    return mask.mean(dim=(1, 2, 3)).clamp(min=0.02)
 
 
 def symmetry(image: Float[Tensor, "b 3 h w"], share: Float[Tensor, " b"] | None = None) -> Float[Tensor, ""]:
@@ -36,10 +39,11 @@ def depth_smoothness(
 
     Args:
         depth: in units in which a head spans about 1 (metres divided by the depth range).
-        image: the head, whose edges allow depth to jump.
+        image: the head, whose edges allow depth to jump; no gradient flows to it, or it would learn edges for that.
         mask: count only inside it; None counts everywhere.
         share: divide each head's term by this; None is the paper's form.
     """
+    image = image.detach()
     total = depth.new_zeros(len(depth))
     for dim in (-1, -2):
         step = torch.diff(depth, dim=dim).abs()

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+STRIDE = 4  # pixels between two cells of ImageEncoder's features
+
 
 class ConvBlock(nn.Sequential):
     """Convolution, batch normalisation, ReLU."""
@@ -41,7 +43,7 @@ class ResidualBlock(nn.Module):
 class ImageEncoder(nn.Sequential):
     """E_H and E_F: a 7x7 convolution and two halvings of the resolution, then residual blocks.
 
-    (B, inputs, H, W) -> (B, 4 * width, H / 4, W / 4)
+    (B, inputs, H, W) -> (B, 4 * width, H / 4, W / 4); cell (i, j) is centred on pixel (4 i, 4 j), see :func:`at_cells`.
     """
 
     def __init__(self, width: int, blocks: int, inputs: int = 3) -> None:
@@ -122,6 +124,15 @@ class ConvLSTM(nn.Module):
             cell = torch.sigmoid(forget + 1) * cell + torch.sigmoid(enter) * torch.tanh(new)
             hidden = (torch.sigmoid(out) * torch.tanh(cell)).to(sequence.dtype)
         return hidden
+
+
+def at_cells(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+    """What ``x`` holds at the pixels on which the cells of :class:`ImageEncoder` are centred.
+
+    Its features are carried by a flow with ``warp(features, at_cells(flow) / STRIDE)``: flows resized with aligned
+    corners belong to cells 127/31 pixels apart, and would carry features up to three pixels beside what they show.
+    """
+    return x[..., ::STRIDE, ::STRIDE]
 
 
 def shrink(x: Float[Tensor, "b c h w"], scale: float) -> Float[Tensor, "b c h2 w2"]:

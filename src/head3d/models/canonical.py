@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from head3d.geometry.warp import resize_flow, warp
-from head3d.models.blocks import ConvLSTM, ImageDecoder, ImageEncoder, shrink
+from head3d.geometry.warp import warp
+from head3d.models.blocks import STRIDE, ConvLSTM, ImageDecoder, ImageEncoder, at_cells
 
 
 class CanonicalNet(nn.Module):
@@ -51,9 +51,8 @@ class CanonicalNet(nn.Module):
         """
         batch, n = heads.shape[:2]
         features = self.encoder(heads.flatten(0, 1))  # (B * N, C, H / 4, W / 4)
-        size = features.shape[-2:]
-        carried = warp(features, resize_flow(flows.flatten(0, 1), *size), padding="zeros")
-        visible = shrink(seen.flatten(0, 1), 0.25).to(features.dtype)
+        carried = warp(features, at_cells(flows.flatten(0, 1)) / STRIDE, padding="zeros")
+        visible = at_cells(seen.flatten(0, 1)).to(features.dtype)
         sequence = torch.cat((carried * visible, visible), dim=1).unflatten(0, (batch, n))
         out = self.decoder(self.recurrence(sequence)).float()
         # / 50: Adam's first steps move an output by about its own size, which would destroy the good mean head.

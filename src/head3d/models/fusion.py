@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from head3d.geometry.warp import resize_flow, warp
-from head3d.models.blocks import Hourglass, ImageDecoder, ImageEncoder, ResidualBlock, shrink
+from head3d.models.blocks import STRIDE, Hourglass, ImageDecoder, ImageEncoder, ResidualBlock, at_cells, shrink
 from head3d.models.matching import Matcher
 
 UNSEEN = 1e-3  # what a mask counts as where there is no head: attention to it is a thousandth of what it would be
@@ -172,11 +172,11 @@ class FusionNet(nn.Module):
         batch = len(head)
         sources = torch.cat((head, reference)) if self.use_head else reference
         encoded = self.encoder(sources)
-        small = encoded.shape[-2:]
         flows = torch.cat((head_flow, reference_flow)) if self.use_head else reference_flow
-        carried = warp(encoded, resize_flow(flows, *small))
+        carried = warp(encoded, at_cells(flows) / STRIDE)
         of_head, of_reference = (carried[:batch], carried[batch:]) if self.use_head else (None, carried)
-        weight = F.interpolate(attention, size=small, mode="bilinear", align_corners=True).to(encoded.dtype)
+        weight = F.interpolate(attention, size=size, mode="bilinear", align_corners=True)
+        weight = at_cells(weight).to(encoded.dtype)
         warped = weight[:, 1:2] * of_reference
         if of_head is not None:
             warped = warped + weight[:, :1] * of_head

@@ -81,6 +81,13 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
         (1, geometry.pose_hold > 0, f"poses held to landmark poses (weight {geometry.pose_hold:g})"),
         (1, geometry.area_normalised, "symmetry and smoothness divided by the head's area"),
         (1, weights != (0.1, 0.1), f"weights of symmetry and smoothness {weights[0]:g} and {weights[1]:g}, not 0.1"),
+        (1, True, "depth counts in units of its range in the smoothness loss"),
+        (1, True, "F_P's translation starts from where and how large the head mask is"),
+        (1, geometry.warm_start != "none", "batch statistics of F_D and F_P held in stage 1"),
+        (2, True, "the ConvLSTM is told which pixels a reference sees"),
+        (3, True, "residual blocks of stage 3 on the bottleneck path only"),
+        (3, True, "the perceptual loss's pyramid averages areas"),
+        (1, True, f"gradients clipped to norms of {_norms(params, stages)}"),
         (1, geometry.lr_decay == "cosine", "cosine learning-rate decay in stage 1"),
         (3, fusion.lr_decay != "constant", f"{fusion.lr_decay} learning-rate decay in stage 3"),
         (3, fusion.driving_jitter > 0, f"colour jitter of the driving frame that Φ sees ({fusion.driving_jitter:g})"),
@@ -114,6 +121,12 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
     ]
     found = [text for stage, on, text in known if on and stage in stages]
     return found + _schedules(params, stages)
+
+
+def _norms(params: Params, stages: tuple[int, ...]) -> str:
+    """What gradients of the named stages are clipped to, in words."""
+    norms = {1: params.geometry.clip_norm, 2: params.canonical.clip_norm, 3: params.fusion.clip_norm}
+    return ", ".join(f"{norms[stage]:g} in stage {stage}" for stage in stages)
 
 
 def _scales(scales: tuple[float, ...]) -> str:
@@ -179,14 +192,16 @@ def baselines_sentence(params: Params) -> str:
             f"{100 * least / step:g} optimiser steps a hundred clips, with the augmentation and the learning rate of "
             f"stage 3 of Head3D. Stage 3 learns from {ours[0]}: the baselines have {more} for the same transfer, as "
             "Head3D's stages 1 and 2 come before and have no counterpart in them, whose networks of motion start "
-            "untrained." + f" So do {params.matching.steps} steps of its matcher on {_taught(params)}." * matched
+            "untrained."
+            + f" {params.matching.steps} steps of Head3D's matcher on {_taught(params)} come before it too."
+            * matched
         )
     else:
         each = ", ".join(f"{plain(name, 0)} {frames} ({batch})" for name, (frames, batch) in theirs.items())
         budget = (
             "Budgets differ, each method trains as its section of params.yaml says. Driving frames a training clip (a "
             f"step): stage 3 of Head3D {ours[0]} ({ours[1]}), {each}."
-            + " Those of the baselines are a person, not a clip: their passes go over people."
+            + " The baselines' numbers are per person, not per clip: their passes go over people."
             * people
         )
     changed = [
@@ -245,6 +260,8 @@ def cross_caption(params: Params, pairs: dict[str, int], scale: str | None = Non
     counts = ", ".join(f"{name} {pairs.get(name, 0)}" for name in params.test_sets)
     few = f" An interval over fewer than {FEW} pairs is a hint, not a proof." * (min(pairs.values(), default=0) < FEW)
     laid = LAID if params.animate.motion == "relative" else ""
+    if params.animate.motion == "relative" and set(params.baselines) - {"mraa"}:
+        laid += "The other baselines move as their authors' configuration files have it, not scaled to the subject. "
     if params.animate.motion == "relative" and "mraa" in params.baselines:
         less = ", whose network was trained for less than its authors'" * (params.baseline.mraa.avd_repeats < 2000)
         laid += f"MRAA moves as its authors animate, by disentanglement (AVD){less}. "

@@ -45,8 +45,9 @@ TABLE3: dict[str, dict[str, tuple[float, float]]] = {
 def paper_dataset(test_set: str) -> str:
     """Name of the paper's data set that plays the same part as ``test_set``, or an empty string.
 
-    The paper trains on VoxCeleb and tests on its held-out videos; FaceForensics is never trained on. Our ``*-seen`` and
-    ``*-unseen`` sets stand in the same relation to the training data, but for those of the paper's own two sources.
+    For orientation only. The paper trains on VoxCeleb and tests on other videos of it and on FaceForensics, which it
+    never trains on. No set of another source is like either: ``*-seen`` (later parts of the training videos) stands
+    beside the former as that of the source trained on, ``*-unseen`` (people never trained on) beside the latter.
     """
     own = {"voxceleb": "VoxCeleb", "faceforensics": "FaceForensics"}.get(test_set.partition("-")[0])
     if own:

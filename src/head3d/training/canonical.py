@@ -70,5 +70,5 @@ def run(params: "Params") -> None:
 
         per_epoch = clips.steps_per_epoch(settings.batch_size)
         schedule = Schedule(settings.epochs * per_epoch, drop_step=settings.lr_drop_epoch * per_epoch)
-        session.train(state, schedule, losses, clip_norm=1.0)
+        session.train(state, schedule, losses, clip_norm=settings.clip_norm)
         session.finish(network, state, {"clips": len(clips)})

@@ -247,5 +247,5 @@ def run(params: "Params", variant: str = "full") -> None:
         schedule = Schedule(
             settings.epochs * per_epoch, cosine=settings.lr_decay == "cosine", warmup=settings.warmup_steps
         )
-        session.train(state, schedule, losses, clip_norm=10.0)
+        session.train(state, schedule, losses, clip_norm=settings.clip_norm)
         session.finish(network, state, {"clips": len(clips), "variant": variant})

@@ -239,7 +239,7 @@ def run(params: "Params") -> None:
                 Schedule(settings.warm_steps, cosine=True, warmup=min(50, settings.warm_steps // 4)),
                 lambda step: warm_losses(geometry, warms_up(step).to(compute.device)),
                 part="warm",
-                clip_norm=5.0,
+                clip_norm=settings.warm_clip_norm,
             )
 
         n, mine = params.model.references, current().rows(settings.batch_size, "geometry.batch_size")
@@ -266,5 +266,5 @@ def run(params: "Params") -> None:
         cosine = settings.lr_decay == "cosine"
         drop = None if cosine else settings.lr_drop_epoch * per_epoch
         schedule = Schedule(settings.epochs * per_epoch, drop_step=drop, cosine=cosine, warmup=settings.warmup_steps)
-        session.train(state, schedule, losses, clip_norm=1.0)
+        session.train(state, schedule, losses, clip_norm=settings.clip_norm)
         session.finish(geometry, state, {"warm_start": settings.warm_start, "pretrained": used, "clips": len(clips)})

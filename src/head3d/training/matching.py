@@ -138,5 +138,7 @@ def run(params: "Params") -> None:
             return losses | {"loss": total, "landmark_error": found["landmark_error"]}
 
         steps = settings.steps if params.model.fusion.matching else 0
-        session.train(state, Schedule(steps, cosine=True, warmup=settings.warmup_steps), losses, clip_norm=1.0)
+        session.train(
+            state, Schedule(steps, cosine=True, warmup=settings.warmup_steps), losses, clip_norm=settings.clip_norm
+        )
         session.finish(matcher, state, {"clips": len(clips)})

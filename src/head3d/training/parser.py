@@ -112,5 +112,10 @@ def run(params: "Params") -> None:
             seen = taught_classes(teacher, frames, params.parse.input_size, scores.shape[-1])
             return parser_losses(logits, masks, scores, seen)
 
-        session.train(state, Schedule(settings.steps, cosine=True, warmup=settings.warmup_steps), losses, clip_norm=1.0)
+        session.train(
+            state,
+            Schedule(settings.steps, cosine=True, warmup=settings.warmup_steps),
+            losses,
+            clip_norm=settings.clip_norm,
+        )
         session.finish(network, state, {"clips": len(clips)})

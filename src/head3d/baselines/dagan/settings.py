@@ -27,4 +27,4 @@ class Settings(BaselineSchedule):
     @property
     def replaced(self) -> tuple[str, ...]:  # type: ignore[override]
         """Nothing, where the depth networks are the official ones."""
-        return ("depth networks taught by F_D, as its own weights are out of reach",) if self.depth_steps else ()
+        return ("depth networks taught by F_D instead of its own weights",) if self.depth_steps else ()

@@ -47,8 +47,8 @@ class Training(Objective[Dagan]):
             self.notes["depth"] = f"official depth weights, frozen: {', '.join(files)}"
         else:
             self.notes["depth"] = (
-                "official depth weights have no address that this project can reach: its depth networks were taught "
-                f"Head3D's F_D on the training clips first ({self.settings.depth_steps} steps), then frozen"
+                "in place of the official depth weights (docs/weights.md): its depth networks were taught Head3D's F_D "
+                f"on the training clips first ({self.settings.depth_steps} steps), then frozen"
             )
 
     def before(self, clips: int) -> Part | None:

@@ -35,9 +35,8 @@ class Training(Objective[FaceV2V]):
 
     def set_up(self) -> None:
         self.discriminator = Discriminator(self.settings.discriminator_width, spectral=True)
-        self.notes["pose_teacher"] = (
-            "HopeNet's weights have no address that this project can reach: Head3D's F_P of stage 1 teaches head poses"
-            + (f", for {self.settings.pose_steps} steps before all else too" if self.settings.pose_steps else "")
+        self.notes["pose_teacher"] = "Head3D's F_P of stage 1 teaches head poses in HopeNet's place" + (
+            f", for {self.settings.pose_steps} steps before all else too" if self.settings.pose_steps else ""
         )
 
     def before(self, clips: int) -> Part | None:

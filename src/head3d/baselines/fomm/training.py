@@ -12,7 +12,7 @@ from head3d.baselines.objective import Losses, Objective, Pairs, adversarial, we
 
 
 class Training(Objective[Fomm]):
-    """FOMM's training (Sec. 3.4 of its paper)."""
+    """FOMM's training (Sec. 3.3 of its paper)."""
 
     def set_up(self) -> None:
         # In vox-256 generator_gan is 0: the code then steps no discriminator and matches no features either.
