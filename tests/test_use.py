@@ -287,7 +287,7 @@ def test_lost_faces_are_held(
     monkeypatch.setattr(footage, "survey", survey)
     monkeypatch.setattr(Head3D, "masks", masks)
     use.animate(subject, driving, tmp_path / "out.mp4", models=models, params=tiny)
-    said = "face not found in 4 of 11 frames (0.0-0.1 s, 0.4-0.6 s); held"
+    said = "no head found in 4 of 11 frames (0.0-0.1 s, 0.4-0.6 s); held"
     assert said in capsys.readouterr().out
     made = read(tmp_path / "out.mp4").astype(int)
     for held, shown in ((0, 1), (5, 4), (6, 4), (7, 4)):

@@ -130,19 +130,26 @@ def _convolutions(asset: str, trunk: str, layers: list[int]) -> "dict[str, torch
 
 def run_fetch(params: "Params") -> None:
     """Stage ``fetch``: everything that the parameters need into the cache; its record into ``data/assets.json``."""
-    names = ["face-parsing", "landmarks-68", "lpips-alexnet", "lpips-vgg16"]
-    if "mini" in params.data.sources:
-        names += [name for name in ASSETS if name.startswith("video-")]
-    # Stage 3 and the baselines alone use vgg19: it is brought along, but a change of network must not make all the data
-    # again.
     with tracking.run(stage="fetch", params=params) as tracked:
-        losses = (params.fusion.perceptual, params.baseline.training.perceptual)
-        # So is face-identity: only the measures across people use it. And so are the weights that training starts from.
-        brought = ["face-identity", *(["vgg19"] if "vgg19" in losses else []), *geometry_names(params)]
-        if "dagan" in params.baselines and params.baseline.dagan.depth_steps == 0:
-            brought += dagan_names(params.baseline.dagan.network.depth_layers)
-        paths = fetch_all([*names, *brought])
-        tracked.artifact(_write_record(names, paths))
+        recorded, brought = needed(params)
+        paths = fetch_all([*recorded, *brought])
+        tracked.artifact(_write_record(recorded, paths))
+
+
+def needed(params: "Params") -> tuple[list[str], list[str]]:
+    """Assets that the parameters need: those that the data is made with, and those that are only brought along.
+
+    The latter (of losses, measures, and what training starts from) are in no record: a change of network must not make
+    all the data again.
+    """
+    recorded = ["face-parsing", "landmarks-68", "lpips-alexnet", "lpips-vgg16"]
+    if "mini" in params.data.sources:
+        recorded += [name for name in ASSETS if name.startswith("video-")]
+    losses = (params.fusion.perceptual, params.baseline.training.perceptual)
+    brought = ["face-identity", *(["vgg19"] if "vgg19" in losses else []), *geometry_names(params)]
+    if "dagan" in params.baselines and params.baseline.dagan.depth_steps == 0:
+        brought += dagan_names(params.baseline.dagan.network.depth_layers)
+    return recorded, brought
 
 
 def geometry_names(params: "Params") -> list[str]:

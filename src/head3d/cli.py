@@ -280,13 +280,19 @@ def build_parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="write the head of a video as a textured mesh (.glb or .ply)")
     export.add_argument("--subject", required=True, metavar="VIDEO", help="whose head")
-    _add_use_options(export, "FILE.glb|FILE.ply", "the mesh to write: metres, y up, face towards +z")
+    _add_use_options(
+        export,
+        "FILE.glb|FILE.ply",
+        "the mesh to write: y up, face towards +z, in the model's metres, about half a real head's size",
+    )
     export.set_defaults(run=_use("export"))
 
     metrics = commands.add_parser("metrics", help="measure any video against its driving video or the truth")
     metrics.add_argument("video", metavar="VIDEO", help="what was made: a video, or a folder of videos")
     metrics.add_argument("driving", metavar="DRIVING", help="what drove it, or the truth; of a folder, files by name")
-    metrics.add_argument("--subject", metavar="VIDEO", help="whose identity it should have (default: DRIVING's)")
+    metrics.add_argument(
+        "--subject", metavar="VIDEO", help="whose identity it should have, of a folder by name (default: DRIVING's)"
+    )
     metrics.add_argument("--out", metavar="FILE.csv", help="table to write, a row a video")
     metrics.add_argument("--only", metavar="WHAT", help="pixels or motion: leave the other measures out")
     metrics.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: auto)")

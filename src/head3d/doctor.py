@@ -21,10 +21,10 @@ GIB = 1024**3
 NEEDED_DISK_GIB = 4.0  # the demo's clips, models, DVC cache and MLflow store, with room to spare
 NEEDED_MEMORY_GIB = 5.0  # a whole demo took 3.5 in bfloat16, stage 3 took 3.6 in float32; the rest is room to spare
 REACH_S = 8.0  # seconds that a source may take to answer
-# Minutes on two CPU cores, measured; elsewhere they are scaled by cores, which flatters many cores. The demo lives by
-# bfloat16 and was run only where the processor has it.
+# Minutes on two CPU cores, measured; elsewhere they are scaled by cores, which flatters many cores. Without bfloat16
+# the demo's are reckoned from its stages, which were started by hand: nine core-hours (2026-11-28).
 MINUTES_ON_TWO_CORES = {"smoke": 5.0, "demo": 59.0}
-MINUTES_WITHOUT_BFLOAT16 = {"smoke": 9.0, "demo": None}
+MINUTES_WITHOUT_BFLOAT16 = {"smoke": 9.0, "demo": 300.0}
 
 
 def screen() -> str:
@@ -152,32 +152,36 @@ def disk() -> tuple[bool, str]:
 
 
 def assets() -> tuple[bool | None, str]:
-    """Which weights and sample videos are in the cache, and whether the others can be had."""
+    """Which weights and sample videos that the parameters need are in the cache, and whether the others can be had."""
     from head3d.assets import status
 
-    found = status()
+    found, wanted = status(), _wanted()
     missing = [asset for asset, present in found if not present]
-    lines = [f"{len(found) - len(missing)} of {len(found)} in the cache"]
-    if not missing:
-        return True, lines[0]
-    official = [asset for asset in missing if asset.check]  # these few want: they are counted, not tried
-    missing = [asset for asset in missing if not asset.check]
+    lacking = [asset for asset in missing if asset.name in wanted]
+    lines = [f"{len(wanted) - len(lacking)} of the {len(wanted)} that params.yaml needs are in the cache"]
     with ThreadPoolExecutor(8) as pool:
-        sources = [source for asset in missing for source in asset.sources]
+        sources = [source for asset in lacking for source in asset.sources]
         answers = dict(zip(map(str, sources), pool.map(reachable, sources), strict=True))
-    by = {asset.name: next((str(s) for s in asset.sources if answers[str(s)]), "") for asset in missing}
-    needed = [asset.name for asset in missing if not asset.optional]
-    spare = [asset.name for asset in missing if asset.optional]
-    lines += [f"{name}: {f'reachable ({by[name]})' if by[name] else 'not reachable from here'}" for name in needed]
-    for words, names in (
-        ("reachable", [name for name in spare if by[name]]),
-        ("not reachable from here", [name for name in spare if not by[name]]),
-    ):
-        if names:
-            lines.append(f"optional, {words}: {', '.join(names)}")
-    if official:
-        lines.append(f"optional, official weights: {len(official)} not fetched (head3d assets, docs/weights.md)")
-    return (None if all(by[name] for name in needed) else False), "\n".join(lines)
+    by = {asset.name: next((str(s) for s in asset.sources if answers[str(s)]), "") for asset in lacking}
+    lines += [f"{name}: {f'reachable ({where})' if where else 'not reachable from here'}" for name, where in by.items()]
+    if not all(by.values()):
+        lines.append("`head3d assets add NAME FILE` puts a file in its place (docs/weights.md)")
+    if spare := len(missing) - len(lacking):
+        lines.append(f"{spare} others that other parameters and commands use: `head3d assets` lists them")
+    return (True if not lacking else None if all(by.values()) else False), "\n".join(lines)
+
+
+def _wanted() -> set[str]:
+    """Names of the assets that params.yaml needs, or that every scale needs if it can't be read."""
+    from head3d.assets import ASSETS, needed
+    from head3d.errors import UserError
+    from head3d.params import load_params
+
+    try:
+        recorded, brought = needed(load_params())
+    except UserError:  # which the line on parameters tells
+        return {asset.name for asset in ASSETS.values() if not asset.optional}
+    return {*recorded, *brought}
 
 
 def reachable(source: Source) -> bool:
@@ -228,11 +232,10 @@ def scales() -> tuple[None, str]:
 
     count = cores()
     known = MINUTES_ON_TWO_CORES if cpu_has_bfloat16() else MINUTES_WITHOUT_BFLOAT16
+    times = {name: max(minutes * min(1.0, 2 / count) ** 0.6, 2) for name, minutes in known.items()}
     lines = [
-        f"{name}: hours without bfloat16, not measured"
-        if minutes is None
-        else f"{name}: about {max(minutes * min(1.0, 2 / count) ** 0.6, 2):.0f} minutes on {count} cores"
-        for name, minutes in known.items()
+        f"{name}: about {f'{time:.0f} minutes' if time < 100 else f'{time / 60:.0f} hours'} on {count} cores"
+        for name, time in times.items()
     ]
     gpu = "on this GPU, not measured" if torch.cuda.is_available() else "on a GPU, and this machine has none"
     return None, "\n".join([*lines, f"paper: days {gpu}"])

@@ -169,7 +169,7 @@ class Drive:
         fps = self.footage.fps
         named = [f"{first / fps:.1f}-{(last + 1) / fps:.1f} s" for first, last in runs[:3]]
         more = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
-        return f"face not found in {len(self.lost)} of {self._read} frames ({', '.join(named)}{more}); held"
+        return f"no head found in {len(self.lost)} of {self._read} frames ({', '.join(named)}{more}); held"
 
 
 class Paste:

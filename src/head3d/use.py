@@ -195,7 +195,7 @@ def export(subject: str | Path, out: str | Path, **chosen: Any) -> Path:
 
     mesh = head_mesh(meet(model, subject, options).subject.head(), model.geometry)
     save(mesh, target)
-    print(f"{target}: {len(mesh.positions)} vertices, {len(mesh.faces)} triangles, metres")
+    print(f"{target}: {len(mesh.positions)} vertices, {len(mesh.faces)} triangles, in the model's metres")
     return target
 
 
@@ -219,8 +219,9 @@ def load(options: Options) -> Head3D:
         known = sorted(path.stem.partition("-")[2] for path in Path(models).glob("fusion-*.safetensors"))
         raise UserError(
             f"{models}: no {', '.join(f'{name}.safetensors' for name in missing)} there",
-            allowed=f"variants {', '.join(known)}" if known else None,
-            fix="train the models with `make demo` or `dvc repro` first, or name their directory with --models",
+            allowed=f"variants {', '.join(known)}" if known and f"fusion-{variant}" in missing else None,
+            fix="train the models with `make demo` or `dvc repro` first, or name their directory with --models"
+            + "; or leave out --parser small" * (missing == ["parser"]),
         )
     from head3d.api import Head3D
 

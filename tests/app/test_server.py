@@ -88,7 +88,7 @@ def test_held_frames_are_said(client: Client, clips: Path, monkeypatch: pytest.M
     monkeypatch.setattr(footage, "survey", survey)
     monkeypatch.setattr(Head3D, "masks", masks)
     told = client.finish(animate(client, clips)["id"])
-    assert (told["state"], told["note"]) == ("done", "face not found in 2 of 9 frames (0.2-0.3 s); held")
+    assert (told["state"], told["note"]) == ("done", "no head found in 2 of 9 frames (0.2-0.3 s); held")
 
 
 def test_a_view_is_the_command(client: Client, clips: Path, models: Path, tiny: Params, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_frames_whose_landmarks_are_not_trusted_count_nowhere(monkeypatch: pytes
         evaluate=SimpleNamespace(draws=2),
         seed=0,
     )
-    records = [SimpleNamespace(pixels_sha256=letter * 64) for letter in "ab"]
+    records: list[Any] = [SimpleNamespace(pixels_sha256=letter * 64) for letter in "ab"]
     store: Any = SimpleNamespace(records=lambda test_set: records)
     seeds: list[int] = []
     monkeypatch.setattr(geometry, "draw_references", lambda length, n, seed: [seeds.append(seed), range(n)][1])

@@ -44,12 +44,12 @@ def test_features_are_carried_as_the_image_is(size: int) -> None:
 
 def test_a_map_is_read_where_cells_are_centred() -> None:
     encoder = ImageEncoder(4, 0)
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.constant_(module.weight, 1.0)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.bias, 1.0)  # keeps every ReLU open
     image = torch.zeros(1, 3, 64, 64, requires_grad=True)
-    nn.init.constant_(encoder[0][0].weight, 1.0)
-    for norm in (encoder[k][1] for k in range(3)):
-        nn.init.constant_(norm.bias, 1.0)  # keeps every ReLU open
-    for k in (1, 2):
-        nn.init.constant_(encoder[k][0].weight, 1.0)
     encoder.eval()(image)[..., 7, 9].sum().backward()
     assert image.grad is not None
     felt = image.grad[0].abs().sum(dim=0)

@@ -25,6 +25,7 @@ STAGES = {
 }
 DASHES = ("-", "--", "-.", ":")
 COLUMNS = 4
+LEGEND_COLUMNS = 5
 SMOOTH = 9  # points of the running median
 
 
@@ -81,7 +82,7 @@ def curves_figure(curves: pd.DataFrame):
             for line in dict.fromkeys(of_panel["line"]):
                 one = of_panel[of_panel["line"] == line].sort_values("step")
                 number = variants.index(line) if line else 0
-                color, dash = COLORS[number % len(COLORS)], DASHES[number % len(DASHES)]
+                color, dash = COLORS[number % len(COLORS)], DASHES[(number + number // len(COLORS)) % len(DASHES)]
                 axes.plot(one["step"], one["value"], color=color, alpha=0.25, linewidth=0.6)
                 median = one["value"].rolling(SMOOTH, center=True, min_periods=1).median()
                 handles[line] = axes.plot(one["step"], median, color=color, linestyle=dash, linewidth=1.2)[0]
@@ -94,5 +95,5 @@ def curves_figure(curves: pd.DataFrame):
         named = {line: handle for line, handle in handles.items() if line}
         if named:
             labels = ["Head3D" if line == "full" else line_name(line) for line in named]
-            figure.legend(named.values(), labels, loc="outside lower center", ncols=len(named))
+            figure.legend(named.values(), labels, loc="outside lower center", ncols=min(len(named), LEGEND_COLUMNS))
     return figure
