@@ -140,6 +140,29 @@ def test_batch_normalisation_is_that_of_the_whole_batch(told: tuple[dict, list[d
     near(torch.cat((first["eval"], second["eval"])), norm(x).detach())
 
 
+LATE = """
+import os, time
+from pathlib import Path
+import torch.distributed as dist
+from head3d.ranks import group
+
+if os.environ["RANK"] == "0":
+    begin = dist.init_process_group
+    def late(*args, **kwargs):
+        begin(*args, **kwargs)
+        time.sleep(1)
+        Path("connected").touch()
+    dist.init_process_group = late
+with group("cpu"):
+    assert Path("connected").exists()
+"""
+
+
+def test_nobody_goes_on_before_all_have_connected(tmp_path: Path) -> None:
+    for status, output in end(start(LATE, tmp_path)):
+        assert status == 0, output
+
+
 FAIL = """
 import sys
 from head3d import cli, ranks

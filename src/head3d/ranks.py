@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 STORE = "HEAD3D_STORE"  # file through which the processes of head3d.launch find each other; torchrun has its own way
 STOPPED = 143  # exit status after SIGTERM
+JOIN = timedelta(minutes=30)  # longest that ranks wait for each other at the start, as torch.distributed does
 LEFT = 3  # exit status of a rank that ends because another one has failed, which has said why
 
 
@@ -217,19 +218,24 @@ def group(device: str) -> Iterator[Ranks]:
         store: Any = FileStore(name, world)
     else:
         store, _, _ = next(rendezvous("env://"))
-    dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=world)
-    _current = Ranks(rank, world, kind)
     try:
+        dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=world)
+        _join(store, world)
+        _current = Ranks(rank, world, kind)
         yield _current
         _leave(_current)
-    except BaseException as error:
-        if isinstance(error, SystemExit) and error.code == STOPPED:
-            _leave(_current)
-            raise
-        if _is_first(store):
-            raise
-        raise SystemExit(LEFT) from None
-    dist.destroy_process_group()
+    except BaseException as error:  # noqa: BLE001 - every way out of here raises
+        try:
+            if isinstance(error, SystemExit) and error.code == STOPPED:
+                _leave(_current)
+                raise
+            if _is_first(store):
+                raise
+            raise SystemExit(LEFT) from None
+        finally:
+            if kind == "cpu":  # Gloo's threads may abort a process that ends with them; NCCL's may wait for who is gone
+                _destroy()
+    _destroy()
     _current = ALONE
 
 
@@ -242,6 +248,20 @@ def _end_with_launcher() -> None:
         while os.read(0, 1):
             pass
     os._exit(LEFT)
+
+
+def _join(store: Any, world: int) -> None:
+    """Nobody goes on, and perhaps fails, before all are there: one that is still connecting then would be aborted."""
+    if store.add("head3d/joined", 1) == world:
+        store.set("head3d/together", "yes")
+    store.wait(["head3d/together"], JOIN)
+
+
+def _destroy() -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _leave(ranks: Ranks) -> None:
