@@ -23,7 +23,7 @@ _FORKS.set_forkserver_preload(
     [
         *(f"head3d.training.{s}" for s in ("geometry", "canonical", "matching", "parser", "fusion", "baseline")),
         *(f"head3d.baselines.{name}.training" for name in NAMES),
-        *("head3d.assets", "mlflow.tracking", "torch._dynamo"),
+        *("head3d.assets.cache", "mlflow.tracking", "torch._dynamo"),
     ]
 )
 _count = itertools.count()

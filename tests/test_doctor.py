@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from head3d import assets, doctor
+from head3d import doctor
+from head3d.assets import cache as assets
 from head3d.params import check_params
 from head3d.scales import values
 

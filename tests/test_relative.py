@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from head3d import assets, relative
+from head3d import relative
+from head3d.assets import cache as assets
 from head3d.data import video
 from head3d.geometry import FaceFit, intrinsics, pixel_grid, pose_from_euler, warp
 from head3d.relative import FACE_M, FACE_MOTION, FURTHEST, HEAD_MOTION, INNER, face_motion, landmarks, lay

@@ -30,7 +30,7 @@ USERS_OWN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.E
 
 # command -> (module:function of the stage, the options that follow params in its call)
 STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "fetch": ("head3d.assets:run_fetch", ()),
+    "fetch": ("head3d.assets.cache:run_fetch", ()),
     "crop": ("head3d.data.crop:run", ("shard",)),
     "parse": ("head3d.data.parse:run", ("shard",)),
     "manifest": ("head3d.data.manifest:run", ()),
@@ -197,19 +197,21 @@ def _metrics(args: argparse.Namespace) -> None:
 def _import(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from head3d import assets
+    from head3d.assets.cache import fetch
+    from head3d.assets.catalogue import ASSETS
     from head3d.baselines import convert
 
     given = Path(args.checkpoint)
-    if not given.exists() and args.checkpoint in assets.ASSETS:
-        given = assets.fetch(args.checkpoint)
+    if not given.exists() and args.checkpoint in ASSETS:
+        given = fetch(args.checkpoint)
     print(convert.convert(args.method, given, Path(args.out), args.align_corners))
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from head3d import __version__, asset_commands, runs_commands
+    from head3d import __version__, runs_commands
     from head3d.app import commands as app_commands
+    from head3d.assets import commands as asset_commands
     from head3d.baselines import NAMES
     from head3d.data import commands as data_commands
     from head3d.study import commands as study_commands

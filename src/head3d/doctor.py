@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from head3d.asset_list import Package, Source
+    from head3d.assets.catalogue import Package, Source
 
 GIB = 1024**3
 NEEDED_DISK_GIB = 4.0  # the demo's clips, models, DVC cache and MLflow store, with room to spare
@@ -141,7 +141,7 @@ def _available_memory() -> float | None:
 
 def disk() -> tuple[bool, str]:
     """Room here and in the cache of assets."""
-    from head3d.assets import cache_dir
+    from head3d.assets.cache import cache_dir
 
     cache = cache_dir()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
@@ -153,7 +153,7 @@ def disk() -> tuple[bool, str]:
 
 def assets() -> tuple[bool | None, str]:
     """Which weights and sample videos that the parameters need are in the cache, and whether the others can be had."""
-    from head3d.assets import status
+    from head3d.assets.cache import status
 
     found, wanted = status(), _wanted()
     missing = [asset for asset, present in found if not present]
@@ -173,7 +173,7 @@ def assets() -> tuple[bool | None, str]:
 
 def _wanted() -> set[str]:
     """Names of the assets that params.yaml needs, or that every scale needs if it can't be read."""
-    from head3d.assets import ASSETS, needed
+    from head3d.assets.cache import ASSETS, needed
     from head3d.errors import UserError
     from head3d.params import load_params
 
@@ -186,7 +186,7 @@ def _wanted() -> set[str]:
 
 def reachable(source: Source) -> bool:
     """Whether a source answers; nothing is downloaded."""
-    from head3d.asset_list import Package
+    from head3d.assets.catalogue import Package
 
     if isinstance(source, Package):
         return _package_is_known(source)

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from head3d.baseline_params import BaselineParams, ListOfBaselines
-from head3d.data_params import DataParams, DownloadParams
 from head3d.errors import UserError
-from head3d.param_types import (
+from head3d.sections.baselines import BaselineParams, ListOfBaselines
+from head3d.sections.data import DataParams, DownloadParams
+from head3d.sections.types import (
     Count,
     Device,
     Fraction,

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from head3d import assets, cli, options, use
+from head3d import cli, options, use
 from head3d.app import server
+from head3d.assets import cache as assets
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -24,7 +24,7 @@ def test_every_part_has_its_row(
 ) -> None:
     shutil.copytree(models, "models")
     video.write_video(Path("person.mp4"), (np.full((64, 64, 3), 20 * i, np.uint8) for i in range(9)), fps=25)
-    monkeypatch.setattr(loop.assets, "fetch", lambda name: Path("person.mp4"))
+    monkeypatch.setattr(loop, "fetch", lambda name: Path("person.mp4"))
     monkeypatch.setattr(loop, "rate", lambda work: work())
 
     def whole_frame(path: Path, params: Params, **_: object) -> Footage:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from head3d import assets
+from head3d.assets import cache as assets
 from head3d.data import video
 from head3d.data.video import ffmpeg_exe
 from head3d.params import Params, load_params

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from head3d import assets
+from head3d.assets import cache as assets
 from head3d.data import crop, manifest, parse, sources, video
 from head3d.data.faces import FaceTracker, detect, iou, landmarks
 from head3d.data.sources import Video, folder

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from head3d import assets
+from head3d.assets import cache as assets
 from head3d.data import video
 from head3d.data.footage import survey
 from head3d.errors import UserError

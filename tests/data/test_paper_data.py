@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from head3d import assets, cli, scales
+from head3d import cli, scales
+from head3d.assets import cache as assets
 from head3d.data import (
     crop,
     downloads,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from head3d import assets
+from head3d.assets import cache as assets
 from head3d.data import video
 from head3d.evaluation import measures
 from head3d.evaluation.observe import FACE, Observed, observe, view_of

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from head3d import assets, cli
+from head3d import cli
+from head3d.assets import cache as assets
 from head3d.data import video
 from head3d.errors import UserError
 from head3d.evaluation import measures, videos

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from head3d import assets
+from head3d.assets import cache as assets
 from head3d.data import video
 from head3d.data.follower import Follower
 from head3d.models import embedding

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from head3d import assets
+from head3d.assets import cache as assets
 from head3d.data import boxes, video
 from head3d.data.faces import FaceTracker
 from head3d.models import parsing

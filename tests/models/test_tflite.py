@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from head3d import assets
+from head3d.assets import cache as assets
 from head3d.errors import UserError
 from head3d.models import tflite
 from head3d.models.tflite import ABS, ADD, MUL, PRELU, RELU, SUB, Step, TfliteNet

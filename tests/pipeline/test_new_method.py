@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from head3d.baselines.method import Method
 from head3d.baselines.objective import Losses, Objective, Pairs
 from head3d.baselines.settings import BaselineSchedule
-from head3d.param_types import Section, Width
+from head3d.sections.types import Section, Width
 """
 USE = """
 import sys, torch

@@ -21,11 +21,12 @@ from .scratch import ROOT, Stage, load_stages
 
 # Code that changes no result (reading parameters, messages, tracking), and assets: what these bring is digested in
 # data/assets.json, so a new source of a file must not make everything again. Only `fetch` itself depends on them.
-NO_DEPS = {
-    f"src/head3d/{name}.py"
-    for name in ("cli", "errors", "files", "params", "param_types", "baseline_params", "data_params", "scales")
-} | {path.relative_to(ROOT).as_posix() for path in (ROOT / "src/head3d/tracking").glob("*.py")}
-ASSETS = {f"src/head3d/{name}.py" for name in ("assets", "asset_list", "asset_lock", "download")}
+NO_DEPS = {f"src/head3d/{name}.py" for name in ("cli", "errors", "files", "params", "scales")} | {
+    path.relative_to(ROOT).as_posix()
+    for part in ("sections", "tracking")
+    for path in (ROOT / "src/head3d" / part).glob("*.py")
+}
+ASSETS = {f"src/head3d/assets/{name}.py" for name in ("cache", "catalogue", "download", "lock")}
 
 
 @pytest.fixture(scope="module")

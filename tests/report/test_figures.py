@@ -147,6 +147,21 @@ def test_dots_leave_out_what_was_not_found() -> None:
     assert tuple(drawn[3, 2]) == datasheet.DOT
 
 
+def test_no_two_lines_of_the_curves_look_alike() -> None:
+    styles = [curves.style(number) for number in range(len(curves.COLORS) * len(curves.DASHES))]
+    assert len(set(styles)) == len(styles)
+
+
+def test_the_curves_legend_is_not_cut_off() -> None:
+    lines = ["full", "mean_canonical", "no_head", "no_skip", "no_matching", *curves.NAMES]
+    read = pd.DataFrame({"panel": "stage: loss", "line": lines, "step": 1, "value": 1.0})
+    figure = curves.curves_figure(read)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box, width = legend.get_window_extent(), figure.bbox.width
+    assert box.x0 >= 0 and box.x1 <= width
+
+
 def test_curves(params: Params, made_up: SimpleNamespace) -> None:
     two = params.model_copy(update={"variants": ("full", "no_head")})
     read = curves.read_curves(curves.curve_files(made_up.metrics / "curves", two))

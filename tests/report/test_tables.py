@@ -189,6 +189,7 @@ def test_cells() -> None:
     assert formats.cell(float("nan")) == "–" == formats.cell("")
     assert formats.cell(0.00123, 5) == "0.00123"
     assert formats.cell(7) == "7"
+    assert formats.cell(0.00140500449, 5) == formats.cell(0.001405, 5)  # all digits, and those of the CSV
     assert formats.rounded(0.123456789) == 0.123457
 
 

@@ -2,8 +2,8 @@
 
 import typing
 
-from head3d.param_types import Variant
 from head3d.params import Params
+from head3d.sections.types import Variant
 from head3d.training.build.fusion import build_fusion
 
 

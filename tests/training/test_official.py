@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models as zoo
 
-from head3d import asset_lock, assets, cli
-from head3d.asset_list import ASSETS
+from head3d import cli
+from head3d.assets import cache as assets
+from head3d.assets import lock as asset_lock
+from head3d.assets.catalogue import ASSETS
 from head3d.baselines import build
 from head3d.baselines.dagan.depth import DepthDecoder, DepthEncoder
 from head3d.baselines.dagan.method import Dagan

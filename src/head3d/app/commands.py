@@ -39,10 +39,11 @@ def _run(args: argparse.Namespace) -> None:
         raise UserError(f"--port is {args.port}", allowed="0 to 65535")
     if args.most_mb < 1:
         raise UserError(f"--most-mb is {args.most_mb}", allowed="1 or more megabytes")
-    from head3d import assets, use
+    from head3d import use
     from head3d.app.server import serve
+    from head3d.assets.cache import fetch_all
     from head3d.options import Options
 
     model = use.load(Options(models=args.models, variant=args.variant, device=args.device, parser=args.parser))
-    assets.fetch_all(["face-parsing", "landmarks-68"])  # before the first video needs them
+    fetch_all(["face-parsing", "landmarks-68"])  # before the first video needs them
     serve(model, args.host, args.port, args.most_mb * 1_000_000)

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from head3d.param_types import Count, ListOfMilestones, NonNegative, Positive, Section, Whole, Width
+from head3d.sections.types import Count, ListOfMilestones, NonNegative, Positive, Section, Whole, Width
 
 
 class BaselineSchedule(Section):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from head3d import assets
+from head3d.assets.cache import fetch
 from head3d.bench.made_up import write_clips
 from head3d.bench.rows import Row, in_turns
 from head3d.compute import Compute
@@ -48,7 +48,7 @@ def rows(params: Params, rounds: int) -> Iterator[Row]:
 
 def from_video(params: Params) -> Iterator[Row]:
     """How near reading, following faces and cutting come to what ffmpeg alone decodes and scales."""
-    path = assets.fetch(VIDEO)
+    path = fetch(VIDEO)
     info = video.probe(path)
     size, length = params.data.image_size, params.data.clip_length
 

@@ -165,14 +165,15 @@ def size(params: Params, x: int, rounds: int) -> Measured:
 
 def length(params: Params, x: int, rounds: int) -> Measured:
     """``animate`` with a video of so many frames as subject and driver: find, parse, make, write."""
-    from head3d import assets, use
+    from head3d import use
+    from head3d.assets.cache import fetch
     from head3d.data import video
     from head3d.training.build.canonical import build_canonical
     from head3d.training.build.fusion import build_fusion
     from head3d.training.build.geometry import build_geometry
     from head3d.training.weights import save_weights
 
-    frames = list(islice(video.stream(path := assets.fetch(VIDEO), info := video.probe(path)), x))
+    frames = list(islice(video.stream(path := fetch(VIDEO), info := video.probe(path)), x))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         makes = {"geometry": build_geometry, "canonical": build_canonical, "fusion-full": build_fusion}

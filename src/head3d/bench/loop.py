@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from head3d import assets, use
+from head3d import use
+from head3d.assets.cache import fetch
 from head3d.bench.data import VIDEO, rate
 from head3d.bench.rows import Row, Work, timed
 from head3d.data import video
@@ -28,7 +29,7 @@ def rows(params: Params, rounds: int) -> Iterator[Row]:
     models = {parser: use.load(Options(params=params, parser=parser)) for parser in ("full", "small")}
     with tempfile.TemporaryDirectory() as name:
         given, out = Path(name) / "in.mp4", Path(name) / "out.mp4"
-        path = assets.fetch(VIDEO)
+        path = fetch(VIDEO)
         info = video.probe(path)
         video.write_video(given, islice(video.stream(path, info), FRAMES), fps=info.fps)
         person = use.meet(models["full"], given, Options())

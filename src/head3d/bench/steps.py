@@ -207,7 +207,7 @@ def measure(scale: str, root: Path, stage: str, size: int, batch: int, steps: in
     session = import_module("head3d.training.session")
     with contextlib.ExitStack() as watching:
         watch = Watch(session.train, watching.enter_context(Memory()), watching)
-        with patch.object(session, "train", watch), patch("head3d.assets.load_vgg", random_vgg):
+        with patch.object(session, "train", watch), patch("head3d.assets.cache.load_vgg", random_vgg):
             module.run(params, *method)
     seconds = (watch.began[-1] - watch.began[2]) / steps if steps else None
     return {"gflop": watch.gflop, "memory_mb": watch.bytes / 1e6, "seconds": seconds}

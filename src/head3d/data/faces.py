@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from head3d import assets
+from head3d.assets.cache import fetch
 
 # The HOG detector sees faces of 80 pixels and more. Searching at about this many pixels a frame finds faces from a
 # sixth of the frame's height on in 10 to 20 ms, whatever the size of the video.
@@ -56,7 +56,7 @@ def _detector() -> Any:
 def _predictor() -> Any:
     import dlib
 
-    return dlib.shape_predictor(str(assets.fetch("landmarks-68")))  # pyright: ignore[reportAttributeAccessIssue]
+    return dlib.shape_predictor(str(fetch("landmarks-68")))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def search_scale(height: int, width: int) -> float:

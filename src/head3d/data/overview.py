@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from head3d import assets
+from head3d.assets.cache import status
 from head3d.data import downloads, faceforensics, sources, voxceleb_files
 from head3d.errors import UserError
 
@@ -25,7 +25,7 @@ def text(params: "Params") -> str:
 
 
 def _mini(params: "Params") -> str:
-    found = [there for asset, there in assets.status() if asset.name.startswith("video-")]
+    found = [there for asset, there in status() if asset.name.startswith("video-")]
     return f"{sum(found)} of {len(found)} videos in the cache"
 
 

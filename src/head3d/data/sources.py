@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from head3d import assets
+from head3d.assets.cache import fetch_all
 from head3d.data import faceforensics as originals
 from head3d.data import voxceleb_files
 from head3d.data.video import EXTENSIONS
@@ -53,7 +53,7 @@ _MINI = {  # name: (person, unseen)
 
 def mini(params: "Params") -> list[Video]:
     """Six real clips of five people; fetched into the user's cache."""
-    paths = assets.fetch_all(f"video-{name}" for name in _MINI)
+    paths = fetch_all(f"video-{name}" for name in _MINI)
     return [Video("mini", name, person, paths[f"video-{name}"], unseen) for name, (person, unseen) in _MINI.items()]
 
 

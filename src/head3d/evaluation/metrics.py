@@ -52,7 +52,7 @@ def load_lpips(network: Literal["alex", "vgg"]) -> nn.Module:
 
     import lpips
 
-    from head3d.assets import load_alexnet, load_vgg
+    from head3d.assets.cache import load_alexnet, load_vgg
 
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")

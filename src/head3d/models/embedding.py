@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from head3d import assets
+from head3d.assets.cache import fetch
 from head3d.geometry import fit_similarity
 from head3d.models.tflite import TfliteNet
 
@@ -41,7 +41,7 @@ def aligned(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _network() -> TfliteNet:
-    network = TfliteNet(assets.fetch("face-identity")).eval()
+    network = TfliteNet(fetch("face-identity")).eval()
     return network.to(memory_format=torch.channels_last)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from head3d import assets
+from head3d.assets.cache import fetch
 from head3d.compute import Compute
 from head3d.data import faces
 from head3d.data.boxes import head_box
@@ -168,7 +168,7 @@ class BiSeNet(nn.Module):
 @lru_cache(maxsize=4)
 def load_parser(device: str = "cpu", dtype: torch.dtype = torch.float32) -> BiSeNet:
     """The pretrained network for inference: batch norm is folded into the convolutions, head classes come first."""
-    weights = torch.load(assets.fetch("face-parsing"), map_location="cpu", weights_only=True)
+    weights = torch.load(fetch("face-parsing"), map_location="cpu", weights_only=True)
     net = BiSeNet()
     net.load_state_dict(weights, strict=True)
     net.eval().requires_grad_(False).apply(fold_batch_norms)

@@ -37,11 +37,14 @@ def decimals(column: str) -> int:
 
 
 def cell(value: object, digits: int = 4) -> str:
-    """A value for people: numbers to ``digits`` decimals, whole numbers whole, what is missing as a dash."""
+    """A value for people: numbers to ``digits`` decimals, whole numbers whole, what is missing as a dash.
+
+    Rounded from what the CSV has of it, so that the Markdown and the page, which reads the CSV, say the same.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)) or value == "":
         return "–"
     if isinstance(value, float):
-        return f"{value:.{digits}f}"
+        return f"{rounded(value):.{digits}f}"
     return str(value)
 
 

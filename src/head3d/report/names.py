@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from head3d.baseline_params import NAMES, settings_class
+from head3d.sections.baselines import NAMES, settings_class
 
 FLOOR_ROWS = ("copy", "copy_last", "paste")
 ABLATIONS = (

@@ -89,7 +89,7 @@ def load_objective(name: str) -> type[Objective]:
 
 def perceptual_loss(params: "Params", compute: Compute) -> PyramidLoss:
     """The perceptual loss that the section ``baseline`` asks for."""
-    from head3d.assets import load_vgg
+    from head3d.assets.cache import load_vgg
 
     shared = params.baseline.training
     vgg = compute.place(PerceptualLoss(shared.perceptual, load_vgg(shared.perceptual), (1.0,)))
@@ -98,7 +98,7 @@ def perceptual_loss(params: "Params", compute: Compute) -> PyramidLoss:
 
 def settings_of(params: "Params", name: str, store: ClipStore, dtype: torch.dtype, geometry: bool) -> dict[str, Any]:
     """Everything that the trained weights of a baseline depend on."""
-    from head3d.assets import fetch_all
+    from head3d.assets.cache import fetch_all
 
     # Session adds the digest of what all stages share; another method's code does not matter.
     shared = sorted(f"baselines/{path.name}" for path in (PACKAGE / "baselines").glob("*.py"))

@@ -207,7 +207,7 @@ def settings_of(params: "Params", variant: str, store: ClipStore, dtype: torch.d
 @together
 def run(params: "Params", variant: str = "full") -> None:
     """Train the fusion networks of a variant; writes models/fusion-VARIANT.safetensors."""
-    from head3d.assets import load_vgg
+    from head3d.assets.cache import load_vgg
 
     settings, seed = params.fusion, params.seed
     compute = choose(params)

@@ -148,7 +148,7 @@ def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str, official:
     Raises:
         UserError: official weights do not fit the networks of params.yaml.
     """
-    from head3d.assets import fetch
+    from head3d.assets.cache import fetch
 
     pose = geometry.pose.backbone
     if warm_start == "generic":
@@ -196,7 +196,7 @@ def optimizer_of(geometry: HeadGeometry, depth_lr: float, pose_lr: float) -> tor
 @together
 def run(params: "Params") -> None:
     """Train F_D and F_P; writes models/geometry.safetensors."""
-    from head3d.assets import fetch_all, geometry_names
+    from head3d.assets.cache import fetch_all, geometry_names
 
     settings, seed = params.geometry, params.seed
     compute = choose(params)

@@ -131,7 +131,7 @@ def start(geometry: HeadGeometry, files: Mapping[str, Path]) -> str:
 
     Args:
         geometry: F_D and F_P.
-        files: of :func:`head3d.assets.geometry_names`, by name.
+        files: of :func:`head3d.assets.cache.geometry_names`, by name.
 
     Returns:
         What was used, for the run's record.

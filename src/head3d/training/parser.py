@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from head3d.assets import fetch
+from head3d.assets.cache import fetch
 from head3d.data.store import ClipStore
 from head3d.models.blocks import imagenet
 from head3d.models.parsing import BiSeNet, load_parser

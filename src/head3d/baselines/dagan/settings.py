@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from head3d.baselines.settings import BaselineSchedule, FirstOrderWeights, HourglassNetParams
-from head3d.param_types import Count, Positive, Whole, Width
+from head3d.sections.types import Count, Positive, Whole, Width
 
 
 class DaganNetParams(HourglassNetParams):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from head3d.assets import dagan_names, fetch_all
+from head3d.assets.cache import dagan_names, fetch_all
 from head3d.baselines.dagan.method import Dagan
 from head3d.baselines.dagan.official import load_depth
 from head3d.baselines.discriminator import Discriminator

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from head3d.baselines.settings import AdversarialWeights, BaselineSchedule, HourglassNetParams
-from head3d.param_types import Count, NonNegative, Positive, Whole, Width
+from head3d.sections.types import Count, NonNegative, Positive, Whole, Width
 
 
 class FaceV2VNetParams(HourglassNetParams):

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from head3d.baselines.settings import BaselineSchedule, FirstOrderWeights, HourglassNetParams
-from head3d.param_types import Count, Width
+from head3d.sections.types import Count, Width
 
 
 class FommNetParams(HourglassNetParams):

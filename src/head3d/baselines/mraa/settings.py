@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from head3d.baselines.settings import BaselineSchedule, HourglassNetParams
-from head3d.param_types import Count, Fraction, ListOfMilestones, NonNegative, Positive, Section, Whole, Width
+from head3d.sections.types import Count, Fraction, ListOfMilestones, NonNegative, Positive, Section, Whole, Width
 
 
 class MraaNetParams(HourglassNetParams):

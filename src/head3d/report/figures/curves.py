@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from head3d.baseline_params import NAMES
 from head3d.errors import UserError
 from head3d.report.figures.sheet import COLORS, DPI, STYLE
 from head3d.report.names import plain
+from head3d.sections.baselines import NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,11 @@ DASHES = ("-", "--", "-.", ":")
 COLUMNS = 4
 LEGEND_COLUMNS = 5
 SMOOTH = 9  # points of the running median
+
+
+def style(number: int) -> tuple[str, str]:
+    """Colour and dash of the ``number``-th line; no two of the first ``len(COLORS) * len(DASHES)`` are alike."""
+    return COLORS[number % len(COLORS)], DASHES[(number + number // len(COLORS)) % len(DASHES)]
 
 
 def curve_files(folder: Path, params: Params) -> dict[str, Path]:
@@ -82,7 +87,7 @@ def curves_figure(curves: pd.DataFrame):
             for line in dict.fromkeys(of_panel["line"]):
                 one = of_panel[of_panel["line"] == line].sort_values("step")
                 number = variants.index(line) if line else 0
-                color, dash = COLORS[number % len(COLORS)], DASHES[(number + number // len(COLORS)) % len(DASHES)]
+                color, dash = style(number)
                 axes.plot(one["step"], one["value"], color=color, alpha=0.25, linewidth=0.6)
                 median = one["value"].rolling(SMOOTH, center=True, min_periods=1).median()
                 handles[line] = axes.plot(one["step"], median, color=color, linestyle=dash, linewidth=1.2)[0]

@@ -15,7 +15,7 @@ from head3d.files import replacing
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from head3d.asset_list import Asset
+    from head3d.assets.catalogue import Asset
 
 
 def add(commands: Any) -> None:
@@ -43,11 +43,11 @@ def _trust(args: argparse.Namespace) -> None:
 
 def listing() -> str:
     """A line an asset, with the marks of ``head3d doctor``: present or not, name, digest, licence, where from."""
-    from head3d import assets
+    from head3d.assets import cache
 
-    found = assets.status()
+    found = cache.status()
     width = max(len(asset.name) for asset, _ in found)
-    lines = [f"weights and sample videos in {assets.cache_dir() / 'assets'}"]
+    lines = [f"weights and sample videos in {cache.cache_dir() / 'assets'}"]
     for asset, present in found:
         where = str(asset.sources[0]) if asset.sources else f"by hand: {asset.page}"
         mark = "ok" if present else "--"
@@ -58,11 +58,11 @@ def listing() -> str:
 
 def _digest(asset: Asset) -> str:
     """What is known of an asset's digest, and its beginning."""
-    from head3d import asset_lock
+    from head3d.assets import lock
 
     for what, digest in (
         ("known", asset.sha256),
-        ("trusted", asset_lock.digest(asset.name)),
+        ("trusted", lock.digest(asset.name)),
         ("reported", asset.reported),
     ):
         if digest:
@@ -79,9 +79,9 @@ def put_in(name: str, file: Path) -> str:
     Raises:
         UserError: it is not the file that is expected, or does not load.
     """
-    from head3d import assets
+    from head3d.assets import cache
 
-    return _accept(assets.known(name), file, again=False)
+    return _accept(cache.known(name), file, again=False)
 
 
 def trust(name: str, file: Path | None = None) -> str:
@@ -95,11 +95,11 @@ def trust(name: str, file: Path | None = None) -> str:
     """
     from tqdm import tqdm
 
-    from head3d import assets, download
+    from head3d.assets import cache, download
 
-    asset = assets.known(name)
+    asset = cache.known(name)
     if asset.sha256:
-        raise UserError(f"asset '{name}': its publisher states its SHA-256, {asset.sha256}", fix=assets.by_hand(asset))
+        raise UserError(f"asset '{name}': its publisher states its SHA-256, {asset.sha256}", fix=cache.by_hand(asset))
     if file is not None:
         return _accept(asset, file, again=True)
     problems = []
@@ -107,13 +107,13 @@ def trust(name: str, file: Path | None = None) -> str:
         with _workplace() as folder, tqdm(unit="B", unit_scale=True, desc=name, disable=None) as bar:
             part = Path(folder) / asset.file
             try:
-                assets.bring(source, asset, part, Path(folder), {}, partial(_show, bar))
+                cache.bring(source, asset, part, Path(folder), {}, partial(_show, bar))
             except download.SourceError as error:
                 problems.append(str(error))
                 continue
             return _accept(asset, part, again=True, source=str(source))
     raise UserError(
-        f"asset '{name}' could not be fetched: {'; '.join(problems) or 'it has no address'}", fix=assets.by_hand(asset)
+        f"asset '{name}' could not be fetched: {'; '.join(problems) or 'it has no address'}", fix=cache.by_hand(asset)
     )
 
 
@@ -122,7 +122,7 @@ def _show(bar: tqdm, new: int, _total: int) -> None:
 
 
 def _workplace() -> tempfile.TemporaryDirectory[str]:
-    from head3d.assets import cache_dir
+    from head3d.assets.cache import cache_dir
 
     try:
         cache_dir().mkdir(parents=True, exist_ok=True)
@@ -133,23 +133,21 @@ def _workplace() -> tempfile.TemporaryDirectory[str]:
 
 def _accept(asset: Asset, file: Path, *, again: bool, source: str = "by hand") -> str:
     """A file into the cache and its digest into the lock; ``again`` allows another digest than the expected one."""
-    from head3d import asset_lock, assets, download
+    from head3d.assets import cache, download, lock
 
     if not file.is_file():
-        raise UserError(f"{file}: no such file", fix=assets.by_hand(asset))
+        raise UserError(f"{file}: no such file", fix=cache.by_hand(asset))
     got = download.sha256(file)
-    if not got.startswith(asset.sha256 if again else assets.digest_of(asset)):
-        raise UserError(
-            f"{file}: its SHA-256 is {got}, expected {assets.said(asset)}", fix=assets.otherwise(asset, file)
-        )
-    assets.check(asset, file)
-    target = assets.place(asset, asset.sha256 or got)
+    if not got.startswith(asset.sha256 if again else cache.digest_of(asset)):
+        raise UserError(f"{file}: its SHA-256 is {got}, expected {cache.said(asset)}", fix=cache.otherwise(asset, file))
+    cache.check(asset, file)
+    target = cache.place(asset, asset.sha256 or got)
     try:
         with replacing(target) as unfinished:
             shutil.copyfile(file, unfinished)
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error})", fix="set HEAD3D_CACHE") from error
-    if len(asset.sha256) == assets.DIGITS:
+    if len(asset.sha256) == cache.DIGITS:
         return f"{target}: {asset.name}, with the published SHA-256"
-    asset_lock.record(asset.name, got, target.stat().st_size, source, again=again)
-    return f"{target}: {asset.name}, SHA-256 {got} recorded in {asset_lock.path()}"
+    lock.record(asset.name, got, target.stat().st_size, source, again=again)
+    return f"{target}: {asset.name}, SHA-256 {got} recorded in {lock.path()}"

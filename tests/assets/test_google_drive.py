@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from head3d import assets, download
-from head3d.asset_list import ASSETS, Asset, GoogleDrive
+from head3d.assets import cache as assets
+from head3d.assets import download
+from head3d.assets.catalogue import ASSETS, Asset, GoogleDrive
 from head3d.errors import UserError
 
 CONTENT = b"weights" * 20_000

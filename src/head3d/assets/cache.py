@@ -1,8 +1,8 @@
 """Pretrained weights and sample videos: fetched once, verified, kept for all checkouts, and read safely.
 
-The sources of a file (:mod:`head3d.asset_list`) are tried in order until one gives the file with the right SHA-256.
-Where no publisher states one, the first file that loads is trusted and recorded (:mod:`head3d.asset_lock`). Files are
-kept in one cache, ``~/.cache/head3d`` or ``$HEAD3D_CACHE``.
+The sources of a file (``catalogue.py``) are tried in order until one gives the file with the right SHA-256. Where no
+publisher states one, the first file that loads is trusted and recorded (``lock.py``). Files are kept in one cache,
+``~/.cache/head3d`` or ``$HEAD3D_CACHE``.
 """
 
 import importlib
@@ -22,8 +22,9 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from head3d import asset_lock, download, tracking
-from head3d.asset_list import ASSETS, Asset, GoogleDrive, Package, Source
+from head3d import tracking
+from head3d.assets import download, lock
+from head3d.assets.catalogue import ASSETS, Asset, GoogleDrive, Package, Source
 from head3d.errors import UserError
 from head3d.files import replacing
 
@@ -51,7 +52,7 @@ def digest_of(asset: Asset) -> str:
     """SHA-256 that the file must have, all of it or its beginning; nothing if the first one that comes is trusted."""
     if len(asset.sha256) == DIGITS:
         return asset.sha256
-    return asset_lock.digest(asset.name) or asset.sha256 or asset.reported
+    return lock.digest(asset.name) or asset.sha256 or asset.reported
 
 
 def can_come(name: str) -> bool:
@@ -187,9 +188,9 @@ def place(asset: Asset, digest: str) -> Path:
 
 def said(asset: Asset) -> str:
     """The expected digest, and who states it."""
-    entry = asset_lock.entries().get(asset.name) if len(asset.sha256) < DIGITS else None
+    entry = lock.entries().get(asset.name) if len(asset.sha256) < DIGITS else None
     if entry:
-        return f"{entry['sha256']} ({asset_lock.path()}, {entry['date']}, {entry['source']})"
+        return f"{entry['sha256']} ({lock.path()}, {entry['date']}, {entry['source']})"
     return asset.sha256 or f"{asset.reported} (as others report it; docs/weights.md)"
 
 
@@ -304,7 +305,7 @@ def _fetch_one(asset: Asset, work: Path, archives: dict[str, Path], bar: tqdm, s
             problems.append(str(error))
             continue
         if len(asset.sha256) < DIGITS:  # what is known of it in part, or from others, is ours with the first file
-            asset_lock.record(asset.name, download.sha256(part), part.stat().st_size, str(source))
+            lock.record(asset.name, download.sha256(part), part.stat().st_size, str(source))
         bar.update(max(asset.size - arrived, 0))
         os.replace(part, path_of(asset))
         with _verifying:
@@ -329,7 +330,7 @@ def _trust_first(asset: Asset, part: Path, source: Source) -> None:
     except UserError as error:
         part.unlink(missing_ok=True)
         raise download.SourceError(f"{source}: {error.what}") from error
-    print(f"head3d: {asset.name}: first use, its SHA-256 goes into {asset_lock.path()}", file=sys.stderr)
+    print(f"head3d: {asset.name}: first use, its SHA-256 goes into {lock.path()}", file=sys.stderr)
 
 
 def bring(

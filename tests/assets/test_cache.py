@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from head3d import assets, download
-from head3d.asset_list import ASSETS, Asset, Https, Package
+from head3d.assets import cache as assets
+from head3d.assets import download
+from head3d.assets.catalogue import ASSETS, Asset, Https, Package
 from head3d.cli import load_function
 from head3d.errors import UserError
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, create_model
 
-from head3d.param_types import Count, ListOfShares, NonNegative, Section, check_distinct
+from head3d.sections.types import Count, ListOfShares, NonNegative, Section, check_distinct
 
 if TYPE_CHECKING:
     from head3d.baselines.settings import BaselineSchedule
 
-NAMES = tuple(sorted(path.parent.name for path in Path(__file__).parent.glob("baselines/*/settings.py")))
+NAMES = tuple(sorted(path.parent.name for path in Path(__file__).parents[1].glob("baselines/*/settings.py")))
 
 
 class BaselineTrainingParams(Section):

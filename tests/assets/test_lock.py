@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from head3d import asset_commands, asset_lock, assets, cli, download
-from head3d.asset_list import ASSETS, Asset, Https
+from head3d import cli
+from head3d.assets import cache as assets
+from head3d.assets import commands as asset_commands
+from head3d.assets import download
+from head3d.assets import lock as asset_lock
+from head3d.assets.catalogue import ASSETS, Asset, Https
 from head3d.errors import UserError
 
 FIRST, SECOND = b"first" * 1000, b"second" * 1000
@@ -169,7 +173,7 @@ def test_the_rest_of_a_digest_is_recorded(server: Server, monkeypatch: pytest.Mo
 
 
 RECORD = """import sys
-from head3d import asset_lock
+from head3d.assets import lock as asset_lock
 from head3d.errors import UserError
 print("ready", flush=True)
 digest = sys.stdin.readline().strip()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from head3d.param_types import (
+from head3d.sections.types import (
     Address,
     Count,
     Fraction,
