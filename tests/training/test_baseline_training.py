@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from head3d.baselines.facev2v.head import HeadEstimator
+from head3d.baselines.objective import Part
 from head3d.params import Params
 from head3d.training import baseline
 from head3d.training.baseline import Milestones, settings_of
@@ -46,3 +48,13 @@ def test_a_part_sees_other_batches_than_its_method() -> None:
     """Seeds that batches, augmentation and other draws are made of (seed, seed + 2, seed + 4) never meet."""
     seeds = {shift: {shift, shift + 2, shift + 4} for shift in (0, baseline.BEFORE, baseline.AFTER)}
     assert len(set().union(*seeds.values())) == 9
+
+
+def test_a_part_can_let_some_layers_learn_slowly() -> None:
+    network = HeadEstimator(width=4, most=16)
+    part = Part("pose", network, 8, 1e-2, 2, lambda *_: {}, rates={"yaw": 0.5, "roll": 0.25})
+    rates = {id(p): group["lr"] for group in part.groups() for p in group["params"]}
+    assert sum(len(group["params"]) for group in part.groups()) == len(rates) == len(list(network.parameters()))
+    assert {rates[id(p)] for p in network.yaw.parameters()} == {5e-3}
+    assert {rates[id(p)] for p in network.roll.parameters()} == {2.5e-3}
+    assert {rates[id(p)] for p in network.pitch.parameters()} == {1e-2}

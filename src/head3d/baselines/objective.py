@@ -4,8 +4,8 @@ Each method's folder has a module ``training`` with a class ``Training``, a subc
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -57,6 +57,8 @@ class Part:
             generator for everything random.
         drops: steps from which on the learning rate is a tenth of what it was; None lets it fall along a half cosine.
         stays: whether the network stays as it was taught when the method trains.
+        warmup: steps over which the learning rate rises from zero.
+        rates: shares of the learning rate for children of the network, by name; 1 for those that are not named.
     """
 
     name: str
@@ -67,6 +69,17 @@ class Part:
     losses: Callable[[int, PairsAt, torch.Generator], Losses]
     drops: tuple[int, ...] | None = None
     stays: bool = True
+    warmup: int = 0
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for an optimiser, each with its learning rate."""
+        slow = [(getattr(self.network, name), share) for name, share in self.rates.items()]
+        apart = {id(p) for child, _ in slow for p in child.parameters()}
+        rest = [p for p in self.network.parameters() if id(p) not in apart]
+        return [{"params": rest, "lr": self.lr}] + [
+            {"params": list(child.parameters()), "lr": self.lr * share} for child, share in slow
+        ]
 
 
 def steps_per_epoch(clips: int, repeats: int, batch_size: int) -> int:

@@ -138,7 +138,7 @@ def train_part(
         Its steps and its last losses, for the summary.
     """
     part.network.requires_grad_(True).train()
-    state = State({"network": part.network}, torch.optim.Adam(part.network.parameters(), lr=part.lr, betas=BETAS))
+    state = State({"network": part.network}, torch.optim.Adam(part.groups(), betas=BETAS))
     shifted = params.model_copy(update={"seed": params.seed + shift})
 
     pairs_of = pairs_at(clips, shifted, part.batch_size, compute.device)
@@ -146,7 +146,7 @@ def train_part(
     def losses(step: int) -> dict[str, Tensor]:
         return part.losses(step, pairs_of, step_generator(shifted.seed + 4, step))
 
-    schedule = Milestones(part.steps, cosine=part.drops is None, at=part.drops or ())
+    schedule = Milestones(part.steps, cosine=part.drops is None, warmup=part.warmup, at=part.drops or ())
     session.train(state, schedule, losses, part=part.name)
     if part.stays:
         freeze(part.network)
