@@ -117,7 +117,7 @@ def test_view_renders_the_pose_that_was_asked_for(model: Head3D) -> None:
 
 def test_a_random_reference_stays(model: Head3D) -> None:
     subject = model.subject(*clip(6))
-    assert subject.chosen == 0
+    assert subject.reference_index == 0
     random = Head3D(
         model.geometry, model.canonical_net, model.fusion, with_reference(model.params, "random"), model.compute
     )
@@ -134,8 +134,8 @@ def test_the_nearest_reference_is_chosen_by_pose(model: Head3D) -> None:
     subject = model.subject(*clip(6))
     for index in range(len(subject.references)):
         wanted = subject.poses[slice(index, index + 1)]
-        assert model.choose_reference(subject, wanted).chosen == index
-        assert model.choose_reference(subject, wanted, "relative").chosen == index
+        assert model.choose_reference(subject, wanted).reference_index == index
+        assert model.choose_reference(subject, wanted, "relative").reference_index == index
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (2, 1, 64, 64), (2, 3, 32, 64), (0, 3, 64, 64)])

@@ -23,7 +23,7 @@ torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 2
 torch.cuda.get_device_properties = lambda index: SimpleNamespace(uuid=f"gpu-{index}")
 torch.cuda.set_device = chosen.append
-devices = [Compute.choose(word, "float32").device for word in ("auto", "cuda", "cuda:1")]
+devices = [Compute.resolve(word, "float32").device for word in ("auto", "cuda", "cuda:1")]
 assert devices[0] == devices[1] == chosen[0] == chosen[1] and len(chosen) == 2, (devices, chosen)
 print(devices[0].index, devices[2].index, flush=True)
 sys.stdin.read()
@@ -67,13 +67,13 @@ def test_one_gpu_or_none_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> N
     own_gpu.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert Compute.choose("auto", "float32").device == torch.device("cuda")
+    assert Compute.resolve("auto", "float32").device == torch.device("cuda")
     with pytest.raises(UserError, match="cuda:0 to cuda:0"):
-        Compute.choose("cuda:1", "float32")
+        Compute.resolve("cuda:1", "float32")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert Compute.choose("auto", "float32").device == torch.device("cpu")
+    assert Compute.resolve("auto", "float32").device == torch.device("cpu")
     with pytest.raises(UserError, match="no GPU"):
-        Compute.choose("cuda", "float32")
+        Compute.resolve("cuda", "float32")
     assert own_gpu.cache_info().currsize == 0
 
 

@@ -65,14 +65,14 @@ TELL = """
 import torch
 from torch import nn
 from head3d.ranks import group
-from head3d.training.batchnorm import synchronise
+from head3d.training.batchnorm import sync_batchnorm
 
 with group("cpu") as ranks:
     found = {"means": ranks.means([ranks.rank, 4.0]), "share": ranks.share_of_count(torch.tensor(3 + 2 * ranks.rank)),
              "none": ranks.share_of_count(torch.tensor(0))}
     torch.manual_seed(ranks.rank)
     drawn = nn.Linear(3, 2).to(memory_format=torch.channels_last)
-    ranks.as_leader([drawn])
+    ranks.broadcast_weights([drawn])
     found["weight"] = drawn.weight.detach()
     for parameter in drawn.parameters():
         parameter.grad = torch.full_like(parameter, ranks.rank + 1.0)
@@ -82,8 +82,8 @@ with group("cpu") as ranks:
     batch = torch.load("batch.pt")
     norm = nn.BatchNorm2d(3)
     norm.load_state_dict(batch["norm"])
-    synchronise(norm, ranks)
-    mine = slice(0, 7) if ranks.leads else slice(7, 11)
+    sync_batchnorm(norm, ranks)
+    mine = slice(0, 7) if ranks.is_rank_zero else slice(7, 11)
     for _ in range(2):
         x = batch["x"][mine].to(memory_format=torch.channels_last).requires_grad_()
         out = norm(x)
@@ -172,7 +172,7 @@ def run(*_):
     with ranks.group("cpu") as mine:
         if mine.rank in {failing}:
             raise UserError("no such clip")
-        mine.wait()
+        mine.barrier()
 
 cli.run_stage = run
 sys.exit(cli.main(["train", "matching"]))
@@ -210,7 +210,7 @@ def go(path, stop_at=None):
     state = State({"network": network}, torch.optim.SGD(network.parameters(), lr=0.05))
 
     def losses(step):
-        if step == stop_at and not current().leads:
+        if step == stop_at and not current().is_rank_zero:
             os.kill(os.getpid(), signal.SIGTERM)
         x = torch.randn(16, 4, generator=step_generator(7, step))[current().rows(16)]
         return {"loss": (network(x) - x.sum(dim=1, keepdim=True)).square().mean()}

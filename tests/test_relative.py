@@ -11,7 +11,7 @@ from head3d import relative
 from head3d.assets import cache as assets
 from head3d.data import video
 from head3d.geometry import FaceFit, intrinsics, pixel_grid, pose_from_euler, warp
-from head3d.relative import FACE_M, FACE_MOTION, FURTHEST, HEAD_MOTION, INNER, face_motion, landmarks, lay
+from head3d.relative import FACE_M, FACE_MOTION, FURTHEST, HEAD_MOTION, INNER, face_motion, fit_driver_face, landmarks
 
 SIZE = 192
 CAMERA = (intrinsics(SIZE, SIZE, 10.0), 1.0)
@@ -36,7 +36,7 @@ def moved(image: torch.Tensor, linear: torch.Tensor, shift: torch.Tensor) -> tor
 
 def test_the_map_between_two_faces_is_found(face: torch.Tensor) -> None:
     linear, shift = torch.tensor([[1.1, 0.0], [0.0, 0.9]]), torch.tensor([6.0, -4.0])
-    fit = lay(face, moved(face, linear, shift), AHEAD, *CAMERA)
+    fit = fit_driver_face(face, moved(face, linear, shift), AHEAD, *CAMERA)
     assert fit is not None
     assert fit.pose is AHEAD
     assert torch.allclose(fit.linear, linear, atol=0.06)
@@ -45,18 +45,18 @@ def test_the_map_between_two_faces_is_found(face: torch.Tensor) -> None:
 
 
 def test_the_same_face_lies_on_itself(face: torch.Tensor) -> None:
-    fit = lay(face, face, AHEAD, *CAMERA)
+    fit = fit_driver_face(face, face, AHEAD, *CAMERA)
     assert isinstance(fit, FaceFit)
     assert torch.allclose(fit.linear, torch.eye(2), atol=1e-4) and torch.allclose(fit.shift, torch.zeros(2), atol=1e-3)
 
 
 def test_no_face_and_faces_too_far_apart_are_left_to_the_poses(face: torch.Tensor) -> None:
     nothing = torch.full_like(face, 0.5)
-    assert lay(nothing, face, AHEAD, *CAMERA) is None
-    assert lay(face, nothing, AHEAD, *CAMERA) is None
+    assert fit_driver_face(nothing, face, AHEAD, *CAMERA) is None
+    assert fit_driver_face(face, nothing, AHEAD, *CAMERA) is None
     away = torch.tensor([math.ceil(1.1 * FURTHEST * SIZE), 0.0])
-    assert lay(face, moved(face, torch.eye(2), away), AHEAD, *CAMERA) is None
-    assert lay(face, moved(face, 2.0 * torch.eye(2), torch.zeros(2)), AHEAD, *CAMERA) is None
+    assert fit_driver_face(face, moved(face, torch.eye(2), away), AHEAD, *CAMERA) is None
+    assert fit_driver_face(face, moved(face, 2.0 * torch.eye(2), torch.zeros(2)), AHEAD, *CAMERA) is None
 
 
 def test_a_face_turned_over_is_left_to_the_poses(face: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +65,8 @@ def test_a_face_turned_over_is_left_to_the_poses(face: torch.Tensor, monkeypatch
     assert points is not None
     mirrored = points * (-1, 1) + (2 * points[INNER, 0].mean(), 0)  # about its own middle, or it were too far away
     monkeypatch.setattr(relative, "landmarks", lambda picture: points if picture is face else mirrored)
-    assert lay(face, face, AHEAD, *CAMERA) is not None
-    assert lay(face, face.clone(), AHEAD, *CAMERA) is None
+    assert fit_driver_face(face, face, AHEAD, *CAMERA) is not None
+    assert fit_driver_face(face, face.clone(), AHEAD, *CAMERA) is None
 
 
 def test_landmarks_are_asked_in_bytes(face: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_landmarks_are_asked_in_bytes(face: torch.Tensor, monkeypatch: pytest.Mo
 
     seen: list[np.ndarray] = []
     monkeypatch.setattr(Follower, "see", lambda self, frame: seen.append(frame))
-    assert lay(face * 3 - 1, face, AHEAD, *CAMERA) is None
+    assert fit_driver_face(face * 3 - 1, face, AHEAD, *CAMERA) is None
     assert seen[0].dtype == np.uint8 and seen[0].shape == (SIZE, SIZE, 3)
     assert np.array_equal(seen[0], np.round(np.clip(face[0].permute(1, 2, 0).numpy() * 3 - 1, 0, 1) * 255))
 

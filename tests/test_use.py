@@ -148,7 +148,7 @@ def test_references_are_those_of_the_whole_video(tiny: Params, models: Path, sub
     from head3d.images import to_tensor
 
     model = Head3D.load(models, params=tiny)
-    _, ours, indices = use.meet(model, subject, options.Options(references=3, seed=4))
+    _, ours, indices = use.prepare_person(model, subject, options.Options(references=3, seed=4))
     theirs = model.subject(to_tensor(read(subject)), references=3, seed=4)
     as_set = {tuple(frame.flatten()[:50].tolist()) for frame in theirs.references}
     assert {tuple(frame.flatten()[:50].tolist()) for frame in ours.references} == as_set

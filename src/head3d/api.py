@@ -25,7 +25,7 @@ from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_cano
 from head3d.models.small_parser import SmallParser
 from head3d.params import Params, load_params
 from head3d.references import draw_references
-from head3d.relative import Start, face_motion, lay
+from head3d.relative import Start, face_motion, fit_driver_face
 from head3d.training.build.canonical import build_canonical
 from head3d.training.build.fusion import build_fusion
 from head3d.training.build.geometry import build_geometry, place_geometry
@@ -46,7 +46,7 @@ class Subject:
         references: the N reference frames (N, 3, H, W).
         masks: their head masks (N, 1, H, W).
         poses: of the references.
-        chosen: which of the references is s_ref.
+        reference_index: which of the references is s_ref.
     """
 
     canonical: Tensor
@@ -56,16 +56,16 @@ class Subject:
     references: Tensor
     masks: Tensor
     poses: Pose
-    chosen: int
+    reference_index: int
 
     @property
     def reference(self) -> Tensor:
         """s_ref (1, 3, H, W)."""
-        return self.references[self.chosen : self.chosen + 1]
+        return self.references[self.reference_index : self.reference_index + 1]
 
     @property
     def reference_pose(self) -> Pose:
-        return self.poses[slice(self.chosen, self.chosen + 1)]
+        return self.poses[slice(self.reference_index, self.reference_index + 1)]
 
     def head(self) -> Canonical:
         """The canonical head as the geometry takes it."""
@@ -140,7 +140,7 @@ class Head3D:
             UserError: weights are missing or do not fit the parameters.
         """
         params = params or load_params()
-        compute = Compute.choose(device or params.device, params.precision, params.train.channels_last)
+        compute = Compute.resolve(device or params.device, params.precision, params.train.channels_last)
         directory = Path(models)
         geometry = load_weights(build_geometry(params), directory / "geometry.safetensors")
         freeze(place_geometry(geometry, compute))
@@ -154,7 +154,7 @@ class Head3D:
         small = None
         if parser == "small":
             network = SmallParser(params.parser.input_size, params.parser.width)
-            small = load_weights(network, directory / "parser.safetensors").ready(compute)
+            small = load_weights(network, directory / "parser.safetensors").prepare_for_inference(compute)
         return cls(geometry, canonical, fusion, params, compute, small)
 
     @property
@@ -221,13 +221,13 @@ class Head3D:
                 "subject frames: no head found in the reference frames", fix="give a video that shows a face"
             )
         heads = own * own_masks
-        observed = self.geometry.observe(heads)
+        prediction = self.geometry.predict(heads)
         if self.canonical_net is None:
-            head = mean = self.geometry.mean_canonical(heads, own_masks, observed, count)
+            head = mean = self.geometry.mean_canonical(heads, own_masks, prediction, count)
         else:
-            head, mean = recurrent_canonical(self.geometry, self.canonical_net, heads, own_masks, observed, count)
+            head, mean = recurrent_canonical(self.geometry, self.canonical_net, heads, own_masks, prediction, count)
         depth = self.geometry.canonical_depth(head.image)
-        return Subject(head.image, head.mask, depth, mean.image, own, own_masks, observed.pose, 0)
+        return Subject(head.image, head.mask, depth, mean.image, own, own_masks, prediction.pose, 0)
 
     def canonical(
         self, frames: Tensor, masks: Tensor | None = None, references: int | None = None, seed: int = 0
@@ -287,11 +287,11 @@ class Head3D:
         frame = self._check(frame, "first driving frame")
         place = relative_pose(pose, pose, subject.reference_pose)
         rendered = self.geometry.render(subject.head(), place)
-        background = outside_flow(subject.masks[[subject.chosen]])
+        background = outside_flow(subject.masks[[subject.reference_index]])
         flow = rigid_flow(self.geometry, subject.head(), rendered, subject.reference_pose, background)
         k, distance_m = self.geometry.k(frame), self.geometry.distance_m
         placed = warp(frame, align_flow(pose, place, k, distance_m, frame.shape[-1]))
-        return Start(frame, pose, lay(placed, warp(subject.reference, flow), place, k, distance_m))
+        return Start(frame, pose, fit_driver_face(placed, warp(subject.reference, flow), place, k, distance_m))
 
     @torch.inference_mode()
     def view(self, subject: Subject, pose: Pose) -> Transfer:
@@ -347,7 +347,7 @@ class Head3D:
         parts = []
         step = self.params.evaluate.batch_size
         canonical = subject.head()
-        background = outside_flow(subject.masks[[subject.chosen]]) if self.fusion.wants_rigid else None
+        background = outside_flow(subject.masks[[subject.reference_index]]) if self.fusion.uses_rigid_flow else None
         for start in range(0, len(pose), step):
             here = pose[slice(start, start + step)]
             each = canonical.repeat(len(here))
@@ -387,4 +387,4 @@ class Head3D:
         if motion == "absolute":
             shift = driving.translation[:, None] - subject.poses.translation
             apart = apart + shift[..., :2].norm(dim=-1) / FAR_XY_M + shift[..., 2].abs() / FAR_Z_M
-        return replace(subject, chosen=int(apart.mean(dim=0).argmin()))
+        return replace(subject, reference_index=int(apart.mean(dim=0).argmin()))

@@ -29,15 +29,15 @@ def read_checkpoint(path: Path) -> dict[str, object]:
     return {str(name): value for name, value in held.items()}
 
 
-def take(
-    given: Mapping[str, object], wanted: Mapping[str, Tensor], ignored: Collection[str], what: str, fix: str
+def match_state_dict(
+    state: Mapping[str, object], expected: Mapping[str, Tensor], ignored: Collection[str], what: str, fix: str
 ) -> dict[str, Tensor]:
-    """The wanted tensors of a state dict, once it is seen to be that of the wanted network.
+    """The expected tensors of a state dict, once it is seen to be that of the expected network.
 
     Args:
-        given: the state dict; a prefix ``module.`` of data parallel training is left out.
-        wanted: tensors by the names that the file has for them. Counters of batch norm (``num_batches_tracked``) may be
-            missing: PyTorch before 0.4.1 had none.
+        state: the state dict; a prefix ``module.`` of data parallel training is left out.
+        expected: tensors by the names that the file has for them. Counters of batch norm (``num_batches_tracked``) may
+            be missing: PyTorch before 0.4.1 had none.
         ignored: names in the file that nothing reads; they may be missing.
         what: names the file in errors.
         fix: how to mend it.
@@ -45,16 +45,16 @@ def take(
     Raises:
         UserError: a tensor is missing, left over or of another shape.
     """
-    held = {name.removeprefix("module."): value for name, value in given.items() if isinstance(value, Tensor)}
-    missing = [name for name in wanted if name not in held and not name.endswith("num_batches_tracked")]
-    extra = [name for name in held if name not in wanted and name not in ignored]
+    held = {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
+    missing = [name for name in expected if name not in held and not name.endswith("num_batches_tracked")]
+    extra = [name for name in held if name not in expected and name not in ignored]
     shapes = [
-        f"{name}: {tuple(held[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in held and held[name].shape != wanted[name].shape
+        f"{name}: {tuple(held[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in expected
+        if name in held and held[name].shape != expected[name].shape
     ]
-    check_fit(what, len(wanted), missing, extra, shapes, fix)
-    return {name: held[name] for name in wanted if name in held}
+    check_fit(what, len(expected), missing, extra, shapes, fix)
+    return {name: held[name] for name in expected if name in held}
 
 
 def check_fit(what: str, count: int, missing: list[str], extra: list[str], shapes: list[str], fix: str) -> None:

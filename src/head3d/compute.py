@@ -32,7 +32,7 @@ class Compute:
     channels_last: bool = True
 
     @staticmethod
-    def choose(device: str = "auto", precision: str = "auto", channels_last: bool = True) -> "Compute":
+    def resolve(device: str = "auto", precision: str = "auto", channels_last: bool = True) -> "Compute":
         """Resolve ``auto``: a GPU if there is one, bfloat16 if the processor multiplies it in hardware.
 
         Of several GPUs each process of this machine takes its own as far as they reach (:func:`own_gpu`), unless the

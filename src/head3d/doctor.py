@@ -81,7 +81,7 @@ def bfloat16() -> tuple[bool | None, str]:
 
     from head3d.compute import Compute
 
-    chosen = Compute.choose()
+    chosen = Compute.resolve()
     if chosen.dtype is torch.bfloat16:
         return True, "in hardware: convolutions use it (precision: auto)"
     return None, "not in hardware: float32 is used, several times slower"
@@ -173,15 +173,15 @@ def assets() -> tuple[bool | None, str]:
 
 def _wanted() -> set[str]:
     """Names of the assets that params.yaml needs, or that every scale needs if it can't be read."""
-    from head3d.assets.cache import ASSETS, needed
+    from head3d.assets.cache import ASSETS, required_assets
     from head3d.errors import UserError
     from head3d.params import load_params
 
     try:
-        recorded, brought = needed(load_params())
+        recorded, unrecorded = required_assets(load_params())
     except UserError:  # which the line on parameters tells
         return {asset.name for asset in ASSETS.values() if not asset.optional}
-    return {*recorded, *brought}
+    return {*recorded, *unrecorded}
 
 
 def reachable(source: Source) -> bool:

@@ -44,16 +44,16 @@ class Ranks:
 
     Attributes:
         rank: its number; rank 0 leads: it alone writes files, tracks and prints.
-        world: how many there are.
+        world_size: how many there are.
         device: what collectives send: ``cpu``, or ``cuda``, which is then the rank's own GPU.
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     device: str = "cpu"
 
     @property
-    def leads(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.rank == 0
 
@@ -67,13 +67,13 @@ class Ranks:
         Raises:
             UserError: the ranks can't have equally many, at least one each.
         """
-        if count % self.world or count < self.world:
+        if count % self.world_size or count < self.world_size:
             raise UserError(
-                f"params.yaml: {what} is {count}, which {self.world} processes can't share evenly",
-                allowed=f"a multiple of {self.world}",
+                f"params.yaml: {what} is {count}, which {self.world_size} processes can't share evenly",
+                allowed=f"a multiple of {self.world_size}",
                 fix="change it, or start as many processes as divide it",
             )
-        share = count // self.world
+        share = count // self.world_size
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def sum(self, values: Tensor) -> Tensor:
@@ -90,17 +90,17 @@ class Ranks:
         import torch.distributed as dist
 
         values = values.detach().contiguous()
-        found = [torch.empty_like(values) for _ in range(self.world)]
+        found = [torch.empty_like(values) for _ in range(self.world_size)]
         dist.all_gather(found, values)
         return torch.stack(found)
 
     def means(self, values: Sequence[float]) -> list[float]:
         """Mean over ranks of each number."""
-        if self.world == 1:
+        if self.world_size == 1:
             return list(values)
         import torch
 
-        return (self.sum(torch.tensor(values, dtype=torch.float64, device=self.device)) / self.world).tolist()
+        return (self.sum(torch.tensor(values, dtype=torch.float64, device=self.device)) / self.world_size).tolist()
 
     def share_of_count(self, count: Tensor) -> Tensor:
         """What a rank divides a sum over its rows by, so that the mean over ranks is that of all rows that count.
@@ -111,24 +111,24 @@ class Ranks:
         Returns:
             The count of all ranks, at least one, divided by their number.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return count.clamp(min=1)
-        return self.sum(count).clamp(min=1) / self.world
+        return self.sum(count).clamp(min=1) / self.world_size
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its mean over ranks, in one message; all are of one type, float32."""
-        if self.world == 1:
+        if self.world_size == 1:
             return
         import torch
 
         gradients = [p.grad for p in parameters if p.grad is not None]
-        mean = self.sum(torch.cat([g.reshape(-1) for g in gradients])) / self.world
+        mean = self.sum(torch.cat([g.reshape(-1) for g in gradients])) / self.world_size
         for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view(gradient.shape))
 
-    def as_leader(self, modules: Iterable[nn.Module]) -> None:
+    def broadcast_weights(self, modules: Iterable[nn.Module]) -> None:
         """Give all ranks the weights and statistics of rank 0: another kind of processor may have drawn others."""
-        if self.world == 1:
+        if self.world_size == 1:
             return
         import torch
         import torch.distributed as dist
@@ -139,7 +139,7 @@ class Ranks:
                 dist.broadcast(sent, src=0)
                 tensor.copy_(sent)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Go on when all ranks are here."""
         self.means([0.0])
 
@@ -156,7 +156,7 @@ def current() -> Ranks:
 def speaks() -> bool:
     """Whether an error that reaches the command line is this process's to print."""
     try:
-        return _current.world > 1 or _environment()[0] == 0
+        return _current.world_size > 1 or _environment()[0] == 0
     except UserError:  # of the environment itself, which every process has to tell
         return True
 
@@ -206,7 +206,7 @@ def group(device: str) -> Iterator[Ranks]:
     """
     global _current
     rank, world, local = _environment()
-    if world == 1 or _current.world > 1:  # alone, or they are together already
+    if world == 1 or _current.world_size > 1:  # alone, or they are together already
         yield _current
         return
     import torch.distributed as dist
@@ -267,7 +267,7 @@ def _destroy() -> None:
 def _leave(ranks: Ranks) -> None:
     """Nobody ends before all are done: torchrun ends the others when one is gone, and rank 0 may still be writing."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    ranks.wait()
+    ranks.barrier()
 
 
 def _is_first(store: Any) -> bool:
@@ -286,7 +286,7 @@ def _is_first(store: Any) -> bool:
         return True
 
 
-def together(run: Callable[P, None]) -> Callable[P, None]:
+def distributed(run: Callable[P, None]) -> Callable[P, None]:
     """Make a stage's function, which is given ``params`` first, one that several processes can run together."""
 
     @functools.wraps(run)

@@ -36,7 +36,7 @@ class Start:
     fit: FaceFit | None = None
 
 
-def lay(
+def fit_driver_face(
     driver: Float[Tensor, "1 3 h w"],
     subject: Float[Tensor, "1 3 h w"],
     pose: Pose,

@@ -75,7 +75,7 @@ def animate(
     check_motion(motion, driving_face)
     target = check_files(out, (".mp4",), subject=subject, driving=driving)
     model = load(options)
-    person = meet(model, subject, options, watch)
+    person = prepare_person(model, subject, options, watch)
     shown = {"paste": paste, "compare": compare}
     line = transfer(model, person, driving, target, motion=motion, driving_face=driving_face, watch=watch, **shown)
     if line:
@@ -112,8 +112,14 @@ def transfer(
     drive = Drive(model, subject, moving, how, _batch(params))
     size, place = model.image_size, None
     if paste:
-        place = Paste(*filmed.whole(indices[drive.subject.chosen]), size)
-    still = place.frame if place else filmed.crops_at([indices[drive.subject.chosen]], size)[0] if compare else None
+        place = Paste(*filmed.whole(indices[drive.subject.reference_index]), size)
+    still = (
+        place.frame
+        if place
+        else filmed.crops_at([indices[drive.subject.reference_index]], size)[0]
+        if compare
+        else None
+    )
 
     def pictures(bar: tqdm) -> Iterator[np.ndarray]:
         for count, (seen, made) in enumerate(drive, start=1):
@@ -154,12 +160,12 @@ def view(
     sweeps = check_sweeps(yaw, pitch, roll, frames)
     target = check_files(out, (".mp4",), subject=subject)
     model = load(options)
-    turn(model, meet(model, subject, options), target, sweeps, frames)
+    render_sweep(model, prepare_person(model, subject, options), target, sweeps, frames)
     _report(target)
     return target
 
 
-def turn(
+def render_sweep(
     model: Head3D,
     person: Person,
     target: Path,
@@ -193,7 +199,7 @@ def export(subject: str | Path, out: str | Path, **chosen: Any) -> Path:
     model = load(options)
     from head3d.mesh import head_mesh, save
 
-    mesh = head_mesh(meet(model, subject, options).subject.head(), model.geometry)
+    mesh = head_mesh(prepare_person(model, subject, options).subject.head(), model.geometry)
     save(mesh, target)
     print(f"{target}: {len(mesh.positions)} vertices, {len(mesh.faces)} triangles, in the model's metres")
     return target
@@ -229,7 +235,7 @@ def load(options: Options) -> Head3D:
     return Head3D.load(models, params=params, variant=variant, device=device, parser=parser)
 
 
-def meet(model: Head3D, video: str | Path, options: Options, watch: Watch | None = None) -> Person:
+def prepare_person(model: Head3D, video: str | Path, options: Options, watch: Watch | None = None) -> Person:
     """Find the person in a subject video and make the canonical head.
 
     Args:

@@ -96,8 +96,12 @@ def test_a_view_is_the_command(client: Client, clips: Path, models: Path, tiny: 
     told = client.finish(client.post("/jobs", wish).json["id"])
     assert (told["state"], told["name"], told["done"]) == ("done", "subject-turned.mp4", 5)
     (tmp_path / "ours.mp4").write_bytes(client.get(f"/jobs/{told['id']}/result").body)
-    person = use.meet(Head3D.load(models, params=tiny), clips / "subject.mp4", options.Options(), lambda *_: None)
-    use.turn(Head3D.load(models, params=tiny), person, tmp_path / "t.mp4", options.check_sweeps("-20:20", 5, 0, 5), 5)
+    person = use.prepare_person(
+        Head3D.load(models, params=tiny), clips / "subject.mp4", options.Options(), lambda *_: None
+    )
+    use.render_sweep(
+        Head3D.load(models, params=tiny), person, tmp_path / "t.mp4", options.check_sweeps("-20:20", 5, 0, 5), 5
+    )
     assert np.abs(read(tmp_path / "ours.mp4") - read(tmp_path / "t.mp4")).max() <= 2
 
 
@@ -106,7 +110,7 @@ def test_the_head_at_a_pose(client: Client, clips: Path, model: Head3D) -> None:
     wish = {"kind": "head", "subject": client.send(clips / "subject.mp4")}
     told = client.finish(client.post("/jobs", wish).json["id"])
     assert (told["state"], told["result"]) == ("done", False)
-    subject = use.meet(model, clips / "subject.mp4", options.Options(), lambda *_: None).subject
+    subject = use.prepare_person(model, clips / "subject.mp4", options.Options(), lambda *_: None).subject
     address = f"/heads/{told['head']}"
     front = picture(client.get(address).body)
     assert np.abs(front - to_frames(model.render(subject, hand_pose(subject))[0])[0]).max() <= 1

@@ -97,10 +97,10 @@ def test_equivariance_against_loops() -> None:
 
 def test_adversarial_losses_by_hand() -> None:
     real, fake = torch.tensor([0.5, 2.0]).view(1, 1, 1, 2), torch.tensor([-3.0, 0.5]).view(1, 1, 1, 2)
-    assert float(losses.fooling(fake, "least_squares")) == pytest.approx((16 + 0.25) / 2)
-    assert float(losses.fooling(fake, "hinge")) == pytest.approx(1.25)
-    assert float(losses.telling_apart(real, fake, "least_squares")) == pytest.approx((0.25 + 1 + 9 + 0.25) / 2)
-    assert float(losses.telling_apart(real, fake, "hinge")) == pytest.approx(0.5 / 2 + 1.5 / 2)
+    assert float(losses.generator_gan_loss(fake, "least_squares")) == pytest.approx((16 + 0.25) / 2)
+    assert float(losses.generator_gan_loss(fake, "hinge")) == pytest.approx(1.25)
+    assert float(losses.discriminator_gan_loss(real, fake, "least_squares")) == pytest.approx((0.25 + 1 + 9 + 0.25) / 2)
+    assert float(losses.discriminator_gan_loss(real, fake, "hinge")) == pytest.approx(0.5 / 2 + 1.5 / 2)
 
 
 def test_feature_matching_sums_blocks_and_teaches_the_generator_only() -> None:
@@ -171,14 +171,14 @@ def test_angles_come_back_from_facev2vs_rotation() -> None:
 
 def test_the_teachers_pose_turns_keypoints_as_the_head_turns(tiny: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     """A point of the head, moved by F_P's rotation and by FaceV2V's from the taught angles: the same place."""
-    from head3d.baselines.facev2v.training import taught_degrees
+    from head3d.baselines.facev2v.training import teacher_euler
     from head3d.geometry import pose_from_euler
     from head3d.training.build.geometry import build_geometry
 
     pose = pose_from_euler(torch.tensor([30.0, -10.0]), torch.tensor([12.0, 20.0]), torch.tensor([-25.0, 8.0]))
     geometry = build_geometry(tiny)
     monkeypatch.setattr(geometry.pose, "forward", lambda images: pose)
-    degrees = taught_degrees(geometry, torch.zeros(2, 3, 8, 8), torch.ones(2, 1, 8, 8))
+    degrees = teacher_euler(geometry, torch.zeros(2, 3, 8, 8), torch.ones(2, 1, 8, 8))
     nose = torch.tensor([0.1, 0.2, -0.9])  # x right, y down, z away from the camera
     ours = pose.rotation @ nose
     theirs = rotation_matrix(*degrees) @ (nose * torch.tensor([1.0, 1.0, -1.0]))

@@ -14,11 +14,11 @@ from head3d.baselines.mraa.method import Mraa
 from head3d.baselines.mraa.regions import (
     Regions,
     align_axes,
-    between,
     gram,
     principal_axes,
     relative_regions,
     stretched,
+    to_source,
 )
 from head3d.baselines.mraa.training import Training
 from head3d.baselines.objective import Pairs
@@ -178,7 +178,7 @@ def test_principal_axes_are_a_root_of_the_covariance() -> None:
 
 def test_opposite_axes_are_aligned() -> None:
     source = regions(3, 2).affine
-    assert torch.allclose(align_axes(between(-source, source)), torch.eye(2).expand(2, 5, 2, 2), atol=1e-5)
+    assert torch.allclose(align_axes(to_source(-source, source)), torch.eye(2).expand(2, 5, 2, 2), atol=1e-5)
 
 
 def test_avd_takes_no_notice_of_opposite_axes() -> None:
@@ -262,7 +262,7 @@ def test_regions_of_repeated_frames_are_kept(tiny: Params, draws: int, asked: li
 
 def test_the_avd_network_alone_learns_after_the_rest(tiny: Params) -> None:
     training = avd_training(tiny, avd_epochs=30, avd_repeats=2000, avd_batch_size=256, avd_milestones=(20, 25))
-    part = training.after(clips=100)
+    part = training.posttraining(clips=100)
     assert (part.steps, part.drops) == (30 * 782, (20 * 782, 25 * 782))
     before = {name: value.clone() for name, value in training.method.state_dict().items()}
     part.network.requires_grad_(True).train()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from head3d.data import boxes
-from head3d.data.boxes import Look, Rejected, Square
+from head3d.data.boxes import FrameDetection, Rejected, Square
 from head3d.data.faces import Face
 
 
@@ -40,14 +40,14 @@ def face_points(x: float, y: float, size: float) -> np.ndarray:
     return points + np.array([x, y])
 
 
-def looks(*faces: tuple[float, float, float] | None, others: tuple[Face, ...] = ()) -> list[Look]:
+def looks(*faces: tuple[float, float, float] | None, others: tuple[Face, ...] = ()) -> list[FrameDetection]:
     found = []
     for index, face in enumerate(faces):
         if face is None:
-            found.append(Look(5 * index, None, None, ()))
+            found.append(FrameDetection(5 * index, None, None, ()))
         else:
             points = face_points(*face)
-            found.append(Look(5 * index, boxes.detector_box(points), points, others))
+            found.append(FrameDetection(5 * index, boxes.detector_box(points), points, others))
     return found
 
 
@@ -102,19 +102,19 @@ def test_rivals_inside_the_box_only() -> None:
 def test_landmarks_are_trusted_between_looks_that_found_the_face() -> None:
     still = (100.0, 100.0, 50.0)
     given = looks(still, None, still, still)  # at frames 0, 5, 10, 15
-    good = boxes.trusted(given, 16)
+    good = boxes.reliable_frames(given, 16)
     assert good.tolist() == [True] + [False] * 9 + [True] * 6
-    assert boxes.looks_at(16, 5) == [0, 5, 10, 15]
-    assert boxes.looks_at(18, 5) == [0, 5, 10, 15, 17]
+    assert boxes.detection_indices(16, 5) == [0, 5, 10, 15]
+    assert boxes.detection_indices(18, 5) == [0, 5, 10, 15, 17]
     moving = boxes.boxes_between(looks(still, (110.0, 100.0, 50.0)), 6)
     assert np.allclose(np.diff(moving[:, 0]), 2.0)
 
 
 def test_steadied_keeps_lines_and_gaps() -> None:
     line = np.linspace(0, 10, 11, dtype=np.float32)[:, None, None] * np.ones((1, 68, 2), np.float32)
-    assert np.allclose(boxes.steadied(line)[1:-1], line[1:-1])
+    assert np.allclose(boxes.smooth_landmarks(line)[1:-1], line[1:-1])
     line[4] = np.nan
-    out = boxes.steadied(line)
+    out = boxes.smooth_landmarks(line)
     assert np.isnan(out[4]).all()
     assert np.isfinite(np.delete(out, 4, axis=0)).all()
 

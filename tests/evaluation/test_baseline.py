@@ -25,7 +25,7 @@ def test_vgg_sees_every_fourth_frame(store: ClipStore) -> None:
     """Of four frames the first one, here the only one that is wrong."""
 
     def wrong(at: int) -> float:
-        def make(record: ClipRecord, case: protocol.Case) -> protocol.Made:
+        def make(record: ClipRecord, case: protocol.Case) -> protocol.MethodFrames:
             frames = case.driving.clone()
             frames[at] = 1 - frames[at]
             return [("made", 0, frames)]

@@ -72,12 +72,12 @@ def test_all_stages_make_the_layout(here: ClipStore, tiny: Params) -> None:
         copied, rendered = cross.load(folder / "copy", pair.pair)
         wanted = here.frames(subject)[reference_of(LENGTH // 2, draw_seed(params, subject, 0))]
         assert rendered is None and np.array_equal(copied, np.broadcast_to(wanted, copied.shape))
-        case = cross.meeting(here, params, subject, driving)
+        case = cross.load_case(here, params, subject, driving)
         made, mask = cross.load(folder / "full", pair.pair)
         method = Head3DMethod(Head3D.load(params=params), params.model.references)
-        again = cross_head3d.transferred(method, case, params.animate.motion)
+        again = cross_head3d.reenact_pair(method, case, params.animate.motion)
         assert np.array_equal(made, to_frames(again[0])) and mask is not None and mask.shape == made.shape[:3]
-        theirs = cross_baseline.transferred(baseline.load(params, "fomm"), case, params.animate.motion)
+        theirs = cross_baseline.reenact_pair(baseline.load(params, "fomm"), case, params.animate.motion)
         assert np.array_equal(cross.load(folder / "fomm", pair.pair)[0], to_frames(theirs[0]))
 
     # No face in these clips: everything is counted as lost, nothing is made up.
@@ -95,7 +95,7 @@ def test_all_stages_make_the_layout(here: ClipStore, tiny: Params) -> None:
 def test_paste_keeps_the_reference_around_the_head(here: ClipStore, tiny: Params, models: Path) -> None:
     model = Head3D.load(models, params=tiny)
     records = here.records("mini-seen")
-    case = cross.meeting(here, tiny, records[0], records[2])
+    case = cross.load_case(here, tiny, records[0], records[2])
     made = cross_head3d.floors(model, case, "relative")
     frames, mask = made["paste"]
     assert mask is not None and made["copy"][1] is None

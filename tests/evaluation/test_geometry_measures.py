@@ -56,7 +56,7 @@ def test_frames_whose_landmarks_are_not_trusted_count_nowhere(monkeypatch: pytes
     monkeypatch.setattr(geometry, "head_error", lambda rendered, truth: (rendered - truth.mean()).square())
     monkeypatch.setattr(geometry, "write_json", None)
 
-    def observe(heads: Tensor) -> Any:  # wrong by 90 degrees where landmarks are not to be trusted
+    def predict(heads: Tensor) -> Any:  # wrong by 90 degrees where landmarks are not to be trusted
         if len(heads) not in lengths:
             return None
         pose = truths[lengths.index(len(heads))]
@@ -66,7 +66,7 @@ def test_frames_whose_landmarks_are_not_trusted_count_nowhere(monkeypatch: pytes
             pose = Pose(torch.where(odd, wrong.rotation, pose.rotation), pose.translation)
         return SimpleNamespace(pose=pose)
 
-    net = SimpleNamespace(observe=observe, canonical_depth=lambda image: None, render=lambda head, poses: head.value)
+    net = SimpleNamespace(predict=predict, canonical_depth=lambda image: None, render=lambda head, poses: head.value)
     model: Any = SimpleNamespace(geometry=net, canonical_net=True, compute=SimpleNamespace(device=torch.device("cpu")))
     params: Any = SimpleNamespace(
         model=SimpleNamespace(references=2),

@@ -30,7 +30,7 @@ class Shifted:
 def measure(store: ClipStore, by: int) -> dict[str, float | int]:
     (record,) = store.records("mini-seen")
     told = Shifted(store.masks(record), by)
-    return parser.measure(told, Compute.choose("cpu", "float32"), store, "mini-seen")  # type: ignore[arg-type]
+    return parser.measure(told, Compute.resolve("cpu", "float32"), store, "mini-seen")  # type: ignore[arg-type]
 
 
 def test_the_same_masks_overlap_wholly(store: ClipStore) -> None:
@@ -52,7 +52,7 @@ def test_a_shifted_disc(store: ClipStore) -> None:
 def test_an_empty_test_set_is_one_line(store: ClipStore, tiny: Params) -> None:
     network = SmallParser(tiny.parser.input_size, tiny.parser.width)
     with pytest.raises(UserError, match="no clip in the split 'mini-unseen'"):
-        parser.measure(network, Compute.choose("cpu", "float32"), store, "mini-unseen")
+        parser.measure(network, Compute.resolve("cpu", "float32"), store, "mini-unseen")
 
 
 def test_the_stage(store: ClipStore, tiny: Params, in_tmp: Path) -> None:

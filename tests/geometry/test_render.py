@@ -7,7 +7,6 @@ from torch import Tensor
 from head3d.geometry import (
     Pose,
     Rendered,
-    between,
     canonical_flow,
     from_canonical,
     intrinsics,
@@ -15,6 +14,7 @@ from head3d.geometry import (
     pixel_grid,
     pose_from_euler,
     project,
+    reproject,
     splat,
     to_canonical,
     unproject,
@@ -113,7 +113,7 @@ def test_between_two_poses_a_sphere_lands_where_its_points_do() -> None:
     wanted = pose_from_euler(-8.0, 9.0, 5.0, torch.tensor([[-0.003, 0.002, -0.02]]))
     # A ball looks the same however it is turned: its depth at `seen` is that of a ball about where the head went.
     depth = sphere_depth() + seen.translation[0, 2]
-    rendered = between(coordinates(), disc(0.2), depth, seen, wanted, K, 1.0)
+    rendered = reproject(coordinates(), disc(0.2), depth, seen, wanted, K, 1.0)
     points = wanted.apply(seen.unapply(unproject(depth, K), 1.0), 1.0)
     lands = project(points, K).reshape(1, SIZE, SIZE, 2).permute(0, 3, 1, 2)
     back = warp(lands, rendered.image - coordinates())  # where the source of each pixel says that it lands

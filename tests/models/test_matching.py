@@ -71,6 +71,6 @@ def test_phi_matches_unless_it_is_told_what_has_moved() -> None:
     head, reference, driving = textured(1, 64), textured(1, 64, seed=1), textured(1, 64, seed=2)
     assert net.matcher is not None
     found = net.matcher.flow(reference, driving)
-    plain, same, other = (net(head, reference, driving, moved=m) for m in (None, found, found + 1))
+    plain, same, other = (net(head, reference, driving, nonrigid_flow=m) for m in (None, found, found + 1))
     assert torch.equal(plain.frame, same.frame)
     assert not torch.equal(plain.reference_flow, other.reference_flow)

@@ -210,8 +210,8 @@ def head_images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_canonical_heads_of_two_people_do_not_mix() -> None:
     net, heads = geometry(), head_images(6)
-    together = net.mean_canonical(*heads, net.observe(heads[0]), 3)
-    alone = net.mean_canonical(heads[0][3:], heads[1][3:], net.observe(heads[0][3:]), 3)
+    together = net.mean_canonical(*heads, net.predict(heads[0]), 3)
+    alone = net.mean_canonical(heads[0][3:], heads[1][3:], net.predict(heads[0][3:]), 3)
     # Sampling magnifies what rounding does to poses; another person would be off by a thousand times as much.
     assert torch.allclose(together.image[1], alone.image[0], atol=2e-4)
 
@@ -219,7 +219,7 @@ def test_canonical_heads_of_two_people_do_not_mix() -> None:
 def test_recurrent_and_mean_heads_share_mask_and_depth() -> None:
     net, (images, masks) = geometry(), head_images(3)
     canonical = CanonicalNet(8, 1, residual=True).eval()
-    head, mean = recurrent_canonical(net, canonical, images, masks, net.observe(images), 3)
+    head, mean = recurrent_canonical(net, canonical, images, masks, net.predict(images), 3)
     assert head.image.shape == (1, 3, 128, 128)
     assert torch.equal(head.mask, mean.mask) and torch.equal(head.depth, mean.depth)
     assert (head.image * (1 - (head.mask > 0).float())).abs().max() == 0

@@ -19,7 +19,7 @@ def frames() -> np.ndarray:
     found = []
     for name, index in (("single", 30), ("franck", 20), ("wolfgang", 300)):
         frame = next(iter(video.read_frames(assets.fetch(f"video-{name}"), start=index, count=1)))
-        look = boxes.look(0, frame, FaceTracker(32))
+        look = boxes.detect_in_frame(0, frame, FaceTracker(32))
         found.append(boxes.square_box([look], *frame.shape[:2], margin=0.3).cut(frame, 128))
     return np.stack(found)
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from head3d.compute import Compute
 from head3d.models.blocks import imagenet
 from head3d.models.parsing import HEAD_CLASSES, load_parser
-from head3d.models.small_parser import SmallParser, overlap
+from head3d.models.small_parser import SmallParser, soft_iou
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def parser() -> SmallParser:
 def test_it_begins_as_the_face_parser(parser: SmallParser) -> None:
     """Before it learns anything, its masks are those of the face parser that sees the crop as it is."""
     teacher = load_parser()
-    parser.begin(teacher)
+    parser.init_from_teacher(teacher)
     frames = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         scores = teacher(imagenet(frames))
@@ -37,7 +37,7 @@ def test_ready_it_says_the_same(parser: SmallParser) -> None:
         parser.train()(frames)  # gives the batch normalisation something to fold
     with torch.inference_mode():
         _, plain = parser.eval()(frames)
-        _, fast = parser.ready(Compute.choose("cpu", "float32"))(frames)
+        _, fast = parser.prepare_for_inference(Compute.resolve("cpu", "float32"))(frames)
     assert torch.allclose(plain, fast, atol=1e-4 * float(plain.abs().max()))
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in parser.modules())
 
@@ -79,4 +79,4 @@ def test_overlap() -> None:
     b[1, :, :5] = 1
     a[2] = 0.5
     b[2] = 1.0
-    assert overlap(a, b).tolist() == pytest.approx([8 / 24, 1, 0.5, 1])
+    assert soft_iou(a, b).tolist() == pytest.approx([8 / 24, 1, 0.5, 1])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from head3d.baselines.facev2v.head import HeadEstimator
-from head3d.baselines.objective import Part
+from head3d.baselines.objective import TrainingPhase
 from head3d.params import Params
 from head3d.training import baseline
 from head3d.training.baseline import Milestones, settings_of
@@ -52,7 +52,7 @@ def test_a_part_sees_other_batches_than_its_method() -> None:
 
 def test_a_part_can_let_some_layers_learn_slowly() -> None:
     network = HeadEstimator(width=4, most=16)
-    part = Part("pose", network, 8, 1e-2, 2, lambda *_: {}, rates={"yaw": 0.5, "roll": 0.25})
+    part = TrainingPhase("pose", network, 8, 1e-2, 2, lambda *_: {}, rates={"yaw": 0.5, "roll": 0.25})
     rates = {id(p): group["lr"] for group in part.groups() for p in group["params"]}
     assert sum(len(group["params"]) for group in part.groups()) == len(rates) == len(list(network.parameters()))
     assert {rates[id(p)] for p in network.yaw.parameters()} == {5e-3}

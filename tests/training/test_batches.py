@@ -42,10 +42,10 @@ def clips(count: int = 7, length: int = 6) -> Clips:
 
 def test_every_clip_comes_once_an_epoch_and_frames_do_not_repeat() -> None:
     data = clips()
-    seen = [c for step in range(7) for c in data.at(0, step, 3, 4)[0]]
+    seen = [c for step in range(7) for c in data.sample_indices(0, step, 3, 4)[0]]
     assert len(seen) == 21
     assert all(sorted(seen[i : i + 7]) == list(range(7)) for i in (0, 7, 14))
-    for picks in data.at(0, 2, 3, 4)[1]:
+    for picks in data.sample_indices(0, 2, 3, 4)[1]:
         assert len(set(picks)) == 4
 
 
@@ -63,7 +63,7 @@ def test_id_sampling_draws_a_clip_of_every_person_once_a_pass() -> None:
     plain, people = clips(), ["a", "b", "a", "a", "c", "b", "a"]
     data = Clips(plain.frames, plain.masks, None, 10.0, 1.0, people)
     assert (len(data), data.per_pass, data.steps_per_epoch(2)) == (7, 3, 2)
-    seen = [c for step in range(40) for c in data.at(0, step, 3, 4)[0]]
+    seen = [c for step in range(40) for c in data.sample_indices(0, step, 3, 4)[0]]
     assert all(sorted(people[c] for c in seen[i : i + 3]) == ["a", "b", "c"] for i in range(0, 120, 3))
     drawn = Counter(seen)
     assert set(drawn) == set(range(7))
@@ -74,14 +74,16 @@ def test_id_sampling_draws_a_clip_of_every_person_once_a_pass() -> None:
 def test_as_many_people_as_clips_draw_as_clips_do() -> None:
     plain = clips()
     data = Clips(plain.frames, plain.masks, None, 10.0, 1.0, list("gfedcba"))
-    assert [data.at(0, step, 3, 4) for step in range(9)] == [plain.at(0, step, 3, 4) for step in range(9)]
+    assert [data.sample_indices(0, step, 3, 4) for step in range(9)] == [
+        plain.sample_indices(0, step, 3, 4) for step in range(9)
+    ]
 
 
 def test_a_step_depends_on_seed_and_step_alone() -> None:
     data = clips()
-    assert data.at(1, 5, 3, 4) == data.at(1, 5, 3, 4)
-    assert data.at(1, 5, 3, 4) != data.at(2, 5, 3, 4)
-    assert data.at(1, 5, 3, 4) != data.at(1, 6, 3, 4)
+    assert data.sample_indices(1, 5, 3, 4) == data.sample_indices(1, 5, 3, 4)
+    assert data.sample_indices(1, 5, 3, 4) != data.sample_indices(2, 5, 3, 4)
+    assert data.sample_indices(1, 5, 3, 4) != data.sample_indices(1, 6, 3, 4)
 
 
 def test_loaded_frames_are_the_stored_ones() -> None:

@@ -31,7 +31,7 @@ from head3d.params import Params
 from head3d.training import official
 from head3d.training.baseline import settings_of
 from head3d.training.build.geometry import build_geometry
-from head3d.training.weights import fresh
+from head3d.training.weights import seeded_init
 
 KEYS = Path(__file__).parents[1] / "baselines/golden/keys"
 
@@ -285,7 +285,7 @@ def test_without_the_weights_of_20_the_encoder_starts_from_imagenet(
 ) -> None:
     add_by_hand("hopenet", hopenet)
     add_by_hand("mobilenet_v2", zoo.mobilenet_v2(weights=None).state_dict())
-    geometry = fresh(0, build_geometry, paper)
+    geometry = seeded_init(0, build_geometry, paper)
     used = official.start(geometry, assets.fetch_all(assets.geometry_names(paper)))
     assert used == "F_P: HopeNet; F_D: encoder of mobilenet_v2 of ImageNet"
     assert "no public address" in capsys.readouterr().err
@@ -300,7 +300,7 @@ def test_dagan_may_have_its_own_depth(tiny: Params, project: Path, monkeypatch: 
     for part in ("encoder", "decoder"):
         add_by_hand(f"dagan-depth-{part}18", made_up(f"dagan_depth_{part}18"))
     objective = Training(method, settings, lambda a, b: (a - b).abs().mean())
-    assert objective.before(4) is None
+    assert objective.pretraining(4) is None
     assert "official depth weights, frozen: dagan-depth-encoder18" in objective.notes["depth"]
     assert settings.replaced == ()
     params = tiny.model_copy(update={"baseline": tiny.baseline.model_copy(update={"dagan": settings})})
@@ -310,7 +310,7 @@ def test_dagan_may_have_its_own_depth(tiny: Params, project: Path, monkeypatch: 
     assert torch.equal(method.depth_encoder.state_dict()["encoder.layer4.1.conv2.weight"], wanted)
     assert not any(p.requires_grad for p in (*method.depth_encoder.parameters(), *method.depth_decoder.parameters()))
     taught = Training(method, tiny.baseline.dagan, lambda a, b: (a - b).abs().mean())
-    assert taught.before(4) is not None
+    assert taught.pretraining(4) is not None
     assert len(tiny.baseline.dagan.replaced) == 1
 
 

@@ -7,14 +7,14 @@ import torch.nn.functional as F
 
 from head3d.models.parsing import HEAD_CLASSES, head_masks, load_parser
 from head3d.models.small_parser import head_logits
-from head3d.training.parser import parser_losses, taught_classes
+from head3d.training.parser import parser_losses, teacher_probabilities
 
 
 def test_the_classes_are_those_of_the_face_parser() -> None:
     """Where the face parser sees a head in a whole frame, the head's classes together are taught as more likely."""
     frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8).repeat(16, 1).repeat(16, 2)
     images = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
-    classes = taught_classes(load_parser(), images, 384, 48)  # the face parser's own places
+    classes = teacher_probabilities(load_parser(), images, 384, 48)  # the face parser's own places
     assert classes.shape == (2, 19, 48, 48)
     assert torch.allclose(classes.sum(dim=1), torch.ones(2, 48, 48), atol=1e-5)
     n = len(HEAD_CLASSES)
@@ -28,7 +28,7 @@ def test_the_classes_are_those_of_the_face_parser() -> None:
 
 def test_coarser_classes_keep_their_place() -> None:
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    fine, coarse = (taught_classes(load_parser(), images, 384, at) for at in (48, 12))
+    fine, coarse = (teacher_probabilities(load_parser(), images, 384, at) for at in (48, 12))
     assert float((F.avg_pool2d(fine, 4) - coarse).abs().mean()) < 0.02
 
 

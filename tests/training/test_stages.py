@@ -202,14 +202,14 @@ def test_subjects_of_stage_3_are_kept_as_far_as_memory_reaches_and_made_again_el
     params = load_params(workplace / "params.yaml")
     clips = load_clips(ClipStore(workplace / "data"), "train", params)
     networks = build_geometry(params).eval(), build_canonical(params).eval()
-    monkeypatch.setattr(fusion, "MOST_KEPT_BYTES", 1)  # reached by the first
-    source = fusion.Source(clips, *networks, params, torch.device("cpu"))
+    monkeypatch.setattr(fusion, "MAX_CACHE_BYTES", 1)  # reached by the first
+    source = fusion.FusionBatches(clips, *networks, params, torch.device("cpu"))
 
     def subjects(step: int) -> fusion.Subjects:
-        return source.subjects(source.place(step), source.load(step)[0])
+        return source.subjects(source.cycle_index(step), source.load(step)[0])
 
     first, second = subjects(0), subjects(1)
-    assert list(source.kept) == [0] and subjects(0) is first
+    assert list(source.cache) == [0] and subjects(0) is first
     assert source.load(0)[0] is None  # nothing is read of frames that nobody needs
     again = subjects(1)
     assert again is not second
@@ -218,7 +218,7 @@ def test_subjects_of_stage_3_are_kept_as_far_as_memory_reaches_and_made_again_el
     assert first.reference.untyped_storage().nbytes() == 4 * len(first.reference) * each, "holds other frames too"
     assert first.canonical.depth is not None
     assert first.n_bytes == 4 * len(first.reference) * each // 3 * (3 + 3 + 1 + 1 + 2)
-    assert source.kept_bytes == first.n_bytes
+    assert source.cache_bytes == first.n_bytes
 
 
 def test_a_layout_that_rounds_otherwise_is_another_run(workplace: Path) -> None:

@@ -178,19 +178,19 @@ def moved(after: dict[str, np.ndarray], start: Path, stage: str) -> float:
     from head3d.training.build.fusion import build_fusion
     from head3d.training.build.geometry import build_geometry
     from head3d.training.geometry import pretrained
-    from head3d.training.weights import fresh, load_weights
+    from head3d.training.weights import load_weights, seeded_init
 
     params = load_params(start / "params.yaml")
     if stage.startswith("baseline-"):
-        network = fresh(params.seed, make, params, stage.partition("-")[2])
+        network = seeded_init(params.seed, make, params, stage.partition("-")[2])
     elif stage == "matching":
-        network = fresh(params.seed, Matcher)
+        network = seeded_init(params.seed, Matcher)
     elif stage == "parser":
-        network = fresh(params.seed, SmallParser, params.parser.input_size, params.parser.width)
-        network.begin(load_parser())
+        network = seeded_init(params.seed, SmallParser, params.parser.input_size, params.parser.width)
+        network.init_from_teacher(load_parser())
     else:
         build = {"geometry": build_geometry, "canonical": build_canonical, "fusion": build_fusion}[stage]
-        network = fresh(params.seed, build, params)
+        network = seeded_init(params.seed, build, params)
     if isinstance(network, HeadGeometry):
         pretrained(network, params.geometry.warm_start, params.model.pose.backbone, {})
     if isinstance(network, FusionNet) and network.matcher is not None:

@@ -153,7 +153,9 @@ class Studio:
         key = Wish(**{name: getattr(wish, name) for name in Wish.model_fields})
         kept = self._heads.pop(key, None)
         if kept is None:
-            kept = Head(secrets.token_urlsafe(16), use.meet(self.model, subject.path, _options(wish), job.watch))
+            kept = Head(
+                secrets.token_urlsafe(16), use.prepare_person(self.model, subject.path, _options(wish), job.watch)
+            )
         self._heads[key] = kept  # at the end: used last
         for old in list(self._heads)[:-MOST_HEADS]:
             del self._heads[old]
@@ -173,7 +175,7 @@ class Studio:
         def work() -> None:
             person = self._head(job, wish, subject)
             assert job.result is not None
-            use.turn(self.model, person, job.result, sweeps, wish.frames, job.watch)
+            use.render_sweep(self.model, person, job.result, sweeps, wish.frames, job.watch)
 
         self._told(job, work)
 

@@ -45,7 +45,7 @@ def cache_dir() -> Path:
 
 def path_of(asset: Asset) -> Path:
     """Where an asset lies in the cache, fetched or not."""
-    return place(asset, asset.sha256 or digest_of(asset))
+    return cached_path(asset, asset.sha256 or digest_of(asset))
 
 
 def digest_of(asset: Asset) -> str:
@@ -55,9 +55,9 @@ def digest_of(asset: Asset) -> str:
     return lock.digest(asset.name) or asset.sha256 or asset.reported
 
 
-def can_come(name: str) -> bool:
+def is_obtainable(name: str) -> bool:
     """Whether an asset is in the cache or has an address to come from; others have to be given by hand."""
-    asset = known(name)
+    asset = find_asset(name)
     return bool(asset.sources) or path_of(asset).is_file()
 
 
@@ -68,7 +68,7 @@ def fetch(name: str) -> Path:
 
 def fetch_all(names: Iterable[str], workers: int = 4) -> dict[str, Path]:
     """:func:`fetch` for many assets at once, in parallel; assets of one package share one download."""
-    assets = [known(name) for name in dict.fromkeys(names)]
+    assets = [find_asset(name) for name in dict.fromkeys(names)]
     missing = [asset for asset in assets if not _is_good(asset)]
     if missing:
         groups: dict[str, list[Asset]] = {}
@@ -132,12 +132,12 @@ def _convolutions(asset: str, trunk: str, layers: list[int]) -> "dict[str, torch
 def run_fetch(params: "Params") -> None:
     """Stage ``fetch``: everything that the parameters need into the cache; its record into ``data/assets.json``."""
     with tracking.run(stage="fetch", params=params) as tracked:
-        recorded, brought = needed(params)
-        paths = fetch_all([*recorded, *brought])
+        recorded, unrecorded = required_assets(params)
+        paths = fetch_all([*recorded, *unrecorded])
         tracked.artifact(_write_record(recorded, paths))
 
 
-def needed(params: "Params") -> tuple[list[str], list[str]]:
+def required_assets(params: "Params") -> tuple[list[str], list[str]]:
     """Assets that the parameters need: those that the data is made with, and those that are only brought along.
 
     The latter (of losses, measures, and what training starts from) are in no record: a change of network must not make
@@ -147,10 +147,10 @@ def needed(params: "Params") -> tuple[list[str], list[str]]:
     if "mini" in params.data.sources:
         recorded += [name for name in ASSETS if name.startswith("video-")]
     losses = (params.fusion.perceptual, params.baseline.training.perceptual)
-    brought = ["face-identity", *(["vgg19"] if "vgg19" in losses else []), *geometry_names(params)]
+    unrecorded = ["face-identity", *(["vgg19"] if "vgg19" in losses else []), *geometry_names(params)]
     if "dagan" in params.baselines and params.baseline.dagan.depth_steps == 0:
-        brought += dagan_names(params.baseline.dagan.network.depth_layers)
-    return recorded, brought
+        unrecorded += dagan_names(params.baseline.dagan.network.depth_layers)
+    return recorded, unrecorded
 
 
 def geometry_names(params: "Params") -> list[str]:
@@ -161,7 +161,7 @@ def geometry_names(params: "Params") -> list[str]:
     # Nobody publishes an address for those of [20]: F_D starts from ImageNet's encoder where they were not added.
     return [
         "hopenet" if backbone == "resnet50" else backbone,
-        "face-depth" if can_come("face-depth") else "mobilenet_v2",
+        "face-depth" if is_obtainable("face-depth") else "mobilenet_v2",
     ]
 
 
@@ -181,12 +181,12 @@ def check(asset: Asset, path: Path) -> None:
         getattr(importlib.import_module(module), function)(path, *asset.check[1:])
 
 
-def place(asset: Asset, digest: str) -> Path:
+def cached_path(asset: Asset, digest: str) -> Path:
     """Where the asset's file of a digest lies."""
     return cache_dir() / "assets" / f"{digest[:12] or asset.name}-{asset.file}"
 
 
-def said(asset: Asset) -> str:
+def expected_digest(asset: Asset) -> str:
     """The expected digest, and who states it."""
     entry = lock.entries().get(asset.name) if len(asset.sha256) < DIGITS else None
     if entry:
@@ -194,16 +194,16 @@ def said(asset: Asset) -> str:
     return asset.sha256 or f"{asset.reported} (as others report it; docs/weights.md)"
 
 
-def by_hand(asset: Asset) -> str:
+def manual_fetch_fix(asset: Asset) -> str:
     """What to do where no address gives the file."""
     where = f" from {asset.page}" if asset.page else ""
     return f"get {asset.file}{where} by hand, then head3d assets add {asset.name} FILE"
 
 
-def otherwise(asset: Asset, file: Path | None = None) -> str:
+def digest_mismatch_fix(asset: Asset, file: Path | None = None) -> str:
     """What to do about a file with another digest."""
     if asset.sha256:
-        return by_hand(asset)
+        return manual_fetch_fix(asset)
     return f"head3d assets trust {asset.name}{f' --file {file}' if file else ''} takes it deliberately"
 
 
@@ -225,7 +225,7 @@ def _write_record(names: list[str], paths: dict[str, Path]) -> Path:
     return target
 
 
-def known(name: str) -> Asset:
+def find_asset(name: str) -> Asset:
     """The asset of a name.
 
     Raises:
@@ -298,7 +298,7 @@ def _fetch_one(asset: Asset, work: Path, archives: dict[str, Path], bar: tqdm, s
 
     for source in asset.sources:
         try:
-            bring(source, asset, part, work, archives, progress, digest_of(asset))
+            fetch_from(source, asset, part, work, archives, progress, digest_of(asset))
             if not digest_of(asset):
                 _trust_first(asset, part, source)
         except download.SourceError as error:
@@ -315,11 +315,11 @@ def _fetch_one(asset: Asset, work: Path, archives: dict[str, Path], bar: tqdm, s
                 print(f"head3d: {problem}; took '{asset.name}' from {source}", file=sys.stderr)
         return
     if not asset.sources:
-        raise UserError(f"asset '{asset.name}' has no address to be fetched from", fix=by_hand(asset))
+        raise UserError(f"asset '{asset.name}' has no address to be fetched from", fix=manual_fetch_fix(asset))
     fix = f"check the network, or put the file at {path_of(asset)}"
     if asset.page:
         changed = any("SHA-256" in problem for problem in problems)
-        fix = otherwise(asset) if changed else f"check the network, or {by_hand(asset)}"
+        fix = digest_mismatch_fix(asset) if changed else f"check the network, or {manual_fetch_fix(asset)}"
     raise UserError(f"asset '{asset.name}' could not be fetched: " + "; ".join(problems), fix=fix)
 
 
@@ -333,7 +333,7 @@ def _trust_first(asset: Asset, part: Path, source: Source) -> None:
     print(f"head3d: {asset.name}: first use, its SHA-256 goes into {lock.path()}", file=sys.stderr)
 
 
-def bring(
+def fetch_from(
     source: Source,
     asset: Asset,
     part: Path,
@@ -374,7 +374,7 @@ def _compare(asset: Asset, part: Path, source: Source, wanted: str) -> None:
     got = download.sha256(part)
     if not got.startswith(wanted):
         part.unlink()
-        raise download.SourceError(f"{source}: the file's SHA-256 is {got}, expected {said(asset)}")
+        raise download.SourceError(f"{source}: the file's SHA-256 is {got}, expected {expected_digest(asset)}")
 
 
 class _ArrayUnpickler(pickle.Unpickler):

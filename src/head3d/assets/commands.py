@@ -81,7 +81,7 @@ def put_in(name: str, file: Path) -> str:
     """
     from head3d.assets import cache
 
-    return _accept(cache.known(name), file, again=False)
+    return _accept(cache.find_asset(name), file, again=False)
 
 
 def trust(name: str, file: Path | None = None) -> str:
@@ -97,9 +97,11 @@ def trust(name: str, file: Path | None = None) -> str:
 
     from head3d.assets import cache, download
 
-    asset = cache.known(name)
+    asset = cache.find_asset(name)
     if asset.sha256:
-        raise UserError(f"asset '{name}': its publisher states its SHA-256, {asset.sha256}", fix=cache.by_hand(asset))
+        raise UserError(
+            f"asset '{name}': its publisher states its SHA-256, {asset.sha256}", fix=cache.manual_fetch_fix(asset)
+        )
     if file is not None:
         return _accept(asset, file, again=True)
     problems = []
@@ -107,13 +109,14 @@ def trust(name: str, file: Path | None = None) -> str:
         with _workplace() as folder, tqdm(unit="B", unit_scale=True, desc=name, disable=None) as bar:
             part = Path(folder) / asset.file
             try:
-                cache.bring(source, asset, part, Path(folder), {}, partial(_show, bar))
+                cache.fetch_from(source, asset, part, Path(folder), {}, partial(_show, bar))
             except download.SourceError as error:
                 problems.append(str(error))
                 continue
             return _accept(asset, part, again=True, source=str(source))
     raise UserError(
-        f"asset '{name}' could not be fetched: {'; '.join(problems) or 'it has no address'}", fix=cache.by_hand(asset)
+        f"asset '{name}' could not be fetched: {'; '.join(problems) or 'it has no address'}",
+        fix=cache.manual_fetch_fix(asset),
     )
 
 
@@ -136,12 +139,15 @@ def _accept(asset: Asset, file: Path, *, again: bool, source: str = "by hand") -
     from head3d.assets import cache, download, lock
 
     if not file.is_file():
-        raise UserError(f"{file}: no such file", fix=cache.by_hand(asset))
+        raise UserError(f"{file}: no such file", fix=cache.manual_fetch_fix(asset))
     got = download.sha256(file)
     if not got.startswith(asset.sha256 if again else cache.digest_of(asset)):
-        raise UserError(f"{file}: its SHA-256 is {got}, expected {cache.said(asset)}", fix=cache.otherwise(asset, file))
+        raise UserError(
+            f"{file}: its SHA-256 is {got}, expected {cache.expected_digest(asset)}",
+            fix=cache.digest_mismatch_fix(asset, file),
+        )
     cache.check(asset, file)
-    target = cache.place(asset, asset.sha256 or got)
+    target = cache.cached_path(asset, asset.sha256 or got)
     try:
         with replacing(target) as unfinished:
             shutil.copyfile(file, unfinished)

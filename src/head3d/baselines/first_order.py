@@ -13,6 +13,7 @@ from head3d.baselines.keypoints import (
     gaussian_heatmaps,
     sparse_motions,
     spatial_softmax,
+    to_source,
 )
 
 
@@ -63,13 +64,7 @@ class KeypointDetector(nn.Module):
         return Keypoints(expected_position(heatmaps), weighted(self.jacobian(features), heatmaps))
 
 
-@full_precision
-def to_source(source: Float[Tensor, "b k 2 2"], driving: Float[Tensor, "b k 2 2"]) -> Float[Tensor, "b k 2 2"]:
-    """Change of coordinates from around driving keypoints to around the source's: J_s inv(J_d) (FOMM, Eq. 5)."""
-    return source @ torch.linalg.inv(driving)
-
-
-def describe(source: Keypoints, driving: Keypoints, height: int, width: int) -> tuple[Tensor, Tensor]:
+def motion_inputs(source: Keypoints, driving: Keypoints, height: int, width: int) -> tuple[Tensor, Tensor]:
     """What the motion network is shown of keypoints at a resolution.
 
     Returns:

@@ -230,6 +230,12 @@ def movement_scale(source: Float[Tensor, "k d"], driving: Float[Tensor, "k d"]) 
 
 
 @full_precision
+def to_source(source: Float[Tensor, "b k 2 2"], driving: Float[Tensor, "b k 2 2"]) -> Float[Tensor, "b k 2 2"]:
+    """Change of coordinates from around driving keypoints or regions to around the source's (FOMM, Eq. 5)."""
+    return source @ torch.linalg.inv(driving)
+
+
+@full_precision
 def relative_jacobian(
     source: Float[Tensor, "#b k 2 2"], driving: Float[Tensor, "b k 2 2"], first: Float[Tensor, "#b k 2 2"]
 ) -> Float[Tensor, "b k 2 2"]:

@@ -99,13 +99,13 @@ def equivariance_local(
 # --- adversarial --------------------------------------------------------------------------------------------------
 
 
-def fooling(fake: Float[Tensor, "b 1 h w"], kind: Adversarial) -> Float[Tensor, ""]:
+def generator_gan_loss(fake: Float[Tensor, "b 1 h w"], kind: Adversarial) -> Float[Tensor, ""]:
     """What the generator pays for the discriminator's answers to its images."""
     fake = fake.float()
     return (1 - fake).square().mean() if kind == "least_squares" else -fake.mean()
 
 
-def telling_apart(real: Float[Tensor, "b 1 h w"], fake: Float[Tensor, "b 1 h w"], kind: Adversarial) -> Tensor:
+def discriminator_gan_loss(real: Float[Tensor, "b 1 h w"], fake: Float[Tensor, "b 1 h w"], kind: Adversarial) -> Tensor:
     """What the discriminator pays for its answers: 1 for real images and 0 for others, or at least 1 and at most -1."""
     real, fake = real.float(), fake.float()
     if kind == "least_squares":
@@ -134,9 +134,9 @@ def keypoint_prior(points: Float[Tensor, "b k 3"]) -> Float[Tensor, ""]:
     return apart + (points[..., 2].mean(dim=1) - MEAN_DEPTH).abs().mean()
 
 
-def pose_error(said: Float[Tensor, "3 b"], taught: Float[Tensor, "3 b"]) -> Float[Tensor, ""]:
+def pose_error(predicted: Float[Tensor, "3 b"], target: Float[Tensor, "3 b"]) -> Float[Tensor, ""]:
     """Mean over frames of |yaw| + |pitch| + |roll| of the difference, degrees."""
-    return (said - taught).abs().sum(dim=0).mean()
+    return (predicted - target).abs().sum(dim=0).mean()
 
 
 def expression_size(expression: Float[Tensor, "b k 3"]) -> Float[Tensor, ""]:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from head3d.baselines.discriminator import Discriminator
-from head3d.baselines.losses import Adversarial, deform, feature_matching, fooling, telling_apart
+from head3d.baselines.losses import Adversarial, deform, discriminator_gan_loss, feature_matching, generator_gan_loss
 from head3d.baselines.method import Method
 from head3d.losses import ThinPlateSpline, l1
 from head3d.models.head3d import HeadGeometry
@@ -40,11 +40,11 @@ class Pairs:
     driving_mask: Tensor
 
 
-PairsAt = Callable[[int], Pairs]  # pairs of frames by number, another batch for each, the same one every time
+PairLoader = Callable[[int], Pairs]  # pairs of frames by number, another batch for each, the same one every time
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainingPhase:
     """A training of its own of some of a method's networks, before or after the method's.
 
     Attributes:
@@ -56,7 +56,7 @@ class Part:
         losses: of a step, by name, ``loss`` is what is minimised; is given the step's number, the batches, and a
             generator for everything random.
         drops: steps from which on the learning rate is a tenth of what it was; None lets it fall along a half cosine.
-        stays: whether the network stays as it was taught when the method trains.
+        frozen_after: whether the network stays as it was taught when the method trains.
         warmup: steps over which the learning rate rises from zero.
         rates: shares of the learning rate for children of the network, by name; 1 for those that are not named.
     """
@@ -66,9 +66,9 @@ class Part:
     steps: int
     lr: float
     batch_size: int
-    losses: Callable[[int, PairsAt, torch.Generator], Losses]
+    losses: Callable[[int, PairLoader, torch.Generator], Losses]
     drops: tuple[int, ...] | None = None
-    stays: bool = True
+    frozen_after: bool = True
     warmup: int = 0
     rates: Mapping[str, float] = field(default_factory=dict)
 
@@ -126,7 +126,7 @@ class Objective(ABC, Generic[M]):
     def set_up(self) -> None:
         """What a method needs beside its own networks: a discriminator, notes, parts that stay as they are."""
 
-    def before(self, clips: int) -> Part | None:
+    def pretraining(self, clips: int) -> TrainingPhase | None:
         """A training that comes first, if there is one.
 
         Args:
@@ -134,7 +134,7 @@ class Objective(ABC, Generic[M]):
         """
         return None
 
-    def after(self, clips: int) -> Part | None:
+    def posttraining(self, clips: int) -> TrainingPhase | None:
         """A training that comes last, if there is one; everything that it does not teach stays as it is.
 
         Args:
@@ -161,24 +161,24 @@ class Objective(ABC, Generic[M]):
         return [p for network in self.networks().values() for p in network.parameters() if p.requires_grad]
 
     @abstractmethod
-    def losses(self, pairs: Pairs, draw: torch.Generator) -> Losses:
+    def losses(self, pairs: Pairs, rng: torch.Generator) -> Losses:
         """Losses of a step by name; ``loss`` is what is minimised.
 
         Args:
             pairs: the source frame moved as the driving frame should be the driving frame.
-            draw: randomness of the step.
+            rng: randomness of the step.
         """
 
-    def likeness(self, predicted: Float[Tensor, "b 3 h w"], truth: Float[Tensor, "b 3 h w"]) -> Losses:
+    def reconstruction_losses(self, predicted: Float[Tensor, "b 3 h w"], truth: Float[Tensor, "b 3 h w"]) -> Losses:
         """How far a predicted frame is from the truth: ``perceptual``, and ``pixel`` where that has a weight."""
         terms = {"perceptual": self.perceptual(predicted, truth)}
         return terms | {"pixel": l1(predicted, truth)} if self.pixel_weight > 0 else terms
 
-    def deformed(self, images: Float[Tensor, "b 3 h w"], draw: torch.Generator) -> tuple[Tensor, ThinPlateSpline]:
+    def random_tps(self, images: Float[Tensor, "b 3 h w"], rng: torch.Generator) -> tuple[Tensor, ThinPlateSpline]:
         """Images under random deformations, and these; they are drawn for all ranks' images."""
         ranks = current()
-        count = len(images) * ranks.world
-        spline = ThinPlateSpline(count, draw).rows(ranks.rows(count)).to(images.device)
+        count = len(images) * ranks.world_size
+        spline = ThinPlateSpline(count, rng).rows(ranks.rows(count)).to(images.device)
         return deform(images, spline, self.method.align_corners), spline
 
 
@@ -218,7 +218,7 @@ def adversarial(
         for parameter in learning:
             parameter.requires_grad_(True)
     return {
-        "generator_gan": fooling(fake, kind),
+        "generator_gan": generator_gan_loss(fake, kind),
         "feature_matching": feature_matching(real_features, fake_features),
-        "discriminator_gan": telling_apart(real, fake_alone, kind),
+        "discriminator_gan": discriminator_gan_loss(real, fake_alone, kind),
     }

@@ -103,7 +103,7 @@ def from_store(params: Params) -> Iterator[Row]:
         def batches(augmented: bool) -> int:
             nonlocal step
             step += 1
-            loaded = clips.load(*clips.at(params.seed, step, batch, FRAMES))
+            loaded = clips.load(*clips.sample_indices(params.seed, step, batch, FRAMES))
             if augmented:
                 augment(loaded, params.augment, step_generator(params.seed, step), clips.k, clips.distance_m)
             return batch * FRAMES
@@ -116,7 +116,7 @@ def from_store(params: Params) -> Iterator[Row]:
 def lpips_row(params: Params, rounds: int) -> Row:
     """LPIPS of a clip's second half: the package frame by frame, ours on all frames at once."""
     size, count = params.data.image_size, params.data.clip_length // 2
-    metric, compute = Lpips("alex"), Compute.choose(params.device)
+    metric, compute = Lpips("alex"), Compute.resolve(params.device)
     metric.to(compute.device)
     made, truth = torch.rand(2, count, 3, size, size, device=compute.device)
     known = metric.features(truth)  # kept: all methods are compared with the same frames

@@ -113,7 +113,7 @@ def networks(params: Params) -> tuple[Any, Any, Any, Compute]:
     from head3d.training.build.fusion import build_fusion
     from head3d.training.build.geometry import build_geometry, place_geometry
 
-    compute = Compute.choose(params.device)
+    compute = Compute.resolve(params.device)
     geometry = freeze(place_geometry(build_geometry(params), compute))
     recurrent, fusion = (freeze(compute.place(make(params))) for make in (build_canonical, build_fusion))
     return geometry, recurrent, fusion, compute
@@ -136,7 +136,7 @@ def references(params: Params, x: int, rounds: int) -> Measured:
     frames, masks = people(params, x, compute)
 
     def head() -> None:
-        recurrent_canonical(geometry, recurrent, frames * masks, masks, geometry.observe(frames * masks), x)
+        recurrent_canonical(geometry, recurrent, frames * masks, masks, geometry.predict(frames * masks), x)
 
     return of_tensors(head, rounds)
 
@@ -150,8 +150,8 @@ def size(params: Params, x: int, rounds: int) -> Measured:
     params = params.model_copy(update={"data": params.data.model_copy(update={"image_size": x})})
     geometry, recurrent, fusion, compute = networks(params)
     frames, masks = people(params, 2, compute)
-    observed = geometry.observe(frames * masks)
-    head = recurrent_canonical(geometry, recurrent, frames * masks, masks, observed, 2)[0]
+    prediction = geometry.predict(frames * masks)
+    head = recurrent_canonical(geometry, recurrent, frames * masks, masks, prediction, 2)[0]
     background = outside_flow(masks[:1])
 
     def drive() -> None:

@@ -32,7 +32,7 @@ def rows(params: Params, rounds: int) -> Iterator[Row]:
         path = fetch(VIDEO)
         info = video.probe(path)
         video.write_video(given, islice(video.stream(path, info), FRAMES), fps=info.fps)
-        person = use.meet(models["full"], given, Options())
+        person = use.prepare_person(models["full"], given, Options())
 
         def whole(parser: str) -> int:
             use.transfer(models[parser], person, given, out)

@@ -46,7 +46,7 @@ def kind_of(compute: Compute) -> str:
 def head3d_pairs(params: Params) -> list[Pair]:
     """Head3D at the sizes of params.yaml."""
     size, n = params.data.image_size, params.model.references
-    whole, fast = Compute(torch.device("cpu"), torch.float32, channels_last=False), Compute.choose(params.device)
+    whole, fast = Compute(torch.device("cpu"), torch.float32, channels_last=False), Compute.resolve(params.device)
     frames = torch.rand(2 * FRAMES, 3, size, size, device=fast.device)
     mask = torch.zeros(1, 1, size, size, device=fast.device)
     mask[..., size // 4 : -size // 4, size // 3 : -size // 3] = 1
@@ -73,8 +73,8 @@ def head3d_pairs(params: Params) -> list[Pair]:
 
     @torch.inference_mode()
     def canonical() -> Canonical:
-        observed = geometry.observe(references * masks)
-        return recurrent_canonical(geometry, recurrent, references * masks, masks, observed, n)[0]
+        prediction = geometry.predict(references * masks)
+        return recurrent_canonical(geometry, recurrent, references * masks, masks, prediction, n)[0]
 
     @torch.inference_mode()
     def drive(head: Canonical, at: Pose, count: int) -> None:
@@ -96,7 +96,7 @@ def head3d_pairs(params: Params) -> list[Pair]:
     def parse(compute: Compute, side: int) -> None:
         parser[compute](torch.rand(FRAMES, 3, side, side, device=compute.device))
 
-    small = SmallParser(params.parser.input_size, params.parser.width).ready(fast)
+    small = SmallParser(params.parser.input_size, params.parser.width).prepare_for_inference(fast)
     crops = frames[:FRAMES]
 
     blurred = torch.rand(10, 2, size, size)
@@ -118,7 +118,7 @@ def head3d_pairs(params: Params) -> list[Pair]:
 def baseline_pairs() -> list[Pair]:
     """The baselines at the sizes of their papers, 128x128: float32 frame by frame against the fast copy in batches."""
     pairs: list[Pair] = []
-    compute = Compute.choose("cpu")  # as in evaluation: bfloat16 that is only emulated has no end
+    compute = Compute.resolve("cpu")  # as in evaluation: bfloat16 that is only emulated has no end
     source, driving = torch.rand(1, 3, 128, 128), torch.rand(BATCH, 3, 128, 128)
     for name in baselines.NAMES:
         plain = baselines.build(name)

@@ -89,7 +89,7 @@ def peak_gflops(compute: Compute, side: int = 2048, rounds: int = 5) -> float:
 
 def machine() -> dict[str, str]:
     """What the numbers were measured on."""
-    compute = Compute.choose()
+    compute = Compute.resolve()
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if compute.device.type == "cuda":

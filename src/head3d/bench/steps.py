@@ -54,7 +54,7 @@ def rows(
     Raises:
         UserError: a stage failed, for example for want of memory.
     """
-    peak = peak_gflops(Compute.choose()) if steps else None
+    peak = peak_gflops(Compute.resolve()) if steps else None
     wanted = [f"{size}x{batch}" for size in sizes for batch in batches]
     for stage in tqdm(stages, desc="training steps", unit="stage", disable=None, leave=False):
         command = [sys.executable, "-m", "head3d.bench.steps", stage, str(steps), *wanted, "--scale", scale]
@@ -169,10 +169,10 @@ class Watch:
         self.began, self.gflop, self.bytes = [], 0.0, 0
         self.counter = FlopCounterMode(display=False)
 
-    def __call__(self, state: Any, path: Path, schedule: Any, loss_of: Callable, **more: Any) -> None:
+    def __call__(self, state: Any, path: Path, schedule: Any, loss_fn: Callable, **more: Any) -> None:
         if path.stem != "state":  # before or after the stage's own training
             with Shapes():
-                return self.train(state, path, schedule, loss_of, **more)
+                return self.train(state, path, schedule, loss_fn, **more)
         self.memory.most = self.memory.now
         counted = contextlib.ExitStack()
 
@@ -181,7 +181,7 @@ class Watch:
             if step == 0:
                 counted.enter_context(Shapes())
                 counted.enter_context(self.counter)
-            return loss_of(step)
+            return loss_fn(step)
 
         self.train(state, path, schedule, watched, **more)
         self.mark(counted)

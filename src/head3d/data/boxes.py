@@ -24,7 +24,7 @@ _RIVAL = 0.6  # size, relative to the followed face, from which another face ins
 
 
 @dataclass(frozen=True)
-class Look:
+class FrameDetection:
     """What one detection showed: index of the frame, the followed face's box and landmarks, and other faces."""
 
     index: int
@@ -62,15 +62,15 @@ class Rejected(Exception):
     """A clip that cannot be used; the message is its reason in the manifest."""
 
 
-def look(index: int, frame: np.ndarray, tracker: faces.FaceTracker) -> Look:
+def detect_in_frame(index: int, frame: np.ndarray, tracker: faces.FaceTracker) -> FrameDetection:
     """Run the detector once, and the landmarks if the face is there."""
     face, others = tracker.see(frame)
     if face is None:
-        return Look(index, None, None, tuple(others))
-    return Look(index, np.array(face.box), faces.landmarks(frame, face.box), tuple(others))
+        return FrameDetection(index, None, None, tuple(others))
+    return FrameDetection(index, np.array(face.box), faces.landmarks(frame, face.box), tuple(others))
 
 
-def looks_at(n_frames: int, every: int) -> list[int]:
+def detection_indices(n_frames: int, every: int) -> list[int]:
     """Indices of the frames at which the detector looks: every ``every``-th and the last."""
     return sorted({*range(0, n_frames, every), n_frames - 1})
 
@@ -89,12 +89,12 @@ def head_box(points: np.ndarray) -> np.ndarray:
     )
 
 
-def square_box(looks: Sequence[Look], height: int, width: int, margin: float) -> Square:
+def square_box(detections: Sequence[FrameDetection], height: int, width: int, margin: float) -> Square:
     """The square that holds the head of all looks with its margin, inside the frame as far as it fits."""
-    boxes = np.array([head_box(one.points) for one in looks if one.points is not None])
+    boxes = np.array([head_box(one.points) for one in detections if one.points is not None])
     x0, y0 = boxes[:, :2].min(0)
     x1, y1 = boxes[:, 2:].max(0)
-    face = float(np.median([np.ptp(one.points, axis=0).max() for one in looks if one.points is not None]))
+    face = float(np.median([np.ptp(one.points, axis=0).max() for one in detections if one.points is not None]))
     head = max(x1 - x0, y1 - y0)
     # rather a smaller margin than made-up pixels; rather made-up pixels than a cut head
     side = min(head + 2 * margin * face, max(head, min(height, width)))
@@ -108,23 +108,23 @@ def _inside(start: float, side: float, length: int) -> float:
     return float(np.clip(start, 0.0, length - side))
 
 
-def check_steady(looks: Sequence[Look], min_iou: float) -> None:
+def check_steady(detections: Sequence[FrameDetection], min_iou: float) -> None:
     """Raise :class:`Rejected` unless one face is followed from beginning to end."""
-    found = [one.box is not None for one in looks]
+    found = [one.box is not None for one in detections]
     if not any(found):
         raise Rejected("no face")
     gaps = [len(list(group)) for there, group in itertools.groupby(found) if not there]
     if sum(found) < _LEAST_FOUND * len(found) or max(gaps, default=0) > _LONGEST_GAP:
         raise Rejected("no steady face (lost)")
-    boxes = [tuple(one.box) for one in looks if one.box is not None]
+    boxes = [tuple(one.box) for one in detections if one.box is not None]
     if min(faces.iou(boxes[0], box) for box in boxes) < min_iou:
         raise Rejected("no steady face (moves too far)")
 
 
-def check_rivals(looks: Sequence[Look], square: Square) -> None:
+def check_rivals(detections: Sequence[FrameDetection], square: Square) -> None:
     """Raise :class:`Rejected` if another face of similar size stands inside the square."""
     rivals = 0
-    for one in looks:
+    for one in detections:
         if one.box is None:
             continue
         size = one.box[2] - one.box[0]
@@ -134,17 +134,17 @@ def check_rivals(looks: Sequence[Look], square: Square) -> None:
             overlaps = faces.iou(other.box, tuple(one.box)) > 0.3  # a second answer for the same face
             rivals += inside and not overlaps and other.size > _RIVAL * size
     # One alone may be a false alarm of the detector, and so may a few of thousands in a long video.
-    if rivals >= max(2, _RIVALS * len(looks)) or (rivals and len(looks) < 4):
+    if rivals >= max(2, _RIVALS * len(detections)) or (rivals and len(detections) < 4):
         raise Rejected("two people in the box")
 
 
-def boxes_between(looks: Sequence[Look], n_frames: int) -> np.ndarray:
+def boxes_between(detections: Sequence[FrameDetection], n_frames: int) -> np.ndarray:
     """Face boxes for the landmarks of all frames ``(n_frames, 4)``, between the looks at which the face was found.
 
     They follow the looks' landmarks: the detector's own boxes jump by its pyramid's steps of 20 %, and the landmarks
     would jump with them.
     """
-    known = [one for one in looks if one.points is not None]
+    known = [one for one in detections if one.points is not None]
     boxes = np.stack([detector_box(one.points) for one in known if one.points is not None])
     index = np.array([one.index for one in known])
     return np.stack([np.interp(np.arange(n_frames), index, boxes[:, k]) for k in range(4)], axis=1)
@@ -159,10 +159,10 @@ def detector_box(points: np.ndarray) -> np.ndarray:
     return np.array([x - half, y - half, x + half, y + half])
 
 
-def trusted(looks: Sequence[Look], n_frames: int) -> np.ndarray:
+def reliable_frames(detections: Sequence[FrameDetection], n_frames: int) -> np.ndarray:
     """Which frames ``(n_frames,)`` have landmarks that can be trusted: not those beside a look without the face."""
     good = np.ones(n_frames, bool)
-    for before, one, after in zip([None, *looks[:-1]], looks, [*looks[1:], None], strict=True):
+    for before, one, after in zip([None, *detections[:-1]], detections, [*detections[1:], None], strict=True):
         if one.box is None:
             first = before.index + 1 if before else 0
             last = after.index if after else n_frames
@@ -180,7 +180,7 @@ def cut_strength(frames: Iterable[np.ndarray]) -> np.ndarray:
     return np.array([np.abs(b - a).mean() for a, b in itertools.pairwise(small)])
 
 
-def steadied(points: np.ndarray) -> np.ndarray:
+def smooth_landmarks(points: np.ndarray) -> np.ndarray:
     """Landmarks ``(T, 68, 2)`` averaged with weights 1/4, 1/2, 1/4 over neighbouring frames; NaN stays where it was.
 
     What a fit trembles from one frame to the next is larger than what a head speeds up in that time.

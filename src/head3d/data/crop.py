@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from head3d import tracking
 from head3d.data import boxes, faces, sources, video
+from head3d.data.box_tracker import BoxTracker
 from head3d.data.boxes import Rejected, Square
 from head3d.data.clips import Window, windows
-from head3d.data.given import GivenTracker
 from head3d.data.store import ClipRecord, NpyWriter, write_records
 from head3d.errors import UserError
 from head3d.files import replacing_directory
@@ -49,17 +49,20 @@ def crop_clip(
     if boxes.cut_strength(frames).max(initial=0.0) > crop.max_cut:
         raise Rejected("a cut")
     tracker.restart()
-    looks = [boxes.look(index, frames[index], tracker) for index in boxes.looks_at(len(frames), crop.detect_every)]
-    boxes.check_steady(looks, crop.min_iou)
+    detections = [
+        boxes.detect_in_frame(index, frames[index], tracker)
+        for index in boxes.detection_indices(len(frames), crop.detect_every)
+    ]
+    boxes.check_steady(detections, crop.min_iou)
     height, width = frames[0].shape[:2]
-    square = boxes.square_box(looks, height, width, crop.margin)
-    boxes.check_rivals(looks, square)
-    between, good = boxes.boxes_between(looks, len(frames)), boxes.trusted(looks, len(frames))
+    square = boxes.square_box(detections, height, width, crop.margin)
+    boxes.check_rivals(detections, square)
+    between, good = boxes.boxes_between(detections, len(frames)), boxes.reliable_frames(detections, len(frames))
     points = np.full((len(frames), 68, 2), np.nan, np.float32)
     for index, frame in enumerate(frames):
         if good[index]:
             points[index] = square.map(faces.landmarks(frame, tuple(between[index])), size)
-    return np.stack([square.cut(frame, size) for frame in frames]), boxes.steadied(points), square
+    return np.stack([square.cut(frame, size) for frame in frames]), boxes.smooth_landmarks(points), square
 
 
 def run(params: "Params", shard: int) -> None:
@@ -134,7 +137,7 @@ def video_clips(one: sources.Video, stem: str, shard: int, row: int, params: "Pa
     chosen = [replace(window, start=first + window.start) for window in chosen]
     tracker = faces.FaceTracker(data.crop.min_face)
     if one.box is not None:
-        tracker = GivenTracker(data.crop.min_face, one.box.within(info.width, info.height))
+        tracker = BoxTracker(data.crop.min_face, one.box.within(info.width, info.height))
     for window, stack in _window_frames(one.path, info, data.fps, chosen, data.clip_length, first):
         if isinstance(stack, UserError):
             yield left_out(window.start, fps, f"unreadable: {_short(stack)}")

@@ -151,27 +151,27 @@ def survey(
         info = replace(info, fps=min(info.fps, 60.0))
         resample = info.fps
     tracker = faces.FaceTracker(crop.min_face) if face is None else ChosenTracker(crop.min_face, face)
-    looks, n_frames, last = [], 0, None
+    detections, n_frames, last = [], 0, None
     total = round(info.duration * resample) if resample else info.n_frames
     with tqdm(total=total or None, desc=f"{name}: finding the face", unit="frame", disable=None) as bar:
         for last in video.stream(path, info, fps=resample):
             if n_frames % crop.detect_every == 0:
-                looks.append(boxes.look(n_frames, last, tracker))
+                detections.append(boxes.detect_in_frame(n_frames, last, tracker))
             n_frames += 1
             bar.update()
             if watch is not None:
                 watch(f"{name}: finding the face", n_frames, total or n_frames)
-    if last is not None and looks[-1].index != n_frames - 1:
-        looks.append(boxes.look(n_frames - 1, last, tracker))
-    if not any(one.box is not None for one in looks):
+    if last is not None and detections[-1].index != n_frames - 1:
+        detections.append(boxes.detect_in_frame(n_frames - 1, last, tracker))
+    if not any(one.box is not None for one in detections):
         if isinstance(tracker, ChosenTracker) and tracker.most:
             raise UserError(f"{path}: no face {face}", allowed=f"1 to {tracker.most}, counted from the left")
         raise UserError(f"{path}: no face was found in it", allowed=f"a face of at least {crop.min_face} pixels")
-    square = boxes.square_box(looks, info.height, info.width, crop.margin)
+    square = boxes.square_box(detections, info.height, info.width, crop.margin)
     try:
-        boxes.check_rivals(looks, square)
+        boxes.check_rivals(detections, square)
     except Rejected as reason:
         fix = "choose another one with --face or --driving-face, or cut the video to one person"
         raise UserError(f"{path}: {reason}", allowed="one person", fix=fix) from reason
-    seen = boxes.trusted(looks, n_frames)
+    seen = boxes.reliable_frames(detections, n_frames)
     return Footage(path, info, resample or info.fps, resample, n_frames, square, seen)

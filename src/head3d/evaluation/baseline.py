@@ -13,7 +13,7 @@ from head3d.compute import Compute
 from head3d.data.store import ClipRecord, ClipStore
 from head3d.evaluation.protocol import (
     Case,
-    Made,
+    MethodFrames,
     Row,
     records_of,
     reenact,
@@ -55,7 +55,7 @@ def load(params: "Params", name: str, models: str | Path = "models") -> Baseline
     Raises:
         UserError: it is not there, or with other networks than params.yaml asks for.
     """
-    compute = Compute.choose(params.device, params.precision, params.train.channels_last)
+    compute = Compute.resolve(params.device, params.precision, params.train.channels_last)
     network = getattr(params.baseline, name).network.model_dump()
     path, size = Path(models) / f"baseline-{name}.safetensors", params.data.image_size
     if path.is_file() and convert.is_imported(path):
@@ -76,7 +76,7 @@ def evaluate(
     records_of(store, test_set)
     trained = load(params, method, models)
 
-    def make(record: ClipRecord, case: Case) -> Made:
+    def make(record: ClipRecord, case: Case) -> MethodFrames:
         return reenact(trained, method, params, record, case)
 
     return score(store, test_set, method, trained.device, make)

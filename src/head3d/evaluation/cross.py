@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class CrossCase:
     """Two people: frames (T, 3, H, W) and head masks (T, 1, H, W) in [0, 1] of subject video and driving video.
 
     ``seed`` decides the reference frames: the same for every method.
@@ -44,14 +44,14 @@ class Meeting:
     seed: int
 
 
-Made = tuple[Tensor, Tensor | None]  # frames (T, 3, H, W), masks of the rendered head (T, 1, H, W) or None
-Make = Callable[[Meeting, Motion], dict[str, Made]]
+RenderedVideo = tuple[Tensor, Tensor | None]  # frames (T, 3, H, W), masks of the rendered head (T, 1, H, W) or None
+Make = Callable[[CrossCase, Motion], dict[str, RenderedVideo]]
 
 
-def meeting(store: ClipStore, params: "Params", subject: ClipRecord, driving: ClipRecord) -> Meeting:
+def load_case(store: ClipStore, params: "Params", subject: ClipRecord, driving: ClipRecord) -> CrossCase:
     """A pair's frames."""
     half = len(store.frames(subject)) // 2
-    return Meeting(
+    return CrossCase(
         to_tensor(store.frames(subject)[:half]),
         mask_tensor(store.masks(subject)[:half]),
         to_tensor(store.frames(driving)),
@@ -80,17 +80,19 @@ def load(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         return arrays["frames"], arrays.get("rendered")
 
 
-def copied(case: Meeting) -> Tensor:
+def hold_reference(case: CrossCase) -> Tensor:
     """The reference frame, held still: what moves nothing."""
     return case.subject[reference_of(len(case.subject), case.seed)].expand(len(case.driving), -1, -1, -1)
 
 
-def cases(store: ClipStore, params: "Params", test_set: str, label: str) -> Iterator[tuple[pairs.Pair, Meeting, float]]:
+def cases(
+    store: ClipStore, params: "Params", test_set: str, label: str
+) -> Iterator[tuple[pairs.Pair, CrossCase, float]]:
     """Every pair of a test set with its frames and the driving video's frames a second."""
     known = {record.clip_id: record for record in store.records(test_set)}
     for pair in tqdm(pairs.read(pairs.folder_of(test_set) / "pairs.csv"), desc=label, unit="pair", disable=None):
         driving = known[pair.driving_clip]
-        yield pair, meeting(store, params, known[pair.subject_clip], driving), driving.fps
+        yield pair, load_case(store, params, known[pair.subject_clip], driving), driving.fps
 
 
 def make_videos(params: "Params", test_set: str, method: str, outs: tuple[str, ...], make: Make) -> None:

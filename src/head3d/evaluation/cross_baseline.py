@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING
 
 from head3d.evaluation import baseline
-from head3d.evaluation.cross import Made, Meeting, make_videos
+from head3d.evaluation.cross import CrossCase, RenderedVideo, make_videos
 from head3d.geometry import Motion
 
 if TYPE_CHECKING:
     from head3d.params import Params
 
 
-def transferred(method: baseline.BaselineMethod, case: Meeting, motion: Motion) -> Made:
+def reenact_pair(method: baseline.BaselineMethod, case: CrossCase, motion: Motion) -> RenderedVideo:
     """A baseline's frames, moved as its authors' configuration files have it for other people; it renders no head.
 
     So relative motion keeps the driver's scale (``adapt_movement_scale: False``); their demonstration scripts can scale
@@ -24,4 +24,4 @@ def transferred(method: baseline.BaselineMethod, case: Meeting, motion: Motion) 
 def run(params: "Params", test_set: str, method: str) -> None:
     """Videos of all pairs of a test set by a baseline; data/transfer/SET/METHOD."""
     trained = baseline.load(params, method)
-    make_videos(params, test_set, method, (method,), lambda case, motion: {method: transferred(trained, case, motion)})
+    make_videos(params, test_set, method, (method,), lambda case, motion: {method: reenact_pair(trained, case, motion)})

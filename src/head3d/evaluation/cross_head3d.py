@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from head3d.api import Head3D
-from head3d.evaluation.cross import Made, Meeting, copied, make_videos
+from head3d.evaluation.cross import CrossCase, RenderedVideo, hold_reference, make_videos
 from head3d.evaluation.reconstruction import Head3DMethod
 from head3d.geometry import Motion, relative_pose
 from head3d.params import FLOORS
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 FLOOR_VIDEOS = ("copy", "paste")  # made together: there is nothing to wait for
 
 
-def floors(model: Head3D, case: Meeting, motion: Motion) -> dict[str, Made]:
+def floors(model: Head3D, case: CrossCase, motion: Motion) -> dict[str, RenderedVideo]:
     """The reference frame held still, and the rendered head on it."""
     subject = model.subject(case.subject, case.subject_masks, seed=case.seed)
     pose = model.pose(case.driving, case.driving_masks)
     if motion == "relative":
         pose = relative_pose(pose, pose[slice(0, 1)], subject.reference_pose)
     head, mask = model.render(subject, pose)
-    return {"copy": (copied(case), None), "paste": (head + (1 - mask) * subject.reference, mask)}
+    return {"copy": (hold_reference(case), None), "paste": (head + (1 - mask) * subject.reference, mask)}
 
 
-def transferred(method: Head3DMethod, case: Meeting, motion: Motion) -> Made:
+def reenact_pair(method: Head3DMethod, case: CrossCase, motion: Motion) -> RenderedVideo:
     """Head3D's frames and where it rendered the head."""
     state = method.prepare(case.subject, case.subject_masks, case.seed)
     made = method.transfer(state, case.driving, case.driving_masks, motion)
@@ -38,4 +38,4 @@ def run(params: "Params", test_set: str, method: str) -> None:
         make_videos(params, test_set, method, FLOOR_VIDEOS, lambda case, motion: floors(model, case, motion))
         return
     usual = Head3DMethod(model, params.model.references)
-    make_videos(params, test_set, method, (method,), lambda case, motion: {method: transferred(usual, case, motion)})
+    make_videos(params, test_set, method, (method,), lambda case, motion: {method: reenact_pair(usual, case, motion)})

@@ -34,7 +34,7 @@ def measure(params: "Params", test_set: str, store: ClipStore) -> list[Row]:
     """
     known = {record.clip_id: record for record in store.records(test_set)}
     folder = pairs.folder_of(test_set, store.root)
-    device = Compute.choose(params.device, params.precision).device
+    device = Compute.resolve(params.device, params.precision).device
 
     @lru_cache(maxsize=256)  # clips come in several pairs
     def seen(clip: str, whole: bool) -> Observed:

@@ -58,9 +58,9 @@ def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) ->
         length = len(clips.frames[index])
         batch = clips.load([index], [list(range(length))]).to(model.compute.device)
         heads, masks = batch.heads[0], batch.masks[0]
-        observed = model.geometry.observe(heads)
+        prediction = model.geometry.predict(heads)
         pose, known = clip_pose(batch)
-        predicted.append(observed.pose)
+        predicted.append(prediction.pose)
         wanted.append(pose)
         trusted.append(known & (pnp_errors[index] < most_px).to(known.device))
 
@@ -68,8 +68,8 @@ def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) ->
         for draw in range(params.evaluate.draws):
             picks = draw_references(half, n, draw_seed(params, records[index], draw))
             own, own_masks = heads[picks], masks[picks]
-            view = model.geometry.observe(own)
-            truth, poses = heads[half:], Pose(observed.pose.rotation[half:], observed.pose.translation[half:])
+            view = model.geometry.predict(own)
+            truth, poses = heads[half:], Pose(prediction.pose.rotation[half:], prediction.pose.translation[half:])
             assert model.canonical_net is not None
             found, mean = recurrent_canonical(model.geometry, model.canonical_net, own, own_masks, view, len(picks))
             recurrent = replace(found, depth=model.geometry.canonical_depth(found.image))  # as it is used

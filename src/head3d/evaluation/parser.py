@@ -9,7 +9,7 @@ import torch
 from head3d import tracking
 from head3d.compute import Compute
 from head3d.data.store import ClipStore, write_json
-from head3d.models.small_parser import SmallParser, overlap
+from head3d.models.small_parser import SmallParser, soft_iou
 from head3d.training.weights import load_weights
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def measure(parser: SmallParser, compute: Compute, store: ClipStore, test_set: s
         images = frames.permute(0, 3, 1, 2).float().div(255).to(compute.device)
         wanted = masks[:, None].float().div(255).to(compute.device)
         said = parser.masks(images)
-        found.append(overlap((said >= 0.5).float(), (wanted >= 0.5).float()).cpu())
+        found.append(soft_iou((said >= 0.5).float(), (wanted >= 0.5).float()).cpu())
         areas.append(torch.stack((said.sum(), wanted.sum())).double().cpu())
     ratio, (ours, theirs) = torch.cat(found).double(), torch.stack(areas).sum(dim=0)
     return {
@@ -46,10 +46,10 @@ def measure(parser: SmallParser, compute: Compute, store: ClipStore, test_set: s
 
 def run(params: "Params", test_set: str) -> None:
     """Compare the parsers on a test set; writes metrics/parser-SET.json."""
-    compute = Compute.choose(params.device, params.precision, params.train.channels_last)
+    compute = Compute.resolve(params.device, params.precision, params.train.channels_last)
     with tracking.run(stage="evaluate_parser", params=params, instance=test_set) as tracked:
         network = SmallParser(params.parser.input_size, params.parser.width)
-        parser = load_weights(network, Path("models/parser.safetensors")).ready(compute)
+        parser = load_weights(network, Path("models/parser.safetensors")).prepare_for_inference(compute)
         result = measure(parser, compute, ClipStore(), test_set)
         tracked.metrics({k: float(v) for k, v in result.items()})
         write_json(Path("metrics") / f"parser-{test_set}.json", result)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VGG_EVERY = 4  # frames of which one has its LPIPS with VGG measured
 COLUMNS = ("dataset", "method", "draw", "clip_id", "n_frames", "mse_01", "mse_pm1", "lpips_alex", "lpips_vgg")
 STILL = ("copy", "copy_last")  # floors that hold one frame
-Made = Iterable[tuple[str, int, Tensor]]  # name in the tables, draw, frames (T, 3, H, W) in [0, 1]
+MethodFrames = Iterable[tuple[str, int, Tensor]]  # name in the tables, draw, frames (T, 3, H, W) in [0, 1]
 Row = dict[str, object]
 
 
@@ -107,7 +107,7 @@ def score(
     test_set: str,
     label: str,
     device: torch.device,
-    make: Callable[[ClipRecord, Case], Made],
+    make: Callable[[ClipRecord, Case], MethodFrames],
     vgg_of: Collection[str] | None = None,
 ) -> list[Row]:
     """Rows of every clip, method and draw.

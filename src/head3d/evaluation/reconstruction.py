@@ -9,7 +9,7 @@ from head3d.api import Head3D, Subject, Transfer
 from head3d.data.store import ClipRecord, ClipStore
 from head3d.evaluation.protocol import (
     Case,
-    Made,
+    MethodFrames,
     Row,
     draw_seed,
     records_of,
@@ -117,7 +117,7 @@ def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> 
     # VGG costs ten times AlexNet's time: for Head3D and the floors, not for its ablations.
     vgg_of = {FLOORS: None, "full": ("head3d",)}.get(method, ())
 
-    def make(record: ClipRecord, case: Case) -> Made:
+    def make(record: ClipRecord, case: Case) -> MethodFrames:
         if method == FLOORS:
             return floors(model, params, record, case)
         return predictions(model, method, params, record, case)

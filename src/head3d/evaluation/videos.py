@@ -77,7 +77,7 @@ def metrics(
     target = _check_out(out)
     trios = matched(Path(video), Path(driving), None if subject is None else Path(subject))
     infos = [_compatible(trio, only) for trio in trios]  # all of them, before the first is measured for minutes
-    where = Compute.choose(device).device
+    where = Compute.resolve(device).device
     total = sum(shown.n_frames for shown, _ in infos) or None
     with tqdm(total=total, desc="metrics", unit="frame", disable=None) as bar:
         rows = [measure(trio, info, where, only, bar) for trio, info in zip(trios, infos, strict=True)]

@@ -10,7 +10,7 @@ from head3d.geometry.pose import (
     relative_pose,
     rotation_from_euler,
 )
-from head3d.geometry.render import Rendered, between, box_blur, from_canonical, mean_of_views, splat, to_canonical
+from head3d.geometry.render import Rendered, box_blur, from_canonical, mean_of_views, reproject, splat, to_canonical
 from head3d.geometry.warp import (
     FaceFit,
     align_flow,
@@ -28,7 +28,6 @@ __all__ = [
     "Pose",
     "Rendered",
     "align_flow",
-    "between",
     "box_blur",
     "canonical_flow",
     "euler_from_pose",
@@ -43,6 +42,7 @@ __all__ = [
     "pose_from_euler",
     "project",
     "relative_pose",
+    "reproject",
     "resize_flow",
     "rotation_from_euler",
     "splat",

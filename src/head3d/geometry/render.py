@@ -147,12 +147,12 @@ def from_canonical(
     return _render(image, mask, pose.apply(unproject(depth, k), distance_m), k)
 
 
-def between(
+def reproject(
     image: Float[Tensor, "b c h w"],
     mask: Float[Tensor, "b 1 h w"],
     depth: Float[Tensor, "b 1 h w"],
-    seen: Pose,
-    wanted: Pose,
+    source_pose: Pose,
+    target_pose: Pose,
     k: Float[Tensor, "3 3"],
     distance_m: float,
 ) -> Rendered:
@@ -162,13 +162,13 @@ def between(
         image: head image, zero outside ``mask``.
         mask: soft head mask in [0, 1].
         depth: metres.
-        seen: pose at which the head is seen.
-        wanted: pose of the view.
+        source_pose: pose at which the head is seen.
+        target_pose: pose of the view.
         k: camera matrix.
         distance_m: distance of the head's centre.
     """
-    canonical = seen.unapply(unproject(depth, k), distance_m)
-    return _render(image, mask, wanted.apply(canonical, distance_m), k)
+    canonical = source_pose.unapply(unproject(depth, k), distance_m)
+    return _render(image, mask, target_pose.apply(canonical, distance_m), k)
 
 
 def mean_of_views(views: Rendered, references: int) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b 1 h w"]]:

@@ -118,13 +118,18 @@ class FaceFit:
 
 
 def align_flow(
-    shown: Pose, wanted: Pose, k: Float[Tensor, "3 3"], distance_m: float, size: int, fit: FaceFit | None = None
+    source_pose: Pose,
+    target_pose: Pose,
+    k: Float[Tensor, "3 3"],
+    distance_m: float,
+    size: int,
+    fit: FaceFit | None = None,
 ) -> Tensor:
     """Backward flow that shifts and scales frames so that a head seen at one place appears at another.
 
     Args:
-        shown: poses at which the heads are seen.
-        wanted: poses whose translation they should have; rotations stay.
+        source_pose: poses at which the heads are seen.
+        target_pose: poses whose translation they should have; rotations stay.
         k: camera matrix.
         distance_m: distance of the head's centre.
         size: side of the frames, pixels.
@@ -133,29 +138,29 @@ def align_flow(
     Returns:
         (B, 2, size, size), pixels.
     """
-    centre = shown.translation.new_tensor((0.0, 0.0, distance_m))
-    from_point, to_point = shown.translation + centre, wanted.translation + centre
+    centre = source_pose.translation.new_tensor((0.0, 0.0, distance_m))
+    from_point, to_point = source_pose.translation + centre, target_pose.translation + centre
     from_pixel, to_pixel = (project(p[:, None], k)[:, 0] for p in (from_point, to_point))
     ratio = (to_point[:, 2] / from_point[:, 2])[:, None, None]  # a head that moves away shrinks
     q = pixel_grid(size, size, from_pixel).reshape(1, -1, 2)
     offset = q - to_pixel[:, None]
     if fit is not None:
-        linear, shift = fit.at(wanted, distance_m)
+        linear, shift = fit.at(target_pose, distance_m)
         offset = offset @ linear.transpose(-1, -2) + shift[:, None]
     source = offset * ratio + from_pixel[:, None]
     return (source - q).transpose(1, 2).reshape(-1, 2, size, size)
 
 
-def fit_affine(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The affine map (2, 3) that takes points (n, 2) nearest to the wanted ones in squared distance."""
+def fit_affine(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The affine map (2, 3) that takes points (n, 2) nearest to the targets in squared distance."""
     ahead = np.concatenate((points, np.ones_like(points[:, :1])), axis=1)
-    return np.linalg.lstsq(ahead, wanted, rcond=None)[0].T
+    return np.linalg.lstsq(ahead, targets, rcond=None)[0].T
 
 
-def fit_similarity(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The turn, scale and shift (2, 3) that takes points (n, 2) nearest to the wanted ones in squared distance."""
+def fit_similarity(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The turn, scale and shift (2, 3) that takes points (n, 2) nearest to the targets in squared distance."""
     # In complex numbers a similarity is z -> a z + b, and least squares has a closed form.
-    z, w = points @ np.array([1, 1j]), wanted @ np.array([1, 1j])
+    z, w = points @ np.array([1, 1j]), targets @ np.array([1, 1j])
     zc, wc = z - z.mean(), w - w.mean()
     a = np.vdot(zc, wc) / np.vdot(zc, zc).real
     b = w.mean() - a * z.mean()

@@ -90,7 +90,7 @@ class FusionNet(nn.Module):
         super().__init__()
         self.image_skip, self.use_head = image_skip, use_head
         self.masked_attention = masked_attention and use_head
-        self.wants_rigid = rigid_flow and use_head
+        self.uses_rigid_flow = rigid_flow and use_head
         self.encoder = ImageEncoder(width, 0)
         self.matcher = Matcher() if matching else None
         self.predictor = FlowPredictor(9, flow_width, flow_max, flow_scale)
@@ -109,7 +109,7 @@ class FusionNet(nn.Module):
         reference: Float[Tensor, "b 3 h w"],
         driving: Float[Tensor, "b 3 h w"],
         rigid: Float[Tensor, "b 2 h w"] | None = None,
-        moved: Float[Tensor, "b 2 h w"] | None = None,
+        nonrigid_flow: Float[Tensor, "b 2 h w"] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Phi: head flow and reference flow at full resolution, in pixels, and attention logits at Phi's own.
 
@@ -119,7 +119,7 @@ class FusionNet(nn.Module):
         if not self.use_head:
             head, rigid = torch.zeros_like(head), None
         carried = reference if rigid is None else warp(reference, rigid)
-        found = moved
+        found = nonrigid_flow
         if found is None and self.matcher is not None:
             found = self.matcher.flow(carried, driving)
         if found is not None:
@@ -144,7 +144,7 @@ class FusionNet(nn.Module):
         driving: Float[Tensor, "b 3 h w"],
         rigid: Float[Tensor, "b 2 h w"] | None = None,
         mask: Float[Tensor, "b 1 h w"] | None = None,
-        moved: Float[Tensor, "b 2 h w"] | None = None,
+        nonrigid_flow: Float[Tensor, "b 2 h w"] | None = None,
     ) -> Fused:
         """Fuse.
 
@@ -155,11 +155,11 @@ class FusionNet(nn.Module):
             rigid: backward flow, pixels, by which the head's rigid motion carries the reference to the driving pose;
                 Phi then predicts what is left to move. None: Phi predicts the whole flow, as the paper prints it.
             mask: where the rendered head is, in [0, 1], for masked attention. None: everywhere.
-            moved: backward flow, pixels, of what has moved besides the pose, if that is known already. None: the
-                matcher, if there is one, finds it between the carried reference and the driving frame, which is right
-                where both show the same person.
+            nonrigid_flow: backward flow, pixels, of what has moved besides the pose, if that is known already. None:
+                the matcher, if there is one, finds it between the carried reference and the driving frame, which is
+                right where both show the same person.
         """
-        head_flow, reference_flow, logits = self.flows(head, reference, driving, rigid, moved)
+        head_flow, reference_flow, logits = self.flows(head, reference, driving, rigid, nonrigid_flow)
         size = head.shape[-2:]
         fine = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
         if self.masked_attention and mask is not None:

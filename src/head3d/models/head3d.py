@@ -1,7 +1,7 @@
 """The networks of Head3D put together: from reference frames to the canonical head to a driving view.
 
 Training stages, evaluation and inference all go through these functions, so there is one way that a frame flows:
-observe (pose and depth of each head image) -> canonical (Eqs. 1, 5) -> render (Eq. 3) -> fuse (Eq. 7).
+predict (pose and depth of each head image) -> canonical (Eqs. 1, 5) -> render (Eq. 3) -> fuse (Eq. 7).
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ RIM = 7  # window, pixels, about the head in which nothing is taken for a head l
 
 
 @dataclass(frozen=True)
-class Observed:
+class GeometryPrediction:
     """What F_P and F_D say of head images.
 
     Attributes:
@@ -85,27 +85,33 @@ class HeadGeometry(nn.Module):
         """Camera matrix for images of the size of ``like``."""
         return intrinsics(like.shape[-2], like.shape[-1], self.fov_deg).to(like.device)
 
-    def observe(self, heads: Float[Tensor, "b 3 h w"]) -> Observed:
+    def predict(self, heads: Float[Tensor, "b 3 h w"]) -> GeometryPrediction:
         """Pose and depth of head images in [0, 1]."""
         return self.place(self.pose(heads), self.depth(heads))
 
-    def place(self, pose: Pose, relative: Float[Tensor, "b 1 h w"]) -> Observed:
+    def place(self, pose: Pose, relative: Float[Tensor, "b 1 h w"]) -> GeometryPrediction:
         """Depth from the camera out of F_D's depth about the head's centre and the pose that says where that is."""
-        return Observed(pose, self.distance_m + pose.translation[:, 2, None, None, None] + relative)
+        return GeometryPrediction(pose, self.distance_m + pose.translation[:, 2, None, None, None] + relative)
 
     def canonical_depth(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Depth of a canonical head, whose centre is at the nominal distance."""
         return self.distance_m + self.depth(image)
 
-    def views(self, heads: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"], observed: Observed) -> Rendered:
+    def views(
+        self, heads: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"], prediction: GeometryPrediction
+    ) -> Rendered:
         """Canonical frames x_i^c of head images (Eq. 1)."""
-        return to_canonical(heads, masks, observed.depth, observed.pose, self.k(heads), self.distance_m)
+        return to_canonical(heads, masks, prediction.depth, prediction.pose, self.k(heads), self.distance_m)
 
     def mean_canonical(
-        self, heads: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"], observed: Observed, references: int
+        self,
+        heads: Float[Tensor, "b 3 h w"],
+        masks: Float[Tensor, "b 1 h w"],
+        prediction: GeometryPrediction,
+        references: int,
     ) -> Canonical:
         """Mean canonical head x_bar^c with its depth; the ``references`` images of one head next to each other."""
-        image, mask = mean_of_views(self.views(heads, masks, observed), references)
+        image, mask = mean_of_views(self.views(heads, masks, prediction), references)
         return Canonical(image, mask, self.canonical_depth(image))
 
     def render(self, canonical: Canonical, pose: Pose) -> Rendered:
@@ -150,18 +156,18 @@ def recurrent_canonical(
     network: "CanonicalNet",
     heads: Float[Tensor, "b 3 h w"],
     masks: Float[Tensor, "b 1 h w"],
-    observed: Observed,
+    prediction: GeometryPrediction,
     references: int,
 ) -> tuple[Canonical, Canonical]:
     """Canonical heads x_hat^c of the recurrent network, with the mean canonical heads they start from (Sec. 3.2).
 
     The depth is that of the mean canonical head; :meth:`HeadGeometry.canonical_depth` of the image gives d_hat^c.
     """
-    views = geometry.views(heads, masks, observed)
+    views = geometry.views(heads, masks, prediction)
     image, mask = mean_of_views(views, references)
     mean = Canonical(image, mask, geometry.canonical_depth(image))
     depth = mean.depth.repeat_interleave(references, dim=0)
-    flows = canonical_flow(depth, observed.pose, geometry.k(heads), geometry.distance_m)
+    flows = canonical_flow(depth, prediction.pose, geometry.k(heads), geometry.distance_m)
     each = (references,)
     estimate = network(
         heads.unflatten(0, (-1, *each)),
@@ -179,7 +185,7 @@ def freeze(module: M) -> M:
     return module
 
 
-def no_statistics(module: nn.Module) -> None:
+def freeze_batchnorm_statistics(module: nn.Module) -> None:
     """Keep batch normalisation at its running statistics while the rest of the network trains."""
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):

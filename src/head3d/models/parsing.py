@@ -207,7 +207,7 @@ def head_masks(
     averaged down: multiplying by probabilities instead leaves a grey ghost around the head. Holes are filled, and a
     ``rim``, a share of the frame's height, is taken off all around, where hair and background mix.
     """
-    compute = Compute.choose(str(device), precision)
+    compute = Compute.resolve(str(device), precision)
     if landmarks is None:
         landmarks = np.stack([_landmarks(frame) for frame in frames]) if len(frames) else np.empty((0, 68, 2))
     height, width = frames.shape[1:3]

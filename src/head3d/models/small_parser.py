@@ -51,11 +51,11 @@ class SmallParser(nn.Module):
         """What does not come from the face parser."""
         return self.at8, self.at4, self.past, self.at2, self.score
 
-    def ready(self, compute: Compute) -> "SmallParser":
+    def prepare_for_inference(self, compute: Compute) -> "SmallParser":
         """Itself for inference: on its device, its batch normalisation folded into the convolutions."""
         return compute.place(self.eval().requires_grad_(False).apply(fold_batch_norms))
 
-    def begin(self, teacher: BiSeNet) -> None:
+    def init_from_teacher(self, teacher: BiSeNet) -> None:
         """Take over the face parser, its batch normalisation folded and head classes first (:func:`load_parser`)."""
         wanted, state = self.coarse.state_dict(), teacher.state_dict()
         self.coarse.load_state_dict({name: state[name] for name in wanted})
@@ -114,8 +114,8 @@ def largest_part(mask: np.ndarray) -> np.ndarray:
     return np.where(ndimage.binary_dilation(main, iterations=RIM), mask, 0).astype(np.uint8)
 
 
-def overlap(found: Float[Tensor, "b 1 h w"], wanted: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
+def soft_iou(predicted: Float[Tensor, "b 1 h w"], target: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
     """Soft intersection over union of masks in [0, 1]; for masks of 0 and 1 the usual one. Two empty ones: 1."""
-    both = torch.minimum(found, wanted).sum(dim=(1, 2, 3))
-    either = torch.maximum(found, wanted).sum(dim=(1, 2, 3))
+    both = torch.minimum(predicted, target).sum(dim=(1, 2, 3))
+    either = torch.maximum(predicted, target).sum(dim=(1, 2, 3))
     return torch.where(either > 0, both / either.clamp(min=1e-6), 1.0)

@@ -88,7 +88,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     for name in table.columns:
         if f"{name}_low" in table.columns and "_absolute_" not in name:
             triples = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
-            narrow[name] = [between(*three, digits(name)) for three in triples]
+            narrow[name] = [format_interval(*three, digits(name)) for three in triples]
     return pd.DataFrame(narrow)
 
 
@@ -97,7 +97,7 @@ def digits(name: str) -> int:
     return 3 if name.startswith(("identity", NO_FACE_COLUMN)) else 2
 
 
-def between(mean: float, low: float, high: float, places: int) -> str:
+def format_interval(mean: float, low: float, high: float, places: int) -> str:
     """A mean with its interval."""
     if mean != mean:
         return "–"

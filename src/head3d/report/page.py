@@ -160,7 +160,7 @@ def provenance(params: Params, data: Path) -> list[tuple[str, str]]:
     for record in store.records():
         counts[record.split] = counts.get(record.split, 0) + 1
     people = {record.person_key for record in store.records()}
-    compute = Compute.choose(params.device, params.precision)
+    compute = Compute.resolve(params.device, params.precision)
     device = str(compute.device)
     if compute.device.type == "cuda":
         device += f" ({torch.cuda.get_device_name(compute.device)})"

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from head3d.baselines import build
 from head3d.baselines.losses import PyramidLoss
 from head3d.baselines.method import Method
-from head3d.baselines.objective import Objective, Pairs, Part, steps_per_epoch
+from head3d.baselines.objective import Objective, Pairs, TrainingPhase, steps_per_epoch
 from head3d.compute import Compute
 from head3d.data.store import ClipStore
 from head3d.losses import PerceptualLoss
 from head3d.models.head3d import HeadGeometry, freeze
-from head3d.ranks import current, together
-from head3d.training.ahead import Ahead
+from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, Clips, augment
 from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.loop import PACKAGE, Schedule, State, code_digest, file_digest, step_generator
-from head3d.training.session import Session, choose, load_clips, track
-from head3d.training.weights import fresh, load_weights
+from head3d.training.prefetch import Prefetcher
+from head3d.training.session import Session, load_clips, resolve_compute, track
+from head3d.training.weights import load_weights, seeded_init
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -64,16 +64,16 @@ def place(method: Method, compute: Compute) -> Method:
     return method
 
 
-def pairs_at(clips: Clips, params: "Params", batch_size: int, device: torch.device) -> Callable[[int], Pairs]:
+def pair_loader(clips: Clips, params: "Params", batch_size: int, device: torch.device) -> Callable[[int], Pairs]:
     """Two frames of each clip of a step, augmented alike as Head3D's are: this rank's rows of the batch."""
     mine = current().rows(batch_size)
 
     def batch_of(step: int) -> Batch:
-        batch = clips.load(*clips.at(params.seed, step, batch_size, 2))
+        batch = clips.load(*clips.sample_indices(params.seed, step, batch_size, 2))
         batch = augment(batch, params.augment, step_generator(params.seed + 2, step), clips.k, clips.distance_m)
         return batch.rows(mine)
 
-    batches = Ahead(batch_of, device)
+    batches = Prefetcher(batch_of, device)
 
     def pairs_of(step: int) -> Pairs:
         batch = batches(step).to(device)
@@ -122,7 +122,7 @@ def teacher(params: "Params", compute: Compute) -> HeadGeometry:
 
 
 def train_part(
-    part: Part, shift: int, session: Session, clips: Clips, params: "Params", compute: Compute
+    part: TrainingPhase, shift: int, session: Session, clips: Clips, params: "Params", compute: Compute
 ) -> dict[str, float]:
     """Train what comes before or after a method's own training.
 
@@ -141,24 +141,24 @@ def train_part(
     state = State({"network": part.network}, torch.optim.Adam(part.groups(), betas=BETAS))
     shifted = params.model_copy(update={"seed": params.seed + shift})
 
-    pairs_of = pairs_at(clips, shifted, part.batch_size, compute.device)
+    pairs_of = pair_loader(clips, shifted, part.batch_size, compute.device)
 
     def losses(step: int) -> dict[str, Tensor]:
         return part.losses(step, pairs_of, step_generator(shifted.seed + 4, step))
 
     schedule = Milestones(part.steps, cosine=part.drops is None, warmup=part.warmup, at=part.drops or ())
     session.train(state, schedule, losses, part=part.name)
-    if part.stays:
+    if part.frozen_after:
         freeze(part.network)
     last = {f"{part.name}_{name}": round(value, 6) for _, name, value in state.history if name == "loss"}
     return {f"{part.name}_steps": state.step, **last}
 
 
-@together
+@distributed
 def run(params: "Params", method: str) -> None:
     """Train a baseline; writes models/baseline-METHOD.safetensors."""
     settings, shared, seed = getattr(params.baseline, method), params.baseline.training, params.seed
-    compute = choose(params)
+    compute = resolve_compute(params)
     store = ClipStore()
     with track("train_baseline", params, method) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
@@ -168,7 +168,7 @@ def run(params: "Params", method: str) -> None:
         session = Session(f"train_baseline-{method}", params, chosen, tracked)
         clips = load_clips(store, "train", params, id_sampling=shared.id_sampling)
 
-        trained = place(fresh(seed, make, params, method), compute)
+        trained = place(seeded_init(seed, make, params, method), compute)
         perceptual = perceptual_loss(params, compute)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
@@ -177,11 +177,11 @@ def run(params: "Params", method: str) -> None:
             tracked.tag(key, note)
         if objective.discriminator is not None:
             compute.place(objective.discriminator)
-        for part in (settings, objective.before(clips.per_pass), objective.after(clips.per_pass)):
+        for part in (settings, objective.pretraining(clips.per_pass), objective.posttraining(clips.per_pass)):
             if part is not None:  # before anything is trained
                 current().rows(part.batch_size, f"batch_size of baseline.{method}")
         parts: dict[str, float] = {}
-        if before := objective.before(clips.per_pass):
+        if before := objective.pretraining(clips.per_pass):
             parts |= train_part(before, BEFORE, session, clips, params, compute)
 
         trained.train()
@@ -191,14 +191,14 @@ def run(params: "Params", method: str) -> None:
         drops = () if cosine else tuple(epoch * per_epoch for epoch in settings.milestones)
         schedule = Milestones(settings.epochs * per_epoch, cosine=cosine, at=drops)
 
-        pairs_of = pairs_at(clips, params, settings.batch_size, compute.device)
+        pairs_of = pair_loader(clips, params, settings.batch_size, compute.device)
 
         def losses(step: int) -> dict[str, Tensor]:
             return objective.losses(pairs_of(step), step_generator(seed + 4, step))
 
         session.train(state, schedule, losses)
         freeze(trained)
-        if after := objective.after(clips.per_pass):
+        if after := objective.posttraining(clips.per_pass):
             parts |= train_part(after, AFTER, session, clips, params, compute)
         about = {"clips": len(clips), "method": method, "pairs_per_step": settings.batch_size}
         about |= {"people": clips.per_pass} if shared.id_sampling else {}

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from head3d.geometry import Pose, between, intrinsics, pixel_grid, project, rotation_from_euler
+from head3d.geometry import Pose, intrinsics, pixel_grid, project, reproject, rotation_from_euler
 from head3d.geometry.head_model import generic_depth
 from head3d.geometry.pnp import solve_pnp
 from head3d.ranks import ALONE, Ranks
@@ -113,50 +113,56 @@ class Clips:
         """Clips that a pass draws: all of them, or one of each person."""
         return len(self.groups)
 
-    def at(self, seed: int, step: int, batch_size: int, frames: int) -> tuple[list[int], list[list[int]]]:
+    def sample_indices(self, seed: int, step: int, batch_size: int, frames: int) -> tuple[list[int], list[list[int]]]:
         """Clips of a step, and ``frames`` different frames of each in random order."""
-        draw = step_generator(seed, step)
-        chosen: list[int] = []
+        rng = step_generator(seed, step)
+        clip_indices: list[int] = []
         for place in range(step * batch_size, (step + 1) * batch_size):
             epoch, index = divmod(place, self.per_pass)
             group = self.groups[torch.randperm(self.per_pass, generator=step_generator(seed, -1 - epoch))[index]]
-            chosen.append(group[int(torch.randint(len(group), (), generator=draw))] if len(group) > 1 else group[0])
-        picks = [torch.randperm(len(self.frames[c]), generator=draw)[:frames].tolist() for c in chosen]
-        return chosen, picks
+            clip_indices.append(
+                group[int(torch.randint(len(group), (), generator=rng))] if len(group) > 1 else group[0]
+            )
+        frame_indices = [torch.randperm(len(self.frames[c]), generator=rng)[:frames].tolist() for c in clip_indices]
+        return clip_indices, frame_indices
 
-    def load(self, chosen: list[int], picks: list[list[int]]) -> Batch:
+    def load(self, clip_indices: list[int], frame_indices: list[list[int]]) -> Batch:
         """The frames of some clips."""
-        frames = torch.stack([torch.from_numpy(self.frames[c][p]) for c, p in zip(chosen, picks, strict=True)])
-        masks = torch.stack([torch.from_numpy(self.masks[c][p]) for c, p in zip(chosen, picks, strict=True)])
+        frames = torch.stack(
+            [torch.from_numpy(self.frames[c][p]) for c, p in zip(clip_indices, frame_indices, strict=True)]
+        )
+        masks = torch.stack(
+            [torch.from_numpy(self.masks[c][p]) for c, p in zip(clip_indices, frame_indices, strict=True)]
+        )
         return Batch(
             frames.permute(0, 1, 4, 2, 3).float() / 255,
             masks[:, :, None].float() / 255,
-            torch.stack([self.rotation[c][p] for c, p in zip(chosen, picks, strict=True)]),
-            torch.stack([self.translation[c][p] for c, p in zip(chosen, picks, strict=True)]),
+            torch.stack([self.rotation[c][p] for c, p in zip(clip_indices, frame_indices, strict=True)]),
+            torch.stack([self.translation[c][p] for c, p in zip(clip_indices, frame_indices, strict=True)]),
         )
 
 
-def _uniform(shape: tuple[int, ...], low: float, high: float, draw: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=draw) * (high - low) + low
+def _uniform(shape: tuple[int, ...], low: float, high: float, rng: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=rng) * (high - low) + low
 
 
 def jitter_colors(
-    frames: Float[Tensor, "b n 3 h w"], strength: float, draw: torch.Generator, ranks: Ranks = ALONE
+    frames: Float[Tensor, "b n 3 h w"], strength: float, rng: torch.Generator, ranks: Ranks = ALONE
 ) -> Float[Tensor, "b n 3 h w"]:
     """Random brightness, contrast, saturation and tint, the same for all frames of a clip.
 
     Args:
         frames: in [0, 1].
         strength: 0 changes nothing.
-        draw: randomness.
+        rng: randomness.
         ranks: among whom ``frames`` are this rank's rows of the whole batch that is drawn for.
     """
     if strength == 0:
         return frames
-    count = len(frames) * ranks.world
+    count = len(frames) * ranks.world_size
     mine, shape = ranks.rows(count), (count, 1, 1, 1, 1)
-    drawn = [_uniform(shape, 1 - strength, 1 + strength, draw) for _ in range(3)]
-    drawn.append(_uniform((count, 1, 3, 1, 1), 1 - strength / 2, 1 + strength / 2, draw))
+    drawn = [_uniform(shape, 1 - strength, 1 + strength, rng) for _ in range(3)]
+    drawn.append(_uniform((count, 1, 3, 1, 1), 1 - strength / 2, 1 + strength / 2, rng))
     bright, contrast, saturate, tint = (x[mine].to(frames.device) for x in drawn)
     grey = frames.mean(dim=2, keepdim=True)
     mean = grey.mean(dim=(1, 3, 4), keepdim=True)
@@ -250,7 +256,7 @@ def turn(
     more = torch.where(known[:, None, None], more, torch.eye(3))
     wanted = Pose(more @ seen.rotation, seen.translation)
     depth = generic_depth(seen, k, size, distance_m)
-    view = between(batch.heads.flatten(0, 1), batch.masks.flatten(0, 1), depth, seen, wanted, k, distance_m)
+    view = reproject(batch.heads.flatten(0, 1), batch.masks.flatten(0, 1), depth, seen, wanted, k, distance_m)
     frames = (view.image / view.mask.clamp(min=SEEN)).clamp(0, 1)
     rotation = more.unflatten(0, (-1, n)) @ batch.rotation  # NaN where there is no pose
     return Batch(frames.unflatten(0, (-1, n)), view.mask.unflatten(0, (-1, n)), rotation, batch.translation)
@@ -284,21 +290,21 @@ def swirl(batch: Batch, turn_deg: Float[Tensor, " b"], k: Float[Tensor, "3 3"], 
     return Batch(frames.unflatten(0, (-1, n)), masks.unflatten(0, (-1, n)), batch.rotation, batch.translation)
 
 
-def occlude(batch: Batch, share: float, draw: torch.Generator) -> Batch:
+def occlude(batch: Batch, share: float, rng: torch.Generator) -> Batch:
     """Take a rectangle off the head masks of some clips, anywhere or all from a row downwards; poses stay.
 
     Args:
         batch: frames.
         share: of the clips that lose something.
-        draw: randomness.
+        rng: randomness.
     """
     clips, size = len(batch.frames), batch.frames.shape[-1]
-    chosen, kind = torch.rand(2, clips, generator=draw)
-    wide, high = _uniform((2, clips), 0.1, 0.35, draw) * size
-    left, top = torch.rand(2, clips, generator=draw) * (size - torch.stack((wide, high)))
+    chosen, kind = torch.rand(2, clips, generator=rng)
+    wide, high = _uniform((2, clips), 0.1, 0.35, rng) * size
+    left, top = torch.rand(2, clips, generator=rng) * (size - torch.stack((wide, high)))
     below = kind < 0.4
     left, wide = torch.where(below, 0, left), torch.where(below, size, wide)
-    top = torch.where(below, _uniform((clips,), 0.62, 0.92, draw) * size, top)
+    top = torch.where(below, _uniform((clips,), 0.62, 0.92, rng) * size, top)
     high = torch.where(below, size, high)
     pixels = torch.arange(size)
     columns = (pixels >= left[:, None]) & (pixels < (left + wide)[:, None])
@@ -309,23 +315,23 @@ def occlude(batch: Batch, share: float, draw: torch.Generator) -> Batch:
 
 
 def augment(
-    batch: Batch, settings: Augmentation, draw: torch.Generator, k: Float[Tensor, "3 3"], distance_m: float
+    batch: Batch, settings: Augmentation, rng: torch.Generator, k: Float[Tensor, "3 3"], distance_m: float
 ) -> Batch:
     """Augment whole clips, all frames of a clip alike, as ``augment`` in params.yaml says."""
     clips = len(batch.frames)
     if settings.flip:
-        batch = mirror(batch, torch.rand(clips, generator=draw) < 0.5)
+        batch = mirror(batch, torch.rand(clips, generator=rng) < 0.5)
     if settings.similarity > 0:
         reach, size = settings.similarity, batch.frames.shape[-1]
         batch = similarity(
             batch,
-            _uniform((clips,), -100 * reach, 100 * reach, draw),
-            torch.exp(_uniform((clips,), -1.5 * reach, 1.5 * reach, draw)),
-            _uniform((clips, 2), -0.6 * reach * size, 0.6 * reach * size, draw),
+            _uniform((clips,), -100 * reach, 100 * reach, rng),
+            torch.exp(_uniform((clips,), -1.5 * reach, 1.5 * reach, rng)),
+            _uniform((clips, 2), -0.6 * reach * size, 0.6 * reach * size, rng),
             k,
             distance_m,
         )
-    return Batch(jitter_colors(batch.frames, settings.color, draw), batch.masks, batch.rotation, batch.translation)
+    return Batch(jitter_colors(batch.frames, settings.color, rng), batch.masks, batch.rotation, batch.translation)
 
 
 def clip_pose(batch: Batch) -> tuple[Pose, Tensor]:

@@ -66,12 +66,12 @@ def _forward(norm: _BatchNorm, ranks: Ranks, x: Tensor) -> Tensor:
     return out.to(x.dtype)
 
 
-def synchronise(network: nn.Module, ranks: Ranks) -> None:
+def sync_batchnorm(network: nn.Module, ranks: Ranks) -> None:
     """Let batch normalisation that trains take the statistics of all ranks' rows; alone, networks stay as they are.
 
     Every rank must then call the network equally often and in the same order.
     """
-    if ranks.world == 1:
+    if ranks.world_size == 1:
         return
     for part in network.modules():
         if isinstance(part, _BatchNorm):

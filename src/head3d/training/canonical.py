@@ -10,14 +10,14 @@ from head3d.data.store import ClipStore
 from head3d.losses import l1
 from head3d.models.canonical import CanonicalNet
 from head3d.models.head3d import HeadGeometry, freeze, recurrent_canonical
-from head3d.ranks import current, together
-from head3d.training.ahead import Ahead
+from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, augment
 from head3d.training.build.canonical import build_canonical
 from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.loop import Schedule, State, file_digest, step_generator
-from head3d.training.session import Session, choose, load_clips, track
-from head3d.training.weights import fresh, load_weights
+from head3d.training.prefetch import Prefetcher
+from head3d.training.session import Session, load_clips, resolve_compute, track
+from head3d.training.weights import load_weights, seeded_init
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -31,18 +31,18 @@ def canonical_losses(geometry: HeadGeometry, network: CanonicalNet, batch: Batch
     heads, masks = batch.heads, batch.masks
     references, reference_masks = heads[:, :n].flatten(0, 1), masks[:, :n].flatten(0, 1)
     with torch.no_grad():
-        observed = geometry.observe(references)
+        prediction = geometry.predict(references)
         driving = geometry.pose(heads[:, n])
-    estimate, _ = recurrent_canonical(geometry, network, references, reference_masks, observed, n)
+    estimate, _ = recurrent_canonical(geometry, network, references, reference_masks, prediction, n)
     rendered = geometry.render(estimate, driving)
     return {"loss": l1(rendered.image, heads[:, n])}
 
 
-@together
+@distributed
 def run(params: "Params") -> None:
     """Train the canonical head's networks; writes models/canonical.safetensors."""
     settings, seed = params.canonical, params.seed
-    compute = choose(params)
+    compute = resolve_compute(params)
     store = ClipStore()
     with track("train_canonical", params) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
@@ -53,17 +53,17 @@ def run(params: "Params") -> None:
         clips = load_clips(store, "train", params)
 
         geometry = freeze(place_geometry(load_weights(build_geometry(params), GEOMETRY), compute))
-        network = compute.place(fresh(seed, build_canonical, params))
+        network = compute.place(seeded_init(seed, build_canonical, params))
         network.train()
         mine = current().rows(settings.batch_size, "canonical.batch_size")
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.5, 0.999))
         state = State({"network": network}, optimizer)
 
         def batch_of(step: int) -> Batch:
-            batch = clips.load(*clips.at(seed, step, settings.batch_size, params.model.references + 1))
+            batch = clips.load(*clips.sample_indices(seed, step, settings.batch_size, params.model.references + 1))
             return augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m).rows(mine)
 
-        batches = Ahead(batch_of, compute.device)
+        batches = Prefetcher(batch_of, compute.device)
 
         def losses(step: int) -> dict[str, Tensor]:
             return canonical_losses(geometry, network, batches(step).to(compute.device))

@@ -53,30 +53,30 @@ class Moved:
 def moved_faces(
     clips: Clips,
     landmarks: Sequence[np.ndarray],
-    chosen: list[int],
-    picks: list[list[int]],
+    clip_indices: list[int],
+    frame_indices: list[list[int]],
     jitter: float,
-    draw: torch.Generator,
+    rng: torch.Generator,
 ) -> Moved:
     """Pairs out of training clips.
 
     Args:
         clips: the clips.
         landmarks: of each clip (T, 68, 2), pixels; NaN where no face was found.
-        chosen: clip of each pair.
-        picks: its two frames.
+        clip_indices: clip of each pair.
+        frame_indices: its two frames.
         jitter: of the second frame's colours, as in stage 3.
-        draw: randomness, for all pairs of the step.
+        rng: randomness, for all pairs of the step.
 
     Returns:
-        As many pairs as ``chosen``.
+        As many pairs as ``clip_indices``.
     """
-    frames = clips.load(chosen, picks).frames
+    frames = clips.load(clip_indices, frame_indices).frames
     size = frames.shape[-1]
     grid = pixel_grid(size, size, frames).reshape(-1, 2)
-    error = torch.randn(len(chosen), 2, 3, generator=draw) * torch.tensor((TURN, TURN, SHIFT * size))
+    error = torch.randn(len(clip_indices), 2, 3, generator=rng) * torch.tensor((TURN, TURN, SHIFT * size))
     flows, places, motions = [], [], []
-    for clip, pick, off in zip(chosen, picks, error, strict=True):
+    for clip, pick, off in zip(clip_indices, frame_indices, error, strict=True):
         first, second = (np.asarray(landmarks[clip][frame], np.float64) for frame in pick)
         known = np.isfinite(first + second).all()
         back = torch.eye(2, 3)  # from the second frame's places to the first one's
@@ -87,7 +87,7 @@ def moved_faces(
         there = torch.linalg.solve(back[:, :2], (at_first - back[:, 2]).T).T  # in the first frame once it is moved
         places.append(place)
         motions.append(there - place)
-    target = jitter_colors(frames[:, 1:], jitter, draw)[:, 0]
+    target = jitter_colors(frames[:, 1:], jitter, rng)[:, 0]
     return Moved(warp(frames[:, 0], torch.stack(flows)), target, torch.stack(places), torch.stack(motions))
 
 

@@ -13,8 +13,7 @@ from head3d.losses import PerceptualLoss, ThinPlateSpline, flow_equivariance, l1
 from head3d.models.canonical import CanonicalNet
 from head3d.models.fusion import FusionNet
 from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
-from head3d.ranks import current, together
-from head3d.training.ahead import Ahead
+from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, Clips, augment, jitter_colors
 from head3d.training.build.canonical import build_canonical
 from head3d.training.build.fusion import build_fusion
@@ -22,14 +21,15 @@ from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.canonical import GEOMETRY
 from head3d.training.loop import Schedule, State, file_digest, step_generator
 from head3d.training.matching import MATCHING
-from head3d.training.session import Session, choose, load_clips, track
-from head3d.training.weights import fresh, load_weights
+from head3d.training.prefetch import Prefetcher
+from head3d.training.session import Session, load_clips, resolve_compute, track
+from head3d.training.weights import load_weights, seeded_init
 
 if TYPE_CHECKING:
     from head3d.params import FusionParams, Params
 
 CANONICAL = Path("models/canonical.safetensors")
-MOST_KEPT_BYTES = 2 * 2**30  # of subjects that are kept for the next time, on the device
+MAX_CACHE_BYTES = 2 * 2**30  # of subjects that are kept for the next time, on the device
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class Views:
 
 
 @dataclass
-class Source:
+class FusionBatches:
     """Batches of stage 3: rendered heads, reference and driving frames.
 
-    Canonical heads are kept once made, as far as ``MOST_KEPT_BYTES`` reach; others are made again, the same. With
+    Canonical heads are kept once made, as far as ``MAX_CACHE_BYTES`` reach; others are made again, the same. With
     ``reference_draws`` = K, epoch e uses the clips, the references and the augmentation of epoch e mod K again, with
     other driving frames. K = 0 never repeats.
     """
@@ -91,13 +91,13 @@ class Source:
     canonical_net: CanonicalNet | None
     params: "Params"
     device: torch.device
-    kept: dict[int, Subjects] = field(default_factory=dict)
-    kept_bytes: int = 0
+    cache: dict[int, Subjects] = field(default_factory=dict)
+    cache_bytes: int = 0
 
     def __post_init__(self) -> None:
-        self.frames = Ahead(self.load, self.device)
+        self.frames = Prefetcher(self.load, self.device)
 
-    def place(self, step: int) -> int:
+    def cycle_index(self, step: int) -> int:
         """Where a step stands in the cycle."""
         per_epoch = self.clips.steps_per_epoch(self.params.fusion.batch_size)
         epoch, index = divmod(step, per_epoch)
@@ -106,44 +106,46 @@ class Source:
 
     def load(self, step: int) -> tuple[Batch | None, Batch]:
         """Reference frames of a step, None if their subjects are kept already, and other frames, which drive them."""
-        settings, place = self.params.fusion, self.place(step)
-        chosen, used = self.clips.at(self.params.seed, place, settings.batch_size, self.params.model.references)
-        references = None if place in self.kept else self._augmented(chosen, used, place)
-        draw, picks = step_generator(self.params.seed + 3, step), []
-        for clip, taken in zip(chosen, used, strict=True):
-            order = torch.randperm(len(self.clips.frames[clip]), generator=draw).tolist()
-            picks.append([f for f in order if f not in taken][: settings.drivings])
-        return references, self._augmented(chosen, picks, place)
+        settings, place = self.params.fusion, self.cycle_index(step)
+        clip_indices, used = self.clips.sample_indices(
+            self.params.seed, place, settings.batch_size, self.params.model.references
+        )
+        references = None if place in self.cache else self._augmented(clip_indices, used, place)
+        rng, frame_indices = step_generator(self.params.seed + 3, step), []
+        for clip, taken in zip(clip_indices, used, strict=True):
+            order = torch.randperm(len(self.clips.frames[clip]), generator=rng).tolist()
+            frame_indices.append([f for f in order if f not in taken][: settings.drivings])
+        return references, self._augmented(clip_indices, frame_indices, place)
 
-    def _augmented(self, chosen: list[int], picks: list[list[int]], place: int) -> Batch:
+    def _augmented(self, clip_indices: list[int], frame_indices: list[list[int]], place: int) -> Batch:
         """This rank's rows of the frames under the augmentation that belongs to a place in the cycle."""
-        draw = step_generator(self.params.seed + 2, place)
-        mine = current().rows(len(chosen), "fusion.batch_size")
-        batch = self.clips.load(chosen, picks)
-        batch = augment(batch, self.params.augment, draw, self.clips.k, self.clips.distance_m)
+        rng = step_generator(self.params.seed + 2, place)
+        mine = current().rows(len(clip_indices), "fusion.batch_size")
+        batch = self.clips.load(clip_indices, frame_indices)
+        batch = augment(batch, self.params.augment, rng, self.clips.k, self.clips.distance_m)
         return batch.rows(mine)
 
     @torch.no_grad()
     def subjects(self, place: int, references: Batch | None) -> Subjects:
         """The subjects of a place in the cycle: those that are kept, or made from their reference frames."""
-        if place in self.kept:
-            return self.kept[place]
+        if place in self.cache:
+            return self.cache[place]
         assert references is not None
         n, batch = self.params.model.references, references.to(self.device)
         heads, masks = batch.heads.flatten(0, 1), batch.masks.flatten(0, 1)
-        observed = self.geometry.observe(heads)
+        prediction = self.geometry.predict(heads)
         if self.canonical_net is None:
-            canonical = self.geometry.mean_canonical(heads, masks, observed, n)
+            canonical = self.geometry.mean_canonical(heads, masks, prediction, n)
         else:
-            canonical, _ = recurrent_canonical(self.geometry, self.canonical_net, heads, masks, observed, n)
+            canonical, _ = recurrent_canonical(self.geometry, self.canonical_net, heads, masks, prediction, n)
             canonical = Canonical(canonical.image, canonical.mask, self.geometry.canonical_depth(canonical.image))
         first = list(range(0, len(heads), n))
         background = outside_flow(batch.masks[:, 0])
         reference = batch.frames[:, 0].clone()  # a view would keep the other references as long as itself
-        made = Subjects(canonical, reference, background, observed.pose[first])
-        if self.params.fusion.reference_draws > 0 and self.kept_bytes < MOST_KEPT_BYTES:
-            self.kept[place] = made
-            self.kept_bytes += made.n_bytes
+        made = Subjects(canonical, reference, background, prediction.pose[first])
+        if self.params.fusion.reference_draws > 0 and self.cache_bytes < MAX_CACHE_BYTES:
+            self.cache[place] = made
+            self.cache_bytes += made.n_bytes
         return made
 
     @torch.no_grad()
@@ -151,7 +153,7 @@ class Source:
         """What the fusion networks see in a step, with the rigid flow of s_ref if asked for."""
         settings = self.params.fusion
         references, driving = self.frames(step)
-        subjects, driving = self.subjects(self.place(step), references), driving.to(self.device)
+        subjects, driving = self.subjects(self.cycle_index(step), references), driving.to(self.device)
         each = subjects.canonical.repeat(settings.drivings)
         rendered = self.geometry.render(each, self.geometry.pose(driving.heads.flatten(0, 1)))
         copies = torch.arange(len(driving.frames), device=self.device).repeat_interleave(settings.drivings)
@@ -162,7 +164,7 @@ class Source:
 
 
 def fusion_losses(
-    network: FusionNet, perceptual: PerceptualLoss, views: Views, settings: "FusionParams", draw: torch.Generator
+    network: FusionNet, perceptual: PerceptualLoss, views: Views, settings: "FusionParams", rng: torch.Generator
 ) -> dict[str, Tensor]:
     """Eq. 8: perceptual loss and equivariance of the reference flow, with an L1 term where params.yaml asks for it.
 
@@ -171,12 +173,12 @@ def fusion_losses(
         perceptual: pretrained VGG loss.
         views: of this step.
         settings: section ``fusion``.
-        draw: randomness of this step.
+        rng: randomness of this step.
     """
     head, reference, driving, rigid = views.head, views.reference, views.driving, views.rigid
     # Phi sees the driving frame in other colours than the truth: it can take motion from it, not appearance.
     ranks = current()
-    shown = jitter_colors(driving[:, None], settings.driving_jitter, draw, ranks)[:, 0]
+    shown = jitter_colors(driving[:, None], settings.driving_jitter, rng, ranks)[:, 0]
     fused = network(head, reference, shown, rigid, views.mask)
     losses = {"perceptual": perceptual(fused.frame, driving)}
     losses["loss"] = settings.perceptual_weight * losses["perceptual"]
@@ -184,8 +186,8 @@ def fusion_losses(
         losses["pixel"] = l1(fused.frame, driving)
         losses["loss"] = losses["loss"] + settings.pixel_weight * losses["pixel"]
     if settings.equivariance > 0:
-        count = len(head) * ranks.world
-        splines = ThinPlateSpline(count, draw).rows(ranks.rows(count)).to(head.device)
+        count = len(head) * ranks.world_size
+        splines = ThinPlateSpline(count, rng).rows(ranks.rows(count)).to(head.device)
         spline = splines.flow(*head.shape[-2:])
         moved = warp(torch.cat((head, shown), dim=1), spline)
         carried = None if rigid is None else spline + warp(rigid, spline)
@@ -204,13 +206,13 @@ def settings_of(params: "Params", variant: str, store: ClipStore, dtype: torch.d
     return chosen if variant == "mean_canonical" else chosen | {"canonical": file_digest(CANONICAL)}
 
 
-@together
+@distributed
 def run(params: "Params", variant: str = "full") -> None:
     """Train the fusion networks of a variant; writes models/fusion-VARIANT.safetensors."""
     from head3d.assets.cache import load_vgg
 
     settings, seed = params.fusion, params.seed
-    compute = choose(params)
+    compute = resolve_compute(params)
     store = ClipStore()
     with track("train_fusion", params, variant) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
@@ -226,7 +228,7 @@ def run(params: "Params", variant: str = "full") -> None:
         perceptual = compute.place(
             PerceptualLoss(settings.perceptual, load_vgg(settings.perceptual), settings.perceptual_scales)
         )
-        network = fresh(seed, build_fusion, params, variant)
+        network = seeded_init(seed, build_fusion, params, variant)
         if network.matcher is not None:
             load_weights(network.matcher, MATCHING)
         compute.place(network)
@@ -237,10 +239,10 @@ def run(params: "Params", variant: str = "full") -> None:
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.5, 0.999))
         state = State({"network": network}, optimizer)
 
-        source = Source(clips, geometry, canonical_net, params, compute.device)
+        source = FusionBatches(clips, geometry, canonical_net, params, compute.device)
 
         def losses(step: int) -> dict[str, Tensor]:
-            views = source.batch(step, network.wants_rigid)
+            views = source.batch(step, network.uses_rigid_flow)
             return fusion_losses(network, perceptual, views, settings, step_generator(seed + 4, step))
 
         per_epoch = clips.steps_per_epoch(settings.batch_size)

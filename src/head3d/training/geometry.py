@@ -16,9 +16,8 @@ from head3d.errors import UserError
 from head3d.geometry import Pose, euler_from_pose
 from head3d.geometry.head_model import generic_depth
 from head3d.losses import depth_smoothness, head_share, l1, symmetry
-from head3d.models.head3d import HeadGeometry, no_statistics
-from head3d.ranks import current, together
-from head3d.training.ahead import Ahead
+from head3d.models.head3d import HeadGeometry, freeze_batchnorm_statistics
+from head3d.ranks import current, distributed
 from head3d.training.batches import (
     Batch,
     Clips,
@@ -34,8 +33,9 @@ from head3d.training.batches import (
 from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.loop import Schedule, State, file_digest, step_generator
 from head3d.training.official import start
-from head3d.training.session import Session, choose, load_clips, track
-from head3d.training.weights import fresh
+from head3d.training.prefetch import Prefetcher
+from head3d.training.session import Session, load_clips, resolve_compute, track
+from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
     from head3d.params import GeometryParams, Params
@@ -46,39 +46,39 @@ TURNED = 0.7  # share of the warm start's frames that are turned out of the imag
 DEPTH_EVERY = 3  # the smooth head's depth is learnt from every third frame of the warm start: it is the easier part
 
 
-def pose_distance(pose: Pose, wanted: Pose, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean absolute error of angles and of translations over the poses that are ``known``, in the units above."""
-    count = current().share_of_count(known.sum())
-    angles = torch.stack(euler_from_pose(pose)) - torch.stack(euler_from_pose(wanted))
-    places = (pose.translation - wanted.translation) / pose.translation.new_tensor(PLACE_UNIT_M)
+def pose_l1(predicted: Pose, target: Pose, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean absolute error of angles and of translations over the poses that are ``valid``, in the units above."""
+    count = current().share_of_count(valid.sum())
+    angles = torch.stack(euler_from_pose(predicted)) - torch.stack(euler_from_pose(target))
+    places = (predicted.translation - target.translation) / predicted.translation.new_tensor(PLACE_UNIT_M)
     return (
-        (angles.abs().mean(0) / ANGLE_UNIT_DEG * known).sum() / count,
-        (places.abs().mean(1) * known).sum() / count,
+        (angles.abs().mean(0) / ANGLE_UNIT_DEG * valid).sum() / count,
+        (places.abs().mean(1) * valid).sum() / count,
     )
 
 
 def warm_batch(clips: Clips, settings: "GeometryParams", frames: int, seed: int, step: int) -> Batch:
     """Single frames with wide augmentation: what moves the head moves its pose too, what only hides it does not."""
-    draw = step_generator(seed, step)
-    which = torch.randint(len(clips), (frames,), generator=draw).tolist()
-    batch = clips.load(which, [[int(torch.randint(len(clips.frames[c]), (1,), generator=draw))] for c in which])
-    batch = mirror(batch, torch.rand(frames, generator=draw) < 0.5)
-    spread = torch.rand(7, frames, generator=draw) * 2 - 1
+    rng = step_generator(seed, step)
+    which = torch.randint(len(clips), (frames,), generator=rng).tolist()
+    batch = clips.load(which, [[int(torch.randint(len(clips.frames[c]), (1,), generator=rng))] for c in which])
+    batch = mirror(batch, torch.rand(frames, generator=rng) < 0.5)
+    spread = torch.rand(7, frames, generator=rng) * 2 - 1
     if settings.warm_turn_deg > 0:
-        yaw, pitch = spread[4:6] * settings.warm_turn_deg * (torch.rand(frames, generator=draw) < TURNED)
+        yaw, pitch = spread[4:6] * settings.warm_turn_deg * (torch.rand(frames, generator=rng) < TURNED)
         batch = turn(batch, yaw, pitch, clips.k, clips.distance_m)
     if settings.warm_swirl_deg > 0:
         batch = swirl(batch, spread[6] * settings.warm_swirl_deg, clips.k, clips.distance_m)
     batch = similarity(
         batch, spread[0] * 30, torch.exp(spread[1] * 0.25), spread[2:4].T * 0.15 * clips.size, clips.k, clips.distance_m
     )
-    batch = occlude(batch, settings.warm_occlusion, draw)
-    return Batch(jitter_colors(batch.frames, 0.4, draw), batch.masks, batch.rotation, batch.translation)
+    batch = occlude(batch, settings.warm_occlusion, rng)
+    return Batch(jitter_colors(batch.frames, 0.4, rng), batch.masks, batch.rotation, batch.translation)
 
 
 def pose_losses(geometry: HeadGeometry, batch: Batch) -> tuple[Tensor, Tensor]:
     """Errors of F_P's angles and translations against PnP poses."""
-    return pose_distance(geometry.pose(batch.heads.flatten(0, 1)), *clip_pose(batch))
+    return pose_l1(geometry.pose(batch.heads.flatten(0, 1)), *clip_pose(batch))
 
 
 def warm_losses(geometry: HeadGeometry, batch: Batch) -> dict[str, Tensor]:
@@ -115,8 +115,8 @@ def geometry_losses(
     pose = geometry.pose(heads.flatten(0, 1))
     of_references = torch.arange(clips * frames, device=heads.device) % frames < n
     references, reference_masks = heads[:, :n].flatten(0, 1), masks[:, :n].flatten(0, 1)
-    observed = geometry.place(pose[of_references], geometry.depth(references))
-    canonical = geometry.mean_canonical(references, reference_masks, observed, n)
+    prediction = geometry.place(pose[of_references], geometry.depth(references))
+    canonical = geometry.mean_canonical(references, reference_masks, prediction, n)
     rendered = geometry.render(canonical.repeat(frames - n), pose[~of_references])
 
     normalised = settings.area_normalised
@@ -176,10 +176,10 @@ def check_shares(settings: "GeometryParams", warms: bool) -> None:
         ranks.rows(settings.hold_batch, "geometry.hold_batch")
     if warms:
         mine = ranks.rows(settings.warm_batch, "geometry.warm_batch")
-        if ranks.world > 1 and mine.stop - mine.start < DEPTH_EVERY:
+        if ranks.world_size > 1 and mine.stop - mine.start < DEPTH_EVERY:
             raise UserError(
-                f"params.yaml: geometry.warm_batch is {settings.warm_batch} for {ranks.world} processes",
-                allowed=f"at least {DEPTH_EVERY * ranks.world}",
+                f"params.yaml: geometry.warm_batch is {settings.warm_batch} for {ranks.world_size} processes",
+                allowed=f"at least {DEPTH_EVERY * ranks.world_size}",
                 fix="raise it, or start fewer processes",
             )
 
@@ -193,13 +193,13 @@ def optimizer_of(geometry: HeadGeometry, depth_lr: float, pose_lr: float) -> tor
     return torch.optim.Adam(groups, betas=(0.5, 0.999))
 
 
-@together
+@distributed
 def run(params: "Params") -> None:
     """Train F_D and F_P; writes models/geometry.safetensors."""
     from head3d.assets.cache import fetch_all, geometry_names
 
     settings, seed = params.geometry, params.seed
-    compute = choose(params)
+    compute = resolve_compute(params)
     store = ClipStore()
     with track("train_geometry", params) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
@@ -221,7 +221,7 @@ def run(params: "Params") -> None:
 
         warms = settings.warm_start != "none" and settings.warm_steps > 0
         check_shares(settings, warms)
-        geometry = fresh(seed, build_geometry, params)
+        geometry = seeded_init(seed, build_geometry, params)
         used = pretrained(geometry, settings.warm_start, params.model.pose.backbone, official)
         tracked.tag("pretrained", used)
         place_geometry(geometry, compute)
@@ -233,7 +233,7 @@ def run(params: "Params") -> None:
         if warms:
             geometry.train()
             warm = State({"geometry": geometry}, optimizer_of(geometry, settings.warm_lr, settings.warm_lr))
-            warms_up = Ahead(lambda step: single_frames("warm_batch", seed + 1, step), compute.device)
+            warms_up = Prefetcher(lambda step: single_frames("warm_batch", seed + 1, step), compute.device)
             session.train(
                 warm,
                 Schedule(settings.warm_steps, cosine=True, warmup=min(50, settings.warm_steps // 4)),
@@ -247,16 +247,16 @@ def run(params: "Params") -> None:
         state = State({"geometry": geometry}, optimizer_of(geometry, settings.depth_lr, settings.pose_lr))
         geometry.train()
         if warms or settings.warm_start == "official":  # else there are no statistics yet to keep
-            no_statistics(geometry)
+            freeze_batchnorm_statistics(geometry)
 
         def batch_of(step: int) -> tuple[Batch, Batch | None]:
-            batch = clips.load(*clips.at(seed, step, settings.batch_size, n + settings.drivings))
+            batch = clips.load(*clips.sample_indices(seed, step, settings.batch_size, n + settings.drivings))
             batch = augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m)
             # Held on the warm start's wide augmentation, not on these frames: else F_P unlearns what it taught.
             held = single_frames("hold_batch", seed + 3, step) if settings.pose_hold > 0 else None
             return batch.rows(mine), held
 
-        batches = Ahead(batch_of, compute.device)
+        batches = Prefetcher(batch_of, compute.device)
 
         def losses(step: int) -> dict[str, Tensor]:
             batch, held = batches(step)

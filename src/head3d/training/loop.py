@@ -27,7 +27,7 @@ from tqdm import tqdm
 from head3d.errors import UserError
 from head3d.files import replacing
 from head3d.ranks import STOPPED, current
-from head3d.training.batchnorm import synchronise
+from head3d.training.batchnorm import sync_batchnorm
 
 TELL_EVERY_S = 600.0  # between two lines of a training without a terminal, whose log else says nothing for days
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -141,7 +141,7 @@ def train(
     state: State,
     path: Path,
     schedule: Schedule,
-    loss_of: Callable[[int], dict[str, Tensor]],
+    loss_fn: Callable[[int], dict[str, Tensor]],
     *,
     label: str,
     checkpoint_every: int,
@@ -157,7 +157,7 @@ def train(
         state: networks and optimiser; overwritten by the saved state if there is one.
         path: file of the saved state.
         schedule: number of steps and learning rates.
-        loss_of: losses of one step by name, of this rank's rows; ``loss`` is what is minimised.
+        loss_fn: losses of one step by name, of this rank's rows; ``loss`` is what is minimised.
         label: what the progress bar says.
         checkpoint_every: steps between two saves.
         log_every: steps between two logged losses; each logged value is the mean since the last one.
@@ -172,7 +172,7 @@ def train(
         UserError: this rank does not see the state that rank 0 goes on from.
     """
     ranks = current()
-    if any(ranks.means([ranks.leads and path.exists()])):
+    if any(ranks.means([ranks.is_rank_zero and path.exists()])):
         if not path.exists():
             raise UserError(f"{path}: process {ranks.rank} does not see it", fix="put runs/ where all processes see it")
         state.load(path)
@@ -181,9 +181,9 @@ def train(
                 on_log(step, {name: value for _, name, value in rows})
     base = [group.setdefault("base_lr", group["lr"]) for group in state.optimizer.param_groups]
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-    ranks.as_leader(state.modules.values())
+    ranks.broadcast_weights(state.modules.values())
     for module in state.modules.values():
-        synchronise(module, ranks)
+        sync_batchnorm(module, ranks)
     stopped = False
 
     def save() -> None:
@@ -195,7 +195,7 @@ def train(
         stopped = True
 
     before = signal.signal(signal.SIGTERM, stop)
-    quiet = not (ranks.leads and sys.stderr.isatty())
+    quiet = not (ranks.is_rank_zero and sys.stderr.isatty())
     bar = tqdm(total=schedule.steps, initial=state.step, desc=label, unit="step", file=sys.stderr, disable=quiet)
     started, since = time.monotonic(), state.step
     told = started
@@ -203,7 +203,7 @@ def train(
         while state.step < schedule.steps:
             for group, lr in zip(state.optimizer.param_groups, base, strict=True):
                 group["lr"] = lr * schedule(state.step)
-            losses = loss_of(state.step)
+            losses = loss_fn(state.step)
             state.optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()
             ranks.average_gradients(parameters)
@@ -226,7 +226,7 @@ def train(
                 state.history += [(state.step, name, value) for name, value in means.items()]
                 on_log(state.step, means)
                 bar.set_postfix(loss=f"{means['loss']:.4f}")
-                if quiet and ranks.leads and time.monotonic() - told > TELL_EVERY_S:
+                if quiet and ranks.is_rank_zero and time.monotonic() - told > TELL_EVERY_S:
                     told = time.monotonic()
                     pace = (told - started) / (state.step - since)
                     left = (schedule.steps - state.step) * pace / 3600
@@ -238,7 +238,7 @@ def train(
                     )
             if stopping:
                 break
-            if ranks.leads and state.step % checkpoint_every == 0 and state.step < schedule.steps:
+            if ranks.is_rank_zero and state.step % checkpoint_every == 0 and state.step < schedule.steps:
                 save()
     finally:
         bar.close()
@@ -246,9 +246,9 @@ def train(
     done = state.step - since
     if done:
         state.notes["seconds_per_step"] = (time.monotonic() - started) / done
-        if ranks.leads:
+        if ranks.is_rank_zero:
             save()
-        ranks.wait()
+        ranks.barrier()
     if state.step < schedule.steps:
         raise Interrupted(STOPPED)
 

@@ -18,13 +18,13 @@ from torch import Tensor
 from head3d.data.store import ClipStore
 from head3d.geometry import pixel_grid, resize_flow, warp
 from head3d.models.matching import Matcher
-from head3d.ranks import current, together
-from head3d.training.ahead import Ahead
+from head3d.ranks import current, distributed
 from head3d.training.batches import augment, jitter_colors
 from head3d.training.expression import Moved, expression_losses, moved_faces
 from head3d.training.loop import Schedule, State, step_generator
-from head3d.training.session import Session, choose, load_clips, track
-from head3d.training.weights import fresh
+from head3d.training.prefetch import Prefetcher
+from head3d.training.session import Session, load_clips, resolve_compute, track
+from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -36,37 +36,37 @@ OF_HEAD = ((5, 0.016), (12, 0.008), (24, 0.004))
 AROUND = ((4, 0.008),)
 
 
-def _bends(count: int, size: int, layers: tuple[tuple[int, float], ...], draw: torch.Generator) -> Tensor:
+def _bends(count: int, size: int, layers: tuple[tuple[int, float], ...], rng: torch.Generator) -> Tensor:
     total = torch.zeros(count, 2, size, size)
     for points, spread in layers:
-        control = torch.randn(count, 2, points, points, generator=draw) * spread * size
+        control = torch.randn(count, 2, points, points, generator=rng) * spread * size
         total += F.interpolate(control, size=(size, size), mode="bicubic", align_corners=True)
     return total
 
 
-def _affine(count: int, size: int, shift: float, turn_deg: float, growth: float, draw: torch.Generator) -> Tensor:
+def _affine(count: int, size: int, shift: float, turn_deg: float, growth: float, rng: torch.Generator) -> Tensor:
     """Small turns, growths and shifts about the image's centre."""
-    turn, grow = torch.randn(2, count, 1, 1, generator=draw) * torch.tensor((math.radians(turn_deg), growth)).view(
+    turn, grow = torch.randn(2, count, 1, 1, generator=rng) * torch.tensor((math.radians(turn_deg), growth)).view(
         2, 1, 1, 1
     )
     x, y = pixel_grid(size, size, torch.zeros(())).unbind(-1)
     x, y = x - (size - 1) / 2, y - (size - 1) / 2
     linear = torch.stack((grow * x - turn * y, grow * y + turn * x), dim=1)
-    return linear + torch.randn(count, 2, 1, 1, generator=draw) * shift * size
+    return linear + torch.randn(count, 2, 1, 1, generator=rng) * shift * size
 
 
-def random_motion(masks: Float[Tensor, "b 1 h w"], draw: torch.Generator) -> Float[Tensor, "b 2 h w"]:
+def random_motion(masks: Float[Tensor, "b 1 h w"], rng: torch.Generator) -> Float[Tensor, "b 2 h w"]:
     """Random backward flows, pixels: heads move otherwise than what is around them; some hardly move at all.
 
     Args:
         masks: head masks in [0, 1].
-        draw: randomness.
+        rng: randomness.
     """
     count, size = len(masks), masks.shape[-1]
-    head = _affine(count, size, 0.023, 3.0, 0.03, draw) + _bends(count, size, OF_HEAD, draw)
-    around = _affine(count, size, 0.016, 1.0, 0.01, draw) + _bends(count, size, AROUND, draw)
+    head = _affine(count, size, 0.023, 3.0, 0.03, rng) + _bends(count, size, OF_HEAD, rng)
+    around = _affine(count, size, 0.016, 1.0, 0.01, rng) + _bends(count, size, AROUND, rng)
     soft = F.avg_pool2d(masks, 5, stride=1, padding=2)
-    return 1.5 * torch.rand(count, 1, 1, 1, generator=draw) * (soft * head + (1 - soft) * around)
+    return 1.5 * torch.rand(count, 1, 1, 1, generator=rng) * (soft * head + (1 - soft) * around)
 
 
 def matching_losses(
@@ -91,11 +91,11 @@ def matching_losses(
     return {"loss": loss, "endpoint_error": errors[-1].detach()}
 
 
-@together
+@distributed
 def run(params: "Params") -> None:
     """Teach the matcher; writes models/matching.safetensors. Without ``model.fusion.matching`` it stays as it is."""
     settings, seed = params.matching, params.seed
-    compute = choose(params)
+    compute = resolve_compute(params)
     store = ClipStore()
     with track("train_matching", params) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
@@ -104,7 +104,7 @@ def run(params: "Params") -> None:
         chosen |= {"dtype": str(compute.dtype), "driving_jitter": params.fusion.driving_jitter}
         session = Session("train_matching", params, chosen, tracked)
         clips = load_clips(store, "train", params)
-        matcher = compute.place(fresh(seed, Matcher))
+        matcher = compute.place(seeded_init(seed, Matcher))
         matcher.train()
         mine = current().rows(settings.batch_size, "matching.batch_size")
         pairs = current().rows(settings.pairs, "matching.pairs") if settings.pairs else None
@@ -112,21 +112,23 @@ def run(params: "Params") -> None:
         state = State({"matcher": matcher}, torch.optim.Adam(matcher.parameters(), lr=settings.lr))
 
         def batch_of(step: int) -> tuple[list[Tensor], Moved | None]:
-            draw = step_generator(seed + 2, step)
-            batch = clips.load(*clips.at(seed, step, settings.batch_size, 1))
-            batch = augment(batch, params.augment, draw, clips.k, clips.distance_m)
+            rng = step_generator(seed + 2, step)
+            batch = clips.load(*clips.sample_indices(seed, step, settings.batch_size, 1))
+            batch = augment(batch, params.augment, rng, clips.k, clips.distance_m)
             frames, masks = batch.frames[:, 0], batch.masks[:, 0]
-            truth = random_motion(masks, draw)
+            truth = random_motion(masks, rng)
             moved = warp(frames, truth, mode="bicubic").clamp(0, 1)
             # As in stage 3, the image after the motion has other colours.
-            shown = jitter_colors(moved[:, None], params.fusion.driving_jitter, draw)[:, 0]
+            shown = jitter_colors(moved[:, None], params.fusion.driving_jitter, rng)[:, 0]
             made = [x[mine] for x in (frames, truth, shown)]
             if pairs is None:
                 return made, None
-            chosen, picks = clips.at(seed + 3, step, settings.pairs, 2)
-            return made, moved_faces(clips, landmarks, chosen, picks, params.fusion.driving_jitter, draw).rows(pairs)
+            clip_indices, frame_indices = clips.sample_indices(seed + 3, step, settings.pairs, 2)
+            return made, moved_faces(
+                clips, landmarks, clip_indices, frame_indices, params.fusion.driving_jitter, rng
+            ).rows(pairs)
 
-        batches = Ahead(batch_of, compute.device)
+        batches = Prefetcher(batch_of, compute.device)
 
         def losses(step: int) -> dict[str, Tensor]:
             made, faces = batches(step)

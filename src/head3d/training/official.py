@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from head3d.checkpoints import read_checkpoint, take
+from head3d.checkpoints import match_state_dict, read_checkpoint
 from head3d.models.blocks import imagenet
 from head3d.models.depth import DepthNet
 from head3d.models.pose import PoseNet
@@ -59,7 +59,9 @@ def load_hopenet(pose: PoseNet, state: Mapping[str, object], what: str) -> None:
     own = pose.state_dict()
     names = {name.removeprefix("backbone."): name for name in own if not name.startswith("fc_translation.")}
     wanted = {official: own[name] for official, name in names.items()}
-    found = take(state, wanted, HOPENET_IGNORED, what, "HopeNet has a ResNet-50: is model.pose.backbone resnet50?")
+    found = match_state_dict(
+        state, wanted, HOPENET_IGNORED, what, "HopeNet has a ResNet-50: is model.pose.backbone resnet50?"
+    )
     for part in ("weight", "bias"):
         found[f"fc_yaw.{part}"] = mirrored(found[f"fc_yaw.{part}"])
     _fill(wanted, found)
@@ -78,7 +80,7 @@ def load_face_depth(depth: DepthNet, state: Mapping[str, object], what: str) -> 
     own = depth.state_dict()
     kept = ("conv3.", *(f"up.{i}.norm{which}." for i in range(len(depth.up)) for which in "AB"))
     wanted = {_face_depth_name(name): value for name, value in own.items() if not name.startswith(kept)}
-    found = take(
+    found = match_state_dict(
         state, wanted, FACE_DEPTH_IGNORED, what, "[20] has model.depth.encoder_width 1.0 and decoder_width 0.6"
     )
     black, white = imagenet(torch.zeros(1, 3, 1, 1)), imagenet(torch.ones(1, 3, 1, 1))
@@ -106,7 +108,9 @@ def load_imagenet(network: nn.Module, state: Mapping[str, object], what: str) ->
     own = network.state_dict()
     prefix = "" if "conv1.weight" in own else "features."
     wanted = {prefix + name: value for name, value in own.items()}
-    found = take(state, wanted, IMAGENET_IGNORED, what, "official weights have model.depth.encoder_width 1.0")
+    found = match_state_dict(
+        state, wanted, IMAGENET_IGNORED, what, "official weights have model.depth.encoder_width 1.0"
+    )
     _fill(wanted, found)
 
 
@@ -149,7 +153,7 @@ def start(geometry: HeadGeometry, files: Mapping[str, Path]) -> str:
             load_face_depth(geometry.depth, state, path.name)
             used.append("F_D: face depth network of [20]")
         elif name == "mobilenet_v2":
-            if current().leads:
+            if current().is_rank_zero:
                 print(
                     "train_geometry: the weights of [20] have no public address and were not added (head3d assets add "
                     "face-depth FILE): F_D's encoder starts from ImageNet, its decoder untrained",

@@ -16,21 +16,21 @@ from head3d.assets.cache import fetch
 from head3d.data.store import ClipStore
 from head3d.models.blocks import imagenet
 from head3d.models.parsing import BiSeNet, load_parser
-from head3d.models.small_parser import SmallParser, overlap
-from head3d.ranks import current, together
-from head3d.training.ahead import Ahead
+from head3d.models.small_parser import SmallParser, soft_iou
+from head3d.ranks import current, distributed
 from head3d.training.batches import augment, jitter_colors
 from head3d.training.loop import Schedule, State, file_digest, step_generator
+from head3d.training.prefetch import Prefetcher
 from head3d.training.scenes import other_backgrounds, recolored_heads
-from head3d.training.session import Session, choose, load_clips, track
-from head3d.training.weights import fresh
+from head3d.training.session import Session, load_clips, resolve_compute, track
+from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
     from head3d.params import Params
 
 
 @torch.no_grad()
-def taught_classes(
+def teacher_probabilities(
     teacher: BiSeNet, frames: Float[Tensor, "b 3 h w"], size: int, at: int
 ) -> Float[Tensor, "b 19 at at"]:
     """Probabilities of the face parser's classes.
@@ -49,7 +49,7 @@ def taught_classes(
 
 def parser_losses(
     logits: Float[Tensor, "b 1 h w"],
-    wanted: Float[Tensor, "b 1 h w"],
+    target: Float[Tensor, "b 1 h w"],
     scores: Float[Tensor, "b 19 h2 w2"],
     classes: Float[Tensor, "b 19 h2 w2"],
 ) -> dict[str, Tensor]:
@@ -57,7 +57,7 @@ def parser_losses(
 
     Args:
         logits: of head, at each pixel.
-        wanted: the masks' share of head in each pixel.
+        target: the masks' share of head in each pixel.
         scores: of the classes, at coarse places.
         classes: their probabilities as the face parser sees them.
 
@@ -65,18 +65,18 @@ def parser_losses(
         Cross entropy with the masks, what they lack of an overlap of 1, and the divergence of the classes.
     """
     found = {
-        "cross_entropy": F.binary_cross_entropy_with_logits(logits, wanted),
-        "overlap": 1 - overlap(logits.sigmoid(), wanted).mean(),
+        "cross_entropy": F.binary_cross_entropy_with_logits(logits, target),
+        "overlap": 1 - soft_iou(logits.sigmoid(), target).mean(),
         "classes": F.kl_div(scores.log_softmax(dim=1), classes, reduction="none").sum(dim=1).mean(),
     }
     return {"loss": torch.stack(list(found.values())).sum(), **found}
 
 
-@together
+@distributed
 def run(params: "Params") -> None:
     """Teach the small parser; writes models/parser.safetensors."""
     settings, seed = params.parser, params.seed
-    compute = choose(params)
+    compute = resolve_compute(params)
     store = ClipStore()
     with track("train_parser", params) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
@@ -85,8 +85,8 @@ def run(params: "Params") -> None:
         chosen |= {"teacher": file_digest(fetch("face-parsing")), "teacher_size": params.parse.input_size}
         session = Session("train_parser", params, chosen, tracked)
         clips = load_clips(store, "train", params)
-        network = fresh(seed, SmallParser, settings.input_size, settings.width)
-        network.begin(load_parser())
+        network = seeded_init(seed, SmallParser, settings.input_size, settings.width)
+        network.init_from_teacher(load_parser())
         teacher = load_parser(str(compute.device), compute.dtype)
         compute.place(network).train()
         mine = current().rows(settings.batch_size, "parser.batch_size")
@@ -95,21 +95,21 @@ def run(params: "Params") -> None:
         state = State({"parser": network}, torch.optim.Adam(groups))
 
         def batch_of(step: int) -> tuple[Tensor, Tensor]:
-            draw = step_generator(seed + 2, step)
-            batch = clips.load(*clips.at(seed, step, settings.batch_size, 1))
-            batch = augment(batch, params.augment, draw, clips.k, clips.distance_m)
+            rng = step_generator(seed + 2, step)
+            batch = clips.load(*clips.sample_indices(seed, step, settings.batch_size, 1))
+            batch = augment(batch, params.augment, rng, clips.k, clips.distance_m)
             frames, masks = batch.frames[:, 0], batch.masks[:, 0]
-            frames = recolored_heads(frames, masks, settings.color, draw)
-            frames = other_backgrounds(frames, masks, settings.backgrounds, draw)
-            frames = jitter_colors(frames[:, None], settings.color, draw)[:, 0]
+            frames = recolored_heads(frames, masks, settings.color, rng)
+            frames = other_backgrounds(frames, masks, settings.backgrounds, rng)
+            frames = jitter_colors(frames[:, None], settings.color, rng)[:, 0]
             return frames[mine], masks[mine]
 
-        batches = Ahead(batch_of, compute.device)
+        batches = Prefetcher(batch_of, compute.device)
 
         def losses(step: int) -> dict[str, Tensor]:
             frames, masks = (x.to(compute.device) for x in batches(step))
             scores, logits = network(frames)
-            seen = taught_classes(teacher, frames, params.parse.input_size, scores.shape[-1])
+            seen = teacher_probabilities(teacher, frames, params.parse.input_size, scores.shape[-1])
             return parser_losses(logits, masks, scores, seen)
 
         session.train(

@@ -33,7 +33,7 @@ def without_heads(frames: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h 
 
 
 def recolored_heads(
-    frames: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"], strength: float, draw: torch.Generator
+    frames: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"], strength: float, rng: torch.Generator
 ) -> Float[Tensor, "b 3 h w"]:
     """Frames in which every other head, drawn at random, has other colours than what is around it.
 
@@ -41,15 +41,15 @@ def recolored_heads(
         frames: RGB in [0, 1].
         masks: soft head masks in [0, 1].
         strength: of :func:`jitter_colors`.
-        draw: randomness.
+        rng: randomness.
     """
-    heads = jitter_colors(frames[:, None], strength, draw)[:, 0]
-    chosen = torch.rand(len(frames), 1, 1, 1, generator=draw) < 0.5
+    heads = jitter_colors(frames[:, None], strength, rng)[:, 0]
+    chosen = torch.rand(len(frames), 1, 1, 1, generator=rng) < 0.5
     return torch.where(chosen, frames + masks * (heads - frames), frames)
 
 
 def other_backgrounds(
-    frames: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"], share: float, draw: torch.Generator
+    frames: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"], share: float, rng: torch.Generator
 ) -> Float[Tensor, "b 3 h w"]:
     """Frames of which some have another frame's background behind the head, enlarged, mirrored and in other colours.
 
@@ -59,14 +59,14 @@ def other_backgrounds(
         frames: RGB in [0, 1].
         masks: soft head masks in [0, 1], which hold for the new frames too.
         share: of the frames that change.
-        draw: randomness.
+        rng: randomness.
     """
     count, _, height, width = frames.shape
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(count, *shape, generator=draw)
+        return low + (high - low) * torch.rand(count, *shape, generator=rng)
 
-    donors = without_heads(frames, masks)[torch.randperm(count, generator=draw)]
+    donors = without_heads(frames, masks)[torch.randperm(count, generator=rng)]
     zoom, mirrored = uniform(0.35, 1), uniform(0, 1) < 0.5
     theta = torch.zeros(count, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = torch.where(mirrored, -zoom, zoom), zoom

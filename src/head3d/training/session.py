@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Code that trained weights depend on: of all stages, and of each.
 SHARED = (
     *("geometry", "losses", "checkpoints.py", "compute.py", "ranks.py", "data/store.py"),
-    *(f"training/{name}.py" for name in ("ahead", "batches", "batchnorm", "loop", "session", "weights")),
+    *(f"training/{name}.py" for name in ("prefetch", "batches", "batchnorm", "loop", "session", "weights")),
 )
 _HEAD_GEOMETRY = (
     "models/blocks.py",
@@ -101,23 +101,23 @@ class Session:
         self,
         state: State,
         schedule: Schedule,
-        loss_of: Callable,
+        loss_fn: Callable,
         *,
         part: str = "state",
         clip_norm: float | None = None,
     ) -> None:
         """Run the loop, or the rest of it, and log its losses; ``part`` names one of several loops of a stage."""
         prefix = "" if part == "state" else f"{part}/"
-        if current().leads and part == "state" and (self.directory / "state.pt").exists():
+        if current().is_rank_zero and part == "state" and (self.directory / "state.pt").exists():
             print(f"{self.name}: goes on from {self.directory}/state.pt", flush=True)
         name = self.name if part == "state" else f"{self.name} {part}"
         folder = self.directory.parent / ("profile" if part == "state" else f"profile-{part}")
-        with profiled(folder, self.tracked if current().leads else None) as after_step:
+        with profiled(folder, self.tracked if current().is_rank_zero else None) as after_step:
             train(
                 state,
                 self.directory / f"{part}.pt",
                 schedule,
-                loss_of,
+                loss_fn,
                 label=name,
                 checkpoint_every=self.params.train.checkpoint_every,
                 log_every=self.params.train.log_every,
@@ -133,7 +133,7 @@ class Session:
 
     def finish(self, network: nn.Module, state: State, result: dict[str, Any]) -> None:
         """Write the trained weights, the curves and the summary under their final names; rank 0 does."""
-        if not current().leads:
+        if not current().is_rank_zero:
             return
         stage = self.name.removeprefix("train_")
         write_history(state.history, Path("metrics/curves") / f"{self.name}.csv")
@@ -147,9 +147,9 @@ class Session:
 
 def track(stage: str, params: "Params", instance: str | None = None) -> "tracking.Run":
     """The stage's MLflow run; rank 0 alone writes to it."""
-    return tracking.run(stage=stage, params=params, instance=instance, silent=not current().leads)
+    return tracking.run(stage=stage, params=params, instance=instance, silent=not current().is_rank_zero)
 
 
-def choose(params: "Params") -> Compute:
+def resolve_compute(params: "Params") -> Compute:
     """Device, precision and layout that params.yaml asks for."""
-    return Compute.choose(params.device, params.precision, params.train.channels_last)
+    return Compute.resolve(params.device, params.precision, params.train.channels_last)

@@ -52,7 +52,7 @@ def load_weights(module: M, path: Path) -> M:
     return module
 
 
-def fresh(seed: int, build: Callable[..., M], *arguments: object) -> M:
+def seeded_init(seed: int, build: Callable[..., M], *arguments: object) -> M:
     """A network with initial weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from head3d.baselines.dagan.depth import DepthDecoder, DepthEncoder
 from head3d.baselines.dagan.generator import DepthAwareGenerator
-from head3d.baselines.first_order import KeypointDetector, describe
+from head3d.baselines.first_order import KeypointDetector, motion_inputs
 from head3d.baselines.keypoints import Keypoints, full_precision, relative_keypoints
 from head3d.baselines.method import Method
 from head3d.baselines.motion import DenseMotion, Motion
@@ -160,7 +160,7 @@ class Dagan(Method):
         """Keypoints of frames and their disparity, in float32: inverses of jacobians magnify what bfloat16 rounds."""
         return self.kp_detector(torch.cat((images, disparity), dim=1))
 
-    def observe(self, source: Float[Tensor, "b 3 h w"]) -> Subject:
+    def encode_source(self, source: Float[Tensor, "b 3 h w"]) -> Subject:
         """What does not depend on the driving frames."""
         self.check_size(*source.shape[-2:])
         disparity = self.disparity(source)
@@ -175,13 +175,13 @@ class Dagan(Method):
 
     def render(self, subject: Subject, driving: Keypoints) -> tuple[Tensor, Motion]:
         """Frames (B, 3, H, W) at driving keypoints, and their motion."""
-        heatmaps, motions = describe(subject.keypoints, driving, *subject.small.shape[-2:])
+        heatmaps, motions = motion_inputs(subject.keypoints, driving, *subject.small.shape[-2:])
         motion = self.generator.motion(subject.small, heatmaps, motions)
         return self.generator(subject.source, subject.features, subject.depth, motion), motion
 
     @torch.no_grad()
     def prepare(self, frames: Float[Tensor, "t 3 h w"], frame: int = 0) -> Subject:
-        return self.observe(frames[frame][None])
+        return self.encode_source(frames[frame][None])
 
     @torch.no_grad()
     def drive(
@@ -200,7 +200,7 @@ class Dagan(Method):
 
     def forward_pair(self, source: Float[Tensor, "b 3 h w"], driving: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
         """``prediction``, disparities of both frames, keypoints, mask, flow and occlusion."""
-        subject = self.observe(source)
+        subject = self.encode_source(source)
         driving_disparity = self.disparity(driving)
         points = self.detect(driving, driving_disparity)
         prediction, motion = self.render(subject, points)

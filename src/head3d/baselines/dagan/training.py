@@ -13,7 +13,7 @@ from head3d.baselines.dagan.method import Dagan
 from head3d.baselines.dagan.official import load_depth
 from head3d.baselines.discriminator import Discriminator
 from head3d.baselines.losses import equivariance_local, equivariance_value
-from head3d.baselines.objective import Losses, Objective, Pairs, PairsAt, Part, adversarial, weighted_sum
+from head3d.baselines.objective import Losses, Objective, PairLoader, Pairs, TrainingPhase, adversarial, weighted_sum
 from head3d.models.head3d import HeadGeometry
 
 FAR = 0.05  # disparity of the background
@@ -51,30 +51,30 @@ class Training(Objective[Dagan]):
                 f"on the training clips first ({self.settings.depth_steps} steps), then frozen"
             )
 
-    def before(self, clips: int) -> Part | None:
+    def pretraining(self, clips: int) -> TrainingPhase | None:
         if self.settings.depth_steps == 0:
             return None
         network, settings = nn.ModuleList((self.method.depth_encoder, self.method.depth_decoder)), self.settings
         steps, lr = settings.depth_steps, settings.depth_lr
-        return Part("depth", network, steps, lr, settings.batch_size, self.depth_losses)
+        return TrainingPhase("depth", network, steps, lr, settings.batch_size, self.depth_losses)
 
-    def depth_losses(self, step: int, pairs_at: PairsAt, draw: torch.Generator) -> Losses:
+    def depth_losses(self, step: int, load_pairs: PairLoader, rng: torch.Generator) -> Losses:
         """L1 between the depth networks' disparity and the teacher's, on both frames of each pair."""
         assert self.geometry is not None
-        pairs = pairs_at(step)
+        pairs = load_pairs(step)
         images = torch.cat((pairs.source, pairs.driving))
-        wanted = disparity_of(self.geometry, images, torch.cat((pairs.source_mask, pairs.driving_mask)))
-        (said,) = self.method.depth_decoder(self.method.depth_encoder(images))
-        return {"loss": (said - wanted).abs().mean()}
+        target = disparity_of(self.geometry, images, torch.cat((pairs.source_mask, pairs.driving_mask)))
+        (predicted,) = self.method.depth_decoder(self.method.depth_encoder(images))
+        return {"loss": (predicted - target).abs().mean()}
 
-    def losses(self, pairs: Pairs, draw: torch.Generator) -> Losses:
+    def losses(self, pairs: Pairs, rng: torch.Generator) -> Losses:
         answer = self.method.forward_pair(pairs.source, pairs.driving)
         predicted, value = answer["prediction"], answer["kp_driving_value"]
-        images, spline = self.deformed(pairs.driving, draw)
+        images, spline = self.random_tps(pairs.driving, rng)
         moved = self.method.detect(images, self.method.disparity(images))
         assert moved.jacobian is not None
         terms = {
-            **self.likeness(predicted, pairs.driving),
+            **self.reconstruction_losses(predicted, pairs.driving),
             "equivariance_value": equivariance_value(value, moved.value, spline),
             "equivariance_jacobian": equivariance_local(
                 answer["kp_driving_jacobian"], moved.jacobian, moved.value, spline

@@ -7,7 +7,7 @@ from head3d.baselines.discriminator import Discriminator
 from head3d.baselines.facev2v.head import expected_degrees, transform_keypoints
 from head3d.baselines.facev2v.method import FaceV2V
 from head3d.baselines.losses import equivariance_value, euler_xyz, expression_size, keypoint_prior, pose_error
-from head3d.baselines.objective import Losses, Objective, Pairs, PairsAt, Part, adversarial, weighted_sum
+from head3d.baselines.objective import Losses, Objective, PairLoader, Pairs, TrainingPhase, adversarial, weighted_sum
 from head3d.models.head3d import HeadGeometry
 
 POSE_WARMUP = 20  # steps over which the learning rate of the pose part rises
@@ -15,7 +15,7 @@ ANGLE_RATE = 0.2  # share of the learning rate that the layers of the three angl
 
 
 @torch.no_grad()
-def taught_degrees(geometry: HeadGeometry, images: Tensor, masks: Tensor) -> Tensor:
+def teacher_euler(geometry: HeadGeometry, images: Tensor, masks: Tensor) -> Tensor:
     """Yaw, pitch and roll (3, B) that F_P gives of frames, in the order and with the signs of FaceV2V's rotation.
 
     F_P's rotation has z away from the camera. The volume's z points towards it, which turns yaw and pitch round; in
@@ -26,7 +26,7 @@ def taught_degrees(geometry: HeadGeometry, images: Tensor, masks: Tensor) -> Ten
     return euler_xyz(rotation * towards[:, None] * towards)
 
 
-def said_degrees(*logits: Tensor) -> Tensor:
+def predicted_euler(*logits: Tensor) -> Tensor:
     """Yaw, pitch and roll (3, B) from the estimator's logits of each."""
     return torch.stack([expected_degrees(angle) for angle in logits])
 
@@ -42,7 +42,7 @@ class Training(Objective[FaceV2V]):
             f", for {self.settings.pose_steps} steps before all else too" if self.settings.pose_steps else ""
         )
 
-    def before(self, clips: int) -> Part | None:
+    def pretraining(self, clips: int) -> TrainingPhase | None:
         """Head poses first, where ``pose_steps`` asks for it.
 
         Keypoints cannot turn with a head whose pose is not known, and in a few hundred steps of everything together it
@@ -54,42 +54,42 @@ class Training(Objective[FaceV2V]):
         if self.settings.pose_steps == 0:
             return None
         steps, lr = self.settings.pose_steps, self.settings.pose_lr
-        return Part(
+        return TrainingPhase(
             "pose",
             self.method.he_estimator,
             steps,
             lr,
             self.settings.batch_size,
             self.pose_losses,
-            stays=False,
+            frozen_after=False,
             warmup=min(POSE_WARMUP, steps // 4),
             rates=dict.fromkeys(("yaw", "pitch", "roll"), ANGLE_RATE),
         )
 
-    def pose_losses(self, step: int, pairs_at: PairsAt, draw: torch.Generator) -> Losses:
+    def pose_losses(self, step: int, load_pairs: PairLoader, rng: torch.Generator) -> Losses:
         """Distance of poses from the teacher's, degrees, on both frames of each pair."""
         assert self.geometry is not None
-        pairs = pairs_at(step)
+        pairs = load_pairs(step)
         images = torch.cat((pairs.source, pairs.driving))
         masks = torch.cat((pairs.source_mask, pairs.driving_mask))
         head = self.method.he_estimator(images)
-        said = said_degrees(head.yaw, head.pitch, head.roll)
-        return {"loss": pose_error(said, taught_degrees(self.geometry, images, masks))}
+        predicted_angles = predicted_euler(head.yaw, head.pitch, head.roll)
+        return {"loss": pose_error(predicted_angles, teacher_euler(self.geometry, images, masks))}
 
-    def losses(self, pairs: Pairs, draw: torch.Generator) -> Losses:
+    def losses(self, pairs: Pairs, rng: torch.Generator) -> Losses:
         assert self.geometry is not None and self.discriminator is not None
         answer = self.method.forward_pair(pairs.source, pairs.driving)
         predicted, points = answer["prediction"], answer["kp_driving"]
-        images, spline = self.deformed(pairs.driving, draw)
+        images, spline = self.random_tps(pairs.driving, rng)
         # Canonical keypoints are the source's: only pose and expression are those of the deformed frame.
         moved = transform_keypoints(answer["kp_canonical"], self.method.he_estimator(images))
-        said = said_degrees(*(answer[f"driving_{angle}_logits"] for angle in ("yaw", "pitch", "roll")))
+        predicted_angles = predicted_euler(*(answer[f"driving_{angle}_logits"] for angle in ("yaw", "pitch", "roll")))
         expression = answer["driving_exp"].unflatten(1, (-1, 3))
         terms = {
-            **self.likeness(predicted, pairs.driving),
+            **self.reconstruction_losses(predicted, pairs.driving),
             "equivariance_value": equivariance_value(points[..., :2], moved[..., :2], spline),
             "keypoint": keypoint_prior(points),
-            "headpose": pose_error(said, taught_degrees(self.geometry, pairs.driving, pairs.driving_mask)),
+            "headpose": pose_error(predicted_angles, teacher_euler(self.geometry, pairs.driving, pairs.driving_mask)),
             "expression": expression_size(expression),
         }
         terms |= adversarial(self.discriminator, predicted, pairs.driving, "hinge")

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from head3d.baselines.first_order import KeypointDetector, describe
+from head3d.baselines.first_order import KeypointDetector, motion_inputs
 from head3d.baselines.generator import Generator
 from head3d.baselines.keypoints import Keypoints, relative_keypoints
 from head3d.baselines.method import Method
@@ -97,7 +97,7 @@ class Fomm(Method):
         )
         self.adapt_scale = adapt_scale
 
-    def observe(self, source: Float[Tensor, "b 3 h w"]) -> Subject:
+    def encode_source(self, source: Float[Tensor, "b 3 h w"]) -> Subject:
         """What does not depend on the driving frames."""
         self.check_size(*source.shape[-2:])
         return Subject(
@@ -106,13 +106,13 @@ class Fomm(Method):
 
     def render(self, subject: Subject, driving: Keypoints) -> tuple[Tensor, Motion]:
         """Frames (B, 3, H, W) at driving keypoints, and their motion."""
-        heatmaps, motions = describe(subject.keypoints, driving, *subject.small.shape[-2:])
+        heatmaps, motions = motion_inputs(subject.keypoints, driving, *subject.small.shape[-2:])
         motion = self.generator.motion(subject.small, heatmaps, motions)
         return self.generator(subject.source, subject.features, motion), motion
 
     @torch.no_grad()
     def prepare(self, frames: Float[Tensor, "t 3 h w"], frame: int = 0) -> Subject:
-        return self.observe(frames[frame][None])
+        return self.encode_source(frames[frame][None])
 
     @torch.no_grad()
     def drive(
@@ -130,7 +130,7 @@ class Fomm(Method):
         return self.render(state.expand(len(driving)), points)[0]
 
     def forward_pair(self, source: Float[Tensor, "b 3 h w"], driving: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        subject, points = self.observe(source), self.kp_detector(driving)
+        subject, points = self.encode_source(source), self.kp_detector(driving)
         prediction, motion = self.render(subject, points)
         answer = {
             "kp_source_value": subject.keypoints.value,

@@ -20,13 +20,13 @@ class Training(Objective[Fomm]):
             width, points = self.settings.discriminator_width, self.settings.network.keypoints
             self.discriminator = Discriminator(width, spectral=False, keypoints=points)
 
-    def losses(self, pairs: Pairs, draw: torch.Generator) -> Losses:
+    def losses(self, pairs: Pairs, rng: torch.Generator) -> Losses:
         answer = self.method.forward_pair(pairs.source, pairs.driving)
         predicted, value = answer["prediction"], answer["kp_driving_value"]
-        images, spline = self.deformed(pairs.driving, draw)
+        images, spline = self.random_tps(pairs.driving, rng)
         moved = self.method.kp_detector(images)
         terms = {
-            **self.likeness(predicted, pairs.driving),
+            **self.reconstruction_losses(predicted, pairs.driving),
             "equivariance_value": equivariance_value(value, moved.value, spline),
             "equivariance_jacobian": equivariance_local(
                 answer["kp_driving_jacobian"], moved.jacobian, moved.value, spline

@@ -19,8 +19,8 @@ from head3d.baselines.mraa.regions import (
     BackgroundPredictor,
     RegionPredictor,
     Regions,
-    describe,
     gram,
+    motion_inputs,
     relative_regions,
 )
 
@@ -118,7 +118,7 @@ class Mraa(Method):
         self.bg_predictor = BackgroundPredictor(background_width, background_most, background_levels)
         self.avd_network = AvdNetwork(regions, identity, pose)
 
-    def observe(self, source: Float[Tensor, "b 3 h w"]) -> Subject:
+    def encode_source(self, source: Float[Tensor, "b 3 h w"]) -> Subject:
         """What does not depend on the driving frames."""
         self.check_size(*source.shape[-2:])
         small, features = self.generator.motion.shrink(source), self.generator.encode(source)
@@ -129,7 +129,7 @@ class Mraa(Method):
     ) -> tuple[Tensor, Motion]:
         """Frames (B, 3, H, W) at driving regions, and their motion."""
         height, width = subject.small.shape[-2:]
-        heatmaps, motions = describe(subject.regions, driving, height, width, background)
+        heatmaps, motions = motion_inputs(subject.regions, driving, height, width, background)
         motion = self.generator.motion(subject.small, heatmaps, motions)
         return self.generator(subject.source, subject.features, motion), motion
 
@@ -138,7 +138,7 @@ class Mraa(Method):
 
     @torch.no_grad()
     def prepare(self, frames: Float[Tensor, "t 3 h w"], frame: int = 0) -> Subject:
-        return self.observe(frames[frame][None])
+        return self.encode_source(frames[frame][None])
 
     @torch.no_grad()
     def drive(
@@ -160,7 +160,7 @@ class Mraa(Method):
         return self.render(subject, regions, background)[0]
 
     def forward_pair(self, source: Float[Tensor, "b 3 h w"], driving: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        subject, regions = self.observe(source), self.region_predictor(driving)
+        subject, regions = self.encode_source(source), self.region_predictor(driving)
         background = self.bg_predictor(source, driving)
         prediction, motion = self.render(subject, regions, background)
         answer = {"bg_params": background, "mask": motion.mask, "flow": motion.flow, "occlusion": motion.occlusion}

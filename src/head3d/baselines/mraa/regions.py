@@ -17,6 +17,7 @@ from head3d.baselines.keypoints import (
     relative_jacobian,
     sparse_motions,
     spatial_softmax,
+    to_source,
 )
 
 
@@ -58,12 +59,6 @@ def principal_axes(covar: Float[Tensor, "b k 2 2"]) -> Float[Tensor, "b k 2 2"]:
 def align_axes(affine: Float[Tensor, "b k 2 2"]) -> Float[Tensor, "b k 2 2"]:
     """Changes of coordinates with a positive first entry: undoes axes of opposite signs (``revert_axis_swap``)."""
     return affine * affine[..., :1, :1].sign()
-
-
-@full_precision
-def between(source: Float[Tensor, "b k 2 2"], driving: Float[Tensor, "b k 2 2"]) -> Float[Tensor, "b k 2 2"]:
-    """Change of coordinates from around driving regions to around the source's: A_s inv(A_d)."""
-    return source @ torch.linalg.inv(driving)
 
 
 @full_precision
@@ -159,7 +154,7 @@ class AvdNetwork(nn.Module):
 
     def forward(self, identity: Regions, pose: Regions) -> Regions:
         """Regions of the head of ``identity`` in the pose of ``pose``, frame by frame."""
-        sign = between(identity.affine, pose.affine)[..., :1, :1].sign()  # as in align_axes
+        sign = to_source(identity.affine, pose.affine)[..., :1, :1].sign()  # as in align_axes
         codes = (
             self.pose_encoder(self.pack(pose.shift, pose.affine)),
             self.id_encoder(self.pack(identity.shift, identity.affine * sign)),
@@ -174,7 +169,7 @@ class AvdNetwork(nn.Module):
         return torch.cat((shift, affine.flatten(2)), dim=2).flatten(1)
 
 
-def describe(
+def motion_inputs(
     source: Regions, driving: Regions, height: int, width: int, background: Float[Tensor, "b 3 3"] | None
 ) -> tuple[Tensor, Tensor]:
     """What the motion network is shown of regions at a resolution.
@@ -184,7 +179,7 @@ def describe(
         (B, K + 1, H, W, 2).
     """
     there, here = (gaussian_heatmaps(r.shift, height, width, r.covar) for r in (driving, source))
-    local = align_axes(between(source.affine, driving.affine))
+    local = align_axes(to_source(source.affine, driving.affine))
     return there - here, sparse_motions(source.shift, driving.shift, height, width, local, background)
 
 
@@ -200,7 +195,7 @@ def relative_regions(source: Regions, driving: Regions, first: Regions) -> Regio
 
 
 def stretched(
-    regions: Regions, reach: float, draw: torch.Generator, rows: slice = slice(None), whole: int | None = None
+    regions: Regions, reach: float, rng: torch.Generator, rows: slice = slice(None), whole: int | None = None
 ) -> Regions:
     """Regions (B, K) stretched along x and along y by random factors in 1 +- ``reach``, two for each frame.
 
@@ -209,11 +204,11 @@ def stretched(
     Args:
         regions: of frames.
         reach: how far, as a share.
-        draw: randomness.
+        rng: randomness.
         rows: which frames these are of the ``whole`` number that factors are drawn for.
         whole: that number; None where these are all.
     """
-    drawn = torch.rand(whole or len(regions.shift), 1, 2, generator=draw)[rows]
+    drawn = torch.rand(whole or len(regions.shift), 1, 2, generator=rng)[rows]
     factors = (1 - reach + 2 * reach * drawn).to(regions.shift)
     affine = factors[..., None] * regions.affine
     return Regions(factors * regions.shift, gram(affine), affine)

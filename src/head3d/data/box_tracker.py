@@ -10,7 +10,7 @@ _SAME = 0.3  # overlap with where a face was, from which it is the same
 _ROOM = 0.5  # around the place that is looked at closely, in its sizes
 
 
-class GivenTracker(faces.FaceTracker):
+class BoxTracker(faces.FaceTracker):
     """Follows the face whose middle is nearest to that of a given box ``x0, y0, x1, y1``, in pixels, and no other.
 
     The given box may be of another moment: a face counts if it is no further away than the box is large. Where the
@@ -19,11 +19,11 @@ class GivenTracker(faces.FaceTracker):
 
     def __init__(self, min_face: float, box: tuple[float, float, float, float]) -> None:
         super().__init__(min_face)
-        self.given = box
+        self.box = box
 
     def see(self, frame: np.ndarray) -> tuple[faces.Face | None, list[faces.Face]]:
         before = self.last
-        where = before.box if before else self.given
+        where = before.box if before else self.box
         first, others = super().see(frame)
         seen = [first, *others] if first else others
 

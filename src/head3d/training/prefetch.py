@@ -9,7 +9,7 @@ import torch
 B = TypeVar("B")
 
 
-class Ahead(Generic[B]):
+class Prefetcher(Generic[B]):
     """Makes the batch of a step and then, where a GPU computes meanwhile, that of the next one in a thread.
 
     On a CPU, whose cores the networks need, it makes them when they are asked for. They are the same: a batch is a
