@@ -1,5 +1,6 @@
 """The inference path: choice of references, batches, motions, errors. Untrained networks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,13 @@ def test_without_fusion_only_heads_are_rendered(models: Path, tiny: Params) -> N
     assert bare.render(subject, pose_from_euler(5.0))[0].shape == (1, 3, 64, 64)
     with pytest.raises(UserError, match="without a fusion network"):
         bare.view(subject, pose_from_euler(5.0))
+
+
+def test_how_far_away_a_reference_is_counts_but_for_relative_motion(model: Head3D) -> None:
+    nearest = with_reference(model.params, "nearest")
+    model = Head3D(model.geometry, model.canonical_net, model.fusion, nearest, model.compute)
+    at = torch.tensor([[0.0, 0.0, 0.0], [0.01, 0.0, 0.1]])
+    subject = replace(model.subject(*clip(4)), poses=pose_from_euler(torch.tensor([0.0, 5.0]), translation=at))
+    there = pose_from_euler(torch.tensor([0.0, 2.0]), translation=at[[1, 1]])
+    assert model.choose_reference(subject, there).reference_index == 1  # 3 and 5 degrees off, but in its place
+    assert model.choose_reference(subject, there, "relative").reference_index == 0

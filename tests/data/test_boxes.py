@@ -126,3 +126,11 @@ def test_cuts_are_seen_and_motion_is_not() -> None:
     assert boxes.cut_strength([a, a, other]).argmax() == 1
     assert boxes.cut_strength([a, a, other]).max() > 0.3
     assert len(boxes.cut_strength([a])) == 0
+
+
+def test_a_tremble_is_averaged_away() -> None:
+    points = np.zeros((5, 68, 2), np.float32)
+    points[2], points[4, :, 0] = 4.0, 8.0
+    steady = boxes.smooth_landmarks(points)
+    assert steady[:, 0, 0].tolist() == [0, 1, 2, 3, 6]
+    assert steady[:, 0, 1].tolist() == [0, 1, 2, 1, 0]

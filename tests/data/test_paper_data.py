@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from head3d.data import (
     voxceleb,
     voxceleb_files,
 )
-from head3d.data.store import ClipRecord, ClipStore, write_records
+from head3d.data.store import COLUMNS, ClipRecord, ClipStore, read_records, write_records
 from head3d.data.voxceleb import Box
 from head3d.errors import UserError
 from head3d.params import Params, read_yaml
@@ -258,3 +259,26 @@ def test_the_command(demo: Params, in_tmp: Path, capsys: pytest.CaptureFixture[s
     )
     assert said.splitlines()[-2].split()[:3] == ["all", "2", "1"]
     assert "faceforensics (not in data.sources): 1 of 150 videos to test on, drawn from 1 in ff\n" in said
+
+
+def test_a_clip_without_a_head_is_left_out_and_labels_are_told_apart(demo: Params, in_tmp: Path) -> None:
+    folder = Path("data/clips/shard-0")
+    about: dict[str, Any] = dict.fromkeys(COLUMNS, "0") | {
+        "shard": 0,
+        "start_frame": 0,
+        "status": "ok",
+        "split": "train",
+    }
+    about |= dict.fromkeys(("fps", "x0", "y0", "x1", "y1"), 1.0)
+    write_records(folder / "clips.csv", [ClipRecord(**about | {"clip_id": f"c{i}", "row": i}) for i in range(3)])
+    masks = np.full((3, 4, 8, 8), 255, np.uint8)
+    masks[1, 2] = 0  # no head in one frame of the second clip
+    masks[2, :, 0] = 9
+    np.save(folder / "landmarks.npy", np.zeros((3, 4, 68, 2), np.float32))
+    Path("data/masks").mkdir()
+    np.save("data/masks/shard-0.npy", masks)
+    summary = manifest.join_shards(demo.model_copy(update={"shards": (0,)}))
+    assert (summary["clips"], summary["reasons"]) == (2, {"no head found by face parsing": 1})
+    found = {one.clip_id: one for one in read_records(Path("data/manifest.csv"))}
+    assert (found["c1"].row, found["c1"].split) == (-1, "unused")
+    assert found["c0"].labels_sha256 != found["c2"].labels_sha256

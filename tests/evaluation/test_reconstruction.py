@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from head3d.data.store import ClipStore
+from head3d.data.store import ClipRecord, ClipStore
 from head3d.errors import UserError
 from head3d.evaluation import protocol, reconstruction
 from head3d.params import Params
@@ -101,3 +101,20 @@ def test_the_adapter_is_the_model_and_its_first_reference_is_everybodys(
     for motion in ("absolute", "relative"):
         wanted = model.animate(state, case.driving, case.driving_masks, motion=motion).frames
         assert torch.equal(method.drive(state, case.driving, case.driving_masks, motion), wanted)
+
+
+def test_what_a_video_file_can_hold_is_measured(store: ClipStore) -> None:
+    def make(record: ClipRecord, case: protocol.Case) -> protocol.MethodFrames:
+        return [("near", 0, case.driving + 0.4 / 255), ("beyond", 0, torch.full_like(case.driving, 7.0))]
+
+    near, beyond = protocol.score(store, "mini-seen", "test", torch.device("cpu"), make, vgg_of=())
+    assert near["mse_01"] == 0
+    white = np.mean([((255 - grey) / 255) ** 2 for grey in (90, 100, 110, 120)])
+    assert beyond["mse_01"] == pytest.approx(white, rel=1e-5)
+
+
+def test_other_clips_and_seeds_draw_other_references(store: ClipStore, tiny: Params) -> None:
+    record = store.records("mini-seen")[0]
+    seeds = {protocol.draw_seed(tiny, replace(record, pixels_sha256=f"{n}" * 64), 0) for n in range(5)}
+    seeds |= {protocol.draw_seed(tiny.model_copy(update={"seed": n}), record, 0) for n in range(1, 5)}
+    assert len(seeds) == 9

@@ -163,3 +163,14 @@ def test_alignment_brings_the_head_to_its_new_place() -> None:
     column, row = end.round().int().tolist()
     offset = torch.tensor([column, row]) - end
     assert torch.allclose(moved[0, :, row, column], start + offset * 0.9 / 1.1, atol=1e-3)
+
+
+def test_one_landmark_that_is_far_off_turns_no_head() -> None:
+    truth, (numbers, model) = pose_from_euler(12.0, -6.0, 8.0), landmark_points()
+    landmarks = torch.zeros(1, 68, 2)
+    landmarks[:, numbers] = project(truth.apply(model[None] + torch.tensor([0.0, 0.0, 1.0]), 1.0), K)
+    landmarks[0, 48] += 30  # a corner of the mouth, by a quarter of the picture
+    found, _ = solve_pnp(landmarks, K, 1.0, iterations=80)
+    for ours, wanted in zip(euler_from_pose(found), euler_from_pose(truth), strict=True):
+        assert (ours - wanted).abs().max() < 1  # by least squares it would be several degrees
+    assert torch.allclose(found.translation, truth.translation, atol=5e-3)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from head3d.geometry import resize_flow, warp
@@ -140,3 +141,20 @@ def test_identity_warp_changes_nothing_at_any_size() -> None:
 def test_resized_flow_moves_by_the_same_share_of_the_image() -> None:
     flow = torch.full((1, 2, 32, 32), 3.1)
     assert torch.allclose(resize_flow(flow, 125, 125), torch.full((1, 2, 125, 125), 3.1 * 124 / 31), atol=1e-4)
+
+
+def test_perceptual_loss_is_the_sum_over_sizes_and_layers() -> None:
+    loss = PerceptualLoss("vgg16", tiny_vgg(), (1.0, 0.5), layers=2)
+    a, b = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    wanted = 0.0
+    for x, y in ((a, b), (F.avg_pool2d(a, 2), F.avg_pool2d(b, 2))):
+        wanted += sum(float((p - q).abs().mean()) for p, q in zip(loss.features(x), loss.features(y), strict=True))
+    assert float(loss(a, b)) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_equivariance_is_told_in_shares_of_half_the_image() -> None:
+    still = torch.zeros(1, 2, 9, 17)
+    moved = still.clone()
+    moved[:, 0] = 4.0  # of the eight pixels that half the image has; nothing in y
+    assert float(flow_equivariance(still, moved, still)) == pytest.approx(4 / 8 / 2)
+    assert float(flow_equivariance(still, moved, still + 100.0)) == 0  # T leads out of the image everywhere

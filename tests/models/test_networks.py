@@ -233,3 +233,20 @@ def test_rendering_does_not_depend_on_the_batch() -> None:
     for index in range(3):
         alone = net.render(head, poses[slice(index, index + 1)]).image
         assert torch.allclose(together[index], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("image_skip", [False, True])
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_is_attended_to_is_what_is_shown(image_skip: bool, place: int) -> None:
+    torch.manual_seed(0)
+    net = FusionNet(width=4, blocks=1, flow_width=4, flow_max=8, image_skip=image_skip).eval()
+    assert net.predictor.head.bias is not None
+    nn.init.zeros_(net.predictor.head.weight)
+    net.predictor.head.bias.data[4 + place] = 30.0  # of the rendered head, or of the reference
+    a, b, c, driving = torch.rand(4, 1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    plain, other_head, other_reference = (net(h, r, driving).frame for h, r in ((a, b), (c, b), (a, c)))
+    same, changed = (other_reference, other_head) if place == 0 else (other_head, other_reference)
+    assert torch.allclose(plain, same, atol=1e-5)
+    assert not torch.allclose(plain, changed, atol=1e-5)
+    if image_skip:
+        assert torch.allclose(plain, (a, b)[place], atol=1e-4)

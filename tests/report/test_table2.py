@@ -108,3 +108,10 @@ def test_on_the_page(params: Params, folder: Path, tmp_path: Path) -> None:
 
 def test_every_number_of_the_paper_is_of_a_baseline() -> None:
     assert all(sorted(row) == ["dagan", "facev2v", "fomm", "mraa"] for row in paper.TABLE2.values())
+
+
+def test_checks_are_counted_in_their_own_set() -> None:
+    both = pd.concat([FEW, FEW.assign(study="two", dataset="mini-unseen")])
+    rows = [(name, "overall", "fomm") for name in ("mini-seen", "mini-unseen")]
+    table = table2.build_table(both, 100, 0, rows)
+    assert table[["checks", "checks_failed", "raters_left_out"]].values.tolist() == [[3, 1, 1]] * 2

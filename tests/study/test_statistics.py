@@ -86,3 +86,14 @@ def test_bradley_terry_interval() -> None:
     # Two raters who contradict each other wholly: half of the resamples have no strengths.
     torn = np.array([[[0, 5], [0, 0]], [[0, 0], [5, 0]]])
     assert np.isnan(statistics.bradley_terry_interval(torn, 200, 0)).all()
+
+
+def test_intervals_of_two_methods_strengths_are_those_of_the_share() -> None:
+    """With two methods the strength is the log odds of the share of votes, resample by resample."""
+    won = np.random.default_rng(0).binomial(20, 0.65, 30)
+    wins = np.zeros((30, 2, 2))
+    wins[:, 0, 1], wins[:, 1, 0] = won, 20 - won
+    low, high = statistics.bradley_terry_interval(wins, 2000, 0)
+    shares = statistics.clustered(won, np.full(30, 20), 2000, 0)
+    assert (low[0], high[0]) == (0, 0)
+    assert (low[1], high[1]) == pytest.approx(tuple(np.log((1 - p) / p) for p in shares[::-1]), abs=5e-3)

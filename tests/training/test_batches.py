@@ -198,3 +198,18 @@ def test_unknown_poses_are_marked() -> None:
     pose, known = clip_pose(data.load([0], [[0, 1, 2]]))
     assert known.tolist() == [True, False, True]
     assert torch.equal(pose.rotation[1], torch.eye(3))
+
+
+def test_augmented_clips_move_and_their_poses_follow() -> None:
+    batch, _ = moved_batch(pose_from_euler(12.0, -6.0, 4.0, torch.tensor([[0.004, -0.003, 0.03]])))
+    batch = Batch(0.5 * batch.frames, batch.masks, batch.rotation, batch.translation)
+    on, mirrored, sizes, colors = AugmentParams(flip=True, color=0.3, similarity=0.1), 0, [], set()
+    for seed in range(12):
+        out = augment(batch, on, torch.Generator().manual_seed(seed), K, 1.0)
+        expected, seen = landmarks_at(Pose(out.rotation[0], out.translation[0]))[0], dots(out.frames)
+        flipped = bool((seen[1, 0] < seen[2, 0]) != (expected[36, 0] < expected[45, 0]))  # the eyes change names
+        assert (seen - expected[[30, 45, 36] if flipped else [30, 36, 45]]).abs().max() < 1.5
+        mirrored += flipped
+        sizes.append(float((seen[1] - seen[2]).norm()))
+        colors.add(round(float(out.frames.max()), 2))
+    assert 2 < mirrored < 10 and max(sizes) > 1.1 * min(sizes) and len(colors) > 6

@@ -156,3 +156,17 @@ def test_a_long_training_without_a_terminal_says_how_far_it_is(
     monkeypatch.undo()
     go(make(), tmp_path / "t.pt")
     assert capsys.readouterr().err == ""
+
+
+def test_steps_are_as_long_as_the_schedule_and_the_norm_allow(tmp_path: Path) -> None:
+    """Plain descent along a constant slope goes by the sum of the learning rates times the slope."""
+
+    def gone(name: str, schedule: Schedule, slope: float, clip_norm: float | None) -> float:
+        weight = nn.Parameter(torch.zeros(()))
+        state = State({}, torch.optim.SGD([weight], lr=0.1))
+        options = {"label": "t", "checkpoint_every": 100, "log_every": 100}
+        train(state, tmp_path / name, schedule, lambda _: {"loss": slope * weight}, clip_norm=clip_norm, **options)  # type: ignore[arg-type]
+        return -float(weight.detach())
+
+    assert gone("drop.pt", Schedule(6, drop_step=4), 1.0, None) == pytest.approx(0.1 * (4 + 2 * 0.1))
+    assert gone("clip.pt", Schedule(2), 50.0, 3.0) == pytest.approx(0.1 * 2 * 3, rel=1e-4)

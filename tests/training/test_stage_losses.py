@@ -1,0 +1,110 @@
+"""What the three stages minimise, on heads whose answers are known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from head3d.geometry import Pose, pixel_grid, pose_from_euler, warp
+from head3d.models.canonical import CanonicalNet
+from head3d.models.depth import DepthNet
+from head3d.models.head3d import HeadGeometry, recurrent_canonical
+from head3d.models.pose import PoseNet
+from head3d.training.batches import Batch
+from head3d.training.canonical import canonical_losses
+from head3d.training.fusion import Views, fusion_losses
+from head3d.training.geometry import geometry_losses, pose_l1
+
+PLACES = [[(-8, 0), (6, 2), (10, -4), (-3, 5)], [(4, 4), (0, -6), (-12, 8), (9, 0)]]
+
+
+def of_flat_heads(monkeypatch: pytest.MonkeyPatch) -> HeadGeometry:
+    """F_D says flat, F_P says where the middle of what it is shown lies."""
+    geometry = HeadGeometry(DepthNet(0.25, 0.1), PoseNet("resnet18", 64))
+
+    def pose(heads: Tensor) -> Pose:
+        weight = heads.sum(dim=1).flatten(1)
+        away = weight @ (pixel_grid(64, 64, heads).reshape(-1, 2) - 31.5) / weight.sum(dim=1, keepdim=True)
+        at = torch.cat((away / geometry.k(heads)[0, 0], torch.zeros(len(heads), 1)), dim=1)
+        return Pose(torch.eye(3).expand(len(heads), 3, 3), at)
+
+    monkeypatch.setattr(geometry.pose, "forward", pose)
+    monkeypatch.setattr(geometry.depth, "forward", lambda x: torch.zeros_like(x[:, :1]))
+    return geometry
+
+
+def squares(places: list[list[tuple[int, int]]]) -> Batch:
+    """Flat square heads, each clip of its own grey, so many pixels off the image's middle."""
+    masks = torch.zeros(len(places), len(places[0]), 1, 64, 64)
+    for clip, row in enumerate(places):
+        for frame, (x, y) in enumerate(row):
+            masks[clip, frame, :, 22 + y : 42 + y, 22 + x : 42 + x] = 1
+    grey = torch.linspace(0.4, 0.9, len(places)).view(-1, 1, 1, 1, 1)
+    none = torch.full((*masks.shape[:2], 3, 4), torch.nan)
+    return Batch((grey * masks).expand(-1, -1, 3, -1, -1), masks, none[..., :3], none[..., 3])
+
+
+def test_stage_1_renders_each_driving_frame_of_its_own_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: Any = SimpleNamespace(area_normalised=False, symmetry=2.0, smoothness=3.0)
+    found = geometry_losses(of_flat_heads(monkeypatch), squares(PLACES), 2, settings)
+    assert all(float(value.detach()) < 1e-3 for value in found.values())
+    batch = squares(PLACES)
+    lit = Batch(batch.frames * torch.linspace(0.2, 1, 64), batch.masks, batch.rotation, batch.translation)
+    terms = {
+        name: float(v.detach()) for name, v in geometry_losses(of_flat_heads(monkeypatch), lit, 2, settings).items()
+    }
+    assert terms["loss"] == pytest.approx(terms["photometric"] + 2 * terms["symmetry"] + 3 * terms["smoothness"])
+
+
+def test_stage_2_renders_the_last_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = CanonicalNet(4, 0)
+    monkeypatch.setattr(network, "forward", lambda heads, flows, seen, mean, mask: mean)
+    assert float(canonical_losses(of_flat_heads(monkeypatch), network, squares(PLACES))["loss"]) < 1e-3
+
+
+def test_the_recurrent_network_is_shown_how_each_reference_gets_to_canonical_space(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    geometry, network, batch = of_flat_heads(monkeypatch), CanonicalNet(4, 0), squares(PLACES)
+    heads, masks = batch.heads.flatten(0, 1), batch.masks.flatten(0, 1)
+    shown: list[Tensor] = []
+    monkeypatch.setattr(network, "forward", lambda heads, flows, *rest: shown.append(flows) or rest[1])
+    _, mean = recurrent_canonical(geometry, network, heads, masks, geometry.predict(heads), 4)
+    carried = warp(heads, shown[0].flatten(0, 1))
+    assert torch.allclose(carried, mean.image.repeat_interleave(4, dim=0), atol=1e-3)
+
+
+def test_depth_from_the_camera_is_the_heads_place_and_its_relief() -> None:
+    geometry = HeadGeometry(DepthNet(0.25, 0.1), PoseNet("resnet18", 64), distance_m=1.5)
+    pose = pose_from_euler(0.0, 0.0, 0.0, torch.tensor([[0.3, 0.2, 0.1], [0.0, 0.0, -0.2]]))
+    depth = geometry.place(pose, torch.full((2, 1, 4, 4), 0.03)).depth
+    assert torch.allclose(depth[:, 0, 0, 0], torch.tensor([1.63, 1.33]))
+
+
+def test_poses_without_landmarks_cost_nothing_and_units_weigh_the_rest() -> None:
+    moved = torch.tensor([[0.01, 0.0, 0.0], [0.0, 0.0, 0.05], [9.0, 9.0, 9.0]])
+    said = pose_from_euler(torch.tensor([10.0, 0.0, 80.0]), translation=moved)
+    truth = pose_from_euler(torch.zeros(3), translation=torch.zeros(3, 3))
+    angle, place = pose_l1(said, truth, torch.tensor([True, True, False]))
+    assert float(angle) == pytest.approx(1 / 3 / 2, abs=1e-4)  # one of three angles of one of two poses, by its unit
+    assert float(place) == pytest.approx(2 / 3 / 2, abs=1e-4)
+
+
+def test_stage_3_is_held_to_the_frame_and_not_to_what_phi_is_shown() -> None:
+    head, reference, driving = torch.rand(3, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    shown: list[Tensor] = []
+
+    def network(head: Tensor, reference: Tensor, driving_shown: Tensor, *rest: Any) -> Any:
+        shown.append(driving_shown)
+        return SimpleNamespace(frame=driving + 0.1)
+
+    settings: Any = SimpleNamespace(driving_jitter=0.5, perceptual_weight=10.0, pixel_weight=30.0, equivariance=0.0)
+    views = Views(head, torch.ones(2, 1, 16, 16), reference, driving, None)
+    perceptual: Any = lambda a, b: 2 * (a - b).abs().mean()  # noqa: E731
+    losses = fusion_losses(network, perceptual, views, settings, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    assert float(losses["loss"]) == pytest.approx(10 * 0.2 + 30 * 0.1, rel=1e-4)
+    assert (shown[0] - driving).abs().mean() > 0.02, "in other colours"
