@@ -234,7 +234,8 @@ def group(device: str) -> Iterator[Ranks]:
             raise SystemExit(LEFT) from None
         finally:
             if kind == "cpu":  # Gloo's threads may abort a process that ends with them; NCCL's may wait for who is gone
-                _destroy()
+                with contextlib.suppress(RuntimeError):  # the error that brought us here is the one to tell
+                    _destroy()
     _destroy()
     _current = ALONE
 
