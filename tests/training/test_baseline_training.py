@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
-import torch
 
 from head3d.baselines.facev2v.head import HeadEstimator
 from head3d.baselines.objective import TrainingPhase
 from head3d.params import Params
 from head3d.training import baseline
-from head3d.training.baseline import Milestones, settings_of
+from head3d.training.baseline import Milestones, what_is_read
 from head3d.training.loop import run_digest
 
 
@@ -34,10 +31,8 @@ def test_the_learning_rate_falls_to_a_tenth_at_every_milestone() -> None:
     ],
 )
 def test_parameters_of_a_methods_parts_start_it_afresh(tiny: Params, name: str, key: str, value: object) -> None:
-    store = SimpleNamespace(digest="same")
-
     def digest(params: Params) -> str:
-        return run_digest(settings_of(params, name, store, torch.float32, geometry=False), ())  # type: ignore[arg-type]
+        return run_digest(what_is_read(params, name, geometry=False), ())
 
     changed = getattr(tiny.baseline, name).model_copy(update={key: value})
     other = tiny.model_copy(update={"baseline": tiny.baseline.model_copy(update={name: changed})})

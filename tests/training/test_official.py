@@ -29,7 +29,7 @@ from head3d.models.parsing import BiSeNet
 from head3d.models.pose import BIN_DEG, PoseNet
 from head3d.params import Params
 from head3d.training import official
-from head3d.training.baseline import settings_of
+from head3d.training.baseline import what_is_read
 from head3d.training.build.geometry import build_geometry
 from head3d.training.weights import seeded_init
 
@@ -304,8 +304,8 @@ def test_dagan_may_have_its_own_depth(tiny: Params, project: Path, monkeypatch: 
     assert "official depth weights, frozen: dagan-depth-encoder18" in objective.notes["depth"]
     assert settings.replaced == ()
     params = tiny.model_copy(update={"baseline": tiny.baseline.model_copy(update={"dagan": settings})})
-    chosen = settings_of(params, "dagan", SimpleNamespace(digest=""), torch.float32, geometry=False)  # type: ignore[arg-type]
-    assert chosen["official"]["dagan-depth-encoder18"] == asset_lock.digest("dagan-depth-encoder18")
+    reads = what_is_read(params, "dagan", geometry=False)
+    assert reads["official"]["dagan-depth-encoder18"] == asset_lock.digest("dagan-depth-encoder18")
     wanted = made_up("dagan_depth_encoder18")["encoder.layer4.1.conv2.weight"]
     assert torch.equal(method.depth_encoder.state_dict()["encoder.layer4.1.conv2.weight"], wanted)
     assert not any(p.requires_grad for p in (*method.depth_encoder.parameters(), *method.depth_decoder.parameters()))

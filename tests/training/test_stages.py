@@ -24,7 +24,7 @@ from head3d.params import Params, load_params
 from head3d.training import fusion
 from head3d.training.build.canonical import build_canonical
 from head3d.training.build.geometry import build_geometry
-from head3d.training.session import Session, load_clips
+from head3d.training.session import Session, load_clips, open_session
 from head3d.training.weights import load_weights, save_weights
 
 SIZE, LENGTH, CLIPS = 64, 8, 4
@@ -224,8 +224,31 @@ def test_subjects_of_stage_3_are_kept_as_far_as_memory_reaches_and_made_again_el
 def test_a_layout_that_rounds_otherwise_is_another_run(workplace: Path) -> None:
     params = load_params(workplace / "params.yaml")
     other = params.model_copy(update={"train": params.train.model_copy(update={"channels_last": False})})
-    one, two, again = (Session("train_matching", p, {}, MagicMock()).directory for p in (params, other, params))
-    assert one == again != two
+    runs = [Session("train_matching", p, {}, *[MagicMock()] * 3).directory for p in (params, other, params)]
+    assert runs[0] == runs[2] != runs[1]
+
+
+def test_another_seed_precision_or_clips_start_a_training_afresh(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What every stage depends on is not for each of them to name."""
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    params = load_params(workplace / "params.yaml")
+
+    def directory(changed: Params, **reads: str) -> Path:
+        with open_session(changed, "matching", ("matching",), **reads) as session:
+            return session.directory
+
+    same = directory(params)
+    assert directory(params.model_copy(update={"scale": "renamed"})) == same
+    other_lr = params.matching.model_copy(update={"lr": 0.5})
+    changes = {"seed": 7, "precision": "bfloat16", "matching": other_lr}
+    found = [directory(params.model_copy(update={name: value})) for name, value in changes.items()]
+    found.append(directory(params, teacher="another file"))
+    monkeypatch.setattr(ClipStore, "digest", "other clips")
+    found.append(directory(params))
+    assert len({same, *found}) == 6
 
 
 # Half a minute each and more; the matcher has the least of its own about the loop that all of them share.

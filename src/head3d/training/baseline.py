@@ -14,21 +14,19 @@ from head3d.baselines.losses import PyramidLoss
 from head3d.baselines.method import Method
 from head3d.baselines.objective import Objective, Pairs, TrainingPhase, steps_per_epoch
 from head3d.compute import Compute
-from head3d.data.store import ClipStore
 from head3d.losses import PerceptualLoss
 from head3d.models.head3d import HeadGeometry, freeze
 from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, Clips, augment
 from head3d.training.build.geometry import build_geometry, place_geometry
-from head3d.training.loop import PACKAGE, Schedule, State, code_digest, file_digest, step_generator
+from head3d.training.loop import BETAS, PACKAGE, Schedule, State, code_digest, file_digest, step_generator
 from head3d.training.prefetch import Prefetcher
-from head3d.training.session import Session, load_clips, resolve_compute, track
+from head3d.training.session import Session, open_session
 from head3d.training.weights import load_weights, seeded_init
 
 if TYPE_CHECKING:
     from head3d.params import Params
 
-BETAS = (0.5, 0.999)  # of every Adam, as in all official code
 BEFORE, AFTER = 5, 10  # added to the seed, so that a method's parts see other batches than the method
 GEOMETRY = Path("models/geometry.safetensors")
 
@@ -96,24 +94,26 @@ def perceptual_loss(params: "Params", compute: Compute) -> PyramidLoss:
     return PyramidLoss(vgg, shared.perceptual_scales).to(compute.device)
 
 
-def settings_of(params: "Params", name: str, store: ClipStore, dtype: torch.dtype, geometry: bool) -> dict[str, Any]:
-    """Everything that the trained weights of a baseline depend on."""
+def what_is_read(params: "Params", name: str, geometry: bool) -> dict[str, Any]:
+    """What the trained weights of a baseline depend on besides its sections of the parameters.
+
+    Args:
+        params: all parameters.
+        name: of the method.
+        geometry: whether stage 1 teaches it.
+    """
     from head3d.assets.cache import fetch_all
 
     # Session adds the digest of what all stages share; another method's code does not matter.
     shared = sorted(f"baselines/{path.name}" for path in (PACKAGE / "baselines").glob("*.py"))
-    chosen: dict[str, Any] = {
+    reads: dict[str, Any] = {
         "method": getattr(params.baseline, name).model_dump(),
         "training": params.baseline.training.model_dump(),
-        "augment": params.augment.model_dump(),
-        "seed": params.seed,
-        "data": store.digest,
-        "dtype": str(dtype),
         "code": code_digest([*shared, f"baselines/{name}"]),
     }
     if files := fetch_all(load_objective(name).official(getattr(params.baseline, name))):
-        chosen["official"] = {asset: file_digest(path) for asset, path in files.items()}
-    return chosen | {"geometry": file_digest(GEOMETRY)} if geometry else chosen
+        reads["official"] = {asset: file_digest(path) for asset, path in files.items()}
+    return reads | {"geometry": file_digest(GEOMETRY)} if geometry else reads
 
 
 def teacher(params: "Params", compute: Compute) -> HeadGeometry:
@@ -121,9 +121,7 @@ def teacher(params: "Params", compute: Compute) -> HeadGeometry:
     return freeze(place_geometry(load_weights(build_geometry(params), GEOMETRY), compute))
 
 
-def train_part(
-    part: TrainingPhase, shift: int, session: Session, clips: Clips, params: "Params", compute: Compute
-) -> dict[str, float]:
+def train_part(part: TrainingPhase, shift: int, session: Session, clips: Clips) -> dict[str, float]:
     """Train what comes before or after a method's own training.
 
     Args:
@@ -131,17 +129,14 @@ def train_part(
         shift: ``BEFORE`` or ``AFTER``.
         session: of the method.
         clips: of training.
-        params: all parameters.
-        compute: where it runs.
 
     Returns:
         Its steps and its last losses, for the summary.
     """
     part.network.requires_grad_(True).train()
     state = State({"network": part.network}, torch.optim.Adam(part.groups(), betas=BETAS))
-    shifted = params.model_copy(update={"seed": params.seed + shift})
-
-    pairs_of = pair_loader(clips, shifted, part.batch_size, compute.device)
+    shifted = session.params.model_copy(update={"seed": session.params.seed + shift})
+    pairs_of = pair_loader(clips, shifted, part.batch_size, session.compute.device)
 
     def losses(step: int) -> dict[str, Tensor]:
         return part.losses(step, pairs_of, step_generator(shifted.seed + 4, step))
@@ -158,52 +153,54 @@ def train_part(
 def run(params: "Params", method: str) -> None:
     """Train a baseline; writes models/baseline-METHOD.safetensors."""
     settings, shared, seed = getattr(params.baseline, method), params.baseline.training, params.seed
-    compute = resolve_compute(params)
-    store = ClipStore()
-    with track("train_baseline", params, method) as tracked:
-        tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
-        kind = load_objective(method)
+    kind = load_objective(method)
+    reads = what_is_read(params, method, kind.needs_geometry)
+    with open_session(params, "baseline", ("augment",), instance=method, **reads) as session:
+        clips, compute = session.load_clips(id_sampling=shared.id_sampling), session.compute
         geometry = teacher(params, compute) if kind.needs_geometry else None
-        chosen = settings_of(params, method, store, compute.dtype, kind.needs_geometry)
-        session = Session(f"train_baseline-{method}", params, chosen, tracked)
-        clips = load_clips(store, "train", params, id_sampling=shared.id_sampling)
-
         trained = place(seeded_init(seed, make, params, method), compute)
         perceptual = perceptual_loss(params, compute)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
             objective = kind(trained, settings, perceptual, geometry, shared.pixel_weight)
         for key, note in objective.notes.items():
-            tracked.tag(key, note)
+            session.tracked.tag(key, note)
         if objective.discriminator is not None:
             compute.place(objective.discriminator)
-        for part in (settings, objective.pretraining(clips.per_pass), objective.posttraining(clips.per_pass)):
+        before, after = objective.pretraining(clips.per_pass), objective.posttraining(clips.per_pass)
+        for part in (settings, before, after):
             if part is not None:  # before anything is trained
                 current().rows(part.batch_size, f"batch_size of baseline.{method}")
-        parts: dict[str, float] = {}
-        if before := objective.pretraining(clips.per_pass):
-            parts |= train_part(before, BEFORE, session, clips, params, compute)
 
-        trained.train()
-        state = State(objective.networks(), torch.optim.Adam(objective.parameters(), lr=settings.lr, betas=BETAS))
-        per_epoch = steps_per_epoch(clips.per_pass, shared.repeats, settings.batch_size)
-        cosine = shared.lr_decay == "cosine"
-        drops = () if cosine else tuple(epoch * per_epoch for epoch in settings.milestones)
-        schedule = Milestones(settings.epochs * per_epoch, cosine=cosine, at=drops)
-
-        pairs_of = pair_loader(clips, params, settings.batch_size, compute.device)
-
-        def losses(step: int) -> dict[str, Tensor]:
-            return objective.losses(pairs_of(step), step_generator(seed + 4, step))
-
-        session.train(state, schedule, losses)
+        parts = train_part(before, BEFORE, session, clips) if before else {}
+        state = train_method(objective, trained, session, clips)
         freeze(trained)
-        if after := objective.posttraining(clips.per_pass):
-            parts |= train_part(after, AFTER, session, clips, params, compute)
+        parts |= train_part(after, AFTER, session, clips) if after else {}
         about = {"clips": len(clips), "method": method, "pairs_per_step": settings.batch_size}
         about |= {"people": clips.per_pass} if shared.id_sampling else {}
-        about |= {**objective.notes, **parts}
-        session.finish(trained, state, about)
+        session.finish(trained, state, {**about, **objective.notes, **parts})
+
+
+def train_method(objective: Objective, method: Method, session: Session, clips: Clips) -> State:
+    """The method's own training, by its objective.
+
+    Returns:
+        The state that it ended in.
+    """
+    params, settings, shared = session.params, objective.settings, session.params.baseline.training
+    method.train()
+    state = State(objective.networks(), torch.optim.Adam(objective.parameters(), lr=settings.lr, betas=BETAS))
+    per_epoch = steps_per_epoch(clips.per_pass, shared.repeats, settings.batch_size)
+    cosine = shared.lr_decay == "cosine"
+    drops = () if cosine else tuple(epoch * per_epoch for epoch in settings.milestones)
+    schedule = Milestones(settings.epochs * per_epoch, cosine=cosine, at=drops)
+    pairs_of = pair_loader(clips, params, settings.batch_size, session.compute.device)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        return objective.losses(pairs_of(step), step_generator(params.seed + 4, step))
+
+    session.train(state, schedule, losses)
+    return state
 
 
 def make(params: "Params", name: str) -> Method:

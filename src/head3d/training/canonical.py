@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from head3d.data.store import ClipStore
 from head3d.losses import l1
 from head3d.models.canonical import CanonicalNet
 from head3d.models.head3d import HeadGeometry, freeze, recurrent_canonical
@@ -14,9 +13,9 @@ from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, augment
 from head3d.training.build.canonical import build_canonical
 from head3d.training.build.geometry import build_geometry, place_geometry
-from head3d.training.loop import Schedule, State, file_digest, step_generator
+from head3d.training.loop import BETAS, Schedule, State, file_digest, step_generator
 from head3d.training.prefetch import Prefetcher
-from head3d.training.session import Session, load_clips, resolve_compute, track
+from head3d.training.session import open_session
 from head3d.training.weights import load_weights, seeded_init
 
 if TYPE_CHECKING:
@@ -42,21 +41,20 @@ def canonical_losses(geometry: HeadGeometry, network: CanonicalNet, batch: Batch
 def run(params: "Params") -> None:
     """Train the canonical head's networks; writes models/canonical.safetensors."""
     settings, seed = params.canonical, params.seed
-    compute = resolve_compute(params)
-    store = ClipStore()
-    with track("train_canonical", params) as tracked:
-        tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
-        chosen = {name: getattr(params, name).model_dump() for name in ("camera", "canonical", "augment")}
-        chosen |= {"network": params.model.canonical.model_dump(), "references": params.model.references}
-        chosen |= {"seed": seed, "data": store.digest, "dtype": str(compute.dtype), "geometry": file_digest(GEOMETRY)}
-        session = Session("train_canonical", params, chosen, tracked)
-        clips = load_clips(store, "train", params)
-
+    with open_session(
+        params,
+        "canonical",
+        ("camera", "canonical", "augment"),
+        network=params.model.canonical.model_dump(),
+        references=params.model.references,
+        geometry=file_digest(GEOMETRY),
+    ) as session:
+        clips, compute = session.load_clips(), session.compute
         geometry = freeze(place_geometry(load_weights(build_geometry(params), GEOMETRY), compute))
         network = compute.place(seeded_init(seed, build_canonical, params))
         network.train()
         mine = current().rows(settings.batch_size, "canonical.batch_size")
-        optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.5, 0.999))
+        optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=BETAS)
         state = State({"network": network}, optimizer)
 
         def batch_of(step: int) -> Batch:

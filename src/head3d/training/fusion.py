@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from head3d.data.store import ClipStore
 from head3d.geometry import Pose, outside_flow, warp
 from head3d.losses import PerceptualLoss, ThinPlateSpline, flow_equivariance, l1
 from head3d.models.canonical import CanonicalNet
@@ -19,10 +18,10 @@ from head3d.training.build.canonical import build_canonical
 from head3d.training.build.fusion import build_fusion
 from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.canonical import GEOMETRY
-from head3d.training.loop import Schedule, State, file_digest, step_generator
+from head3d.training.loop import BETAS, Schedule, State, file_digest, step_generator
 from head3d.training.matching import MATCHING
 from head3d.training.prefetch import Prefetcher
-from head3d.training.session import Session, load_clips, resolve_compute, track
+from head3d.training.session import open_session
 from head3d.training.weights import load_weights, seeded_init
 
 if TYPE_CHECKING:
@@ -197,13 +196,11 @@ def fusion_losses(
     return losses
 
 
-def settings_of(params: "Params", variant: str, store: ClipStore, dtype: torch.dtype) -> dict[str, Any]:
-    """Everything that the trained weights of a variant depend on."""
-    chosen = {name: getattr(params, name).model_dump() for name in ("camera", "fusion", "augment")}
-    chosen |= {"network": params.model.fusion.model_dump(), "references": params.model.references}
-    chosen |= {"variant": variant, "seed": params.seed, "data": store.digest, "dtype": str(dtype)}
-    chosen |= {"geometry": file_digest(GEOMETRY), "matching": file_digest(MATCHING)}
-    return chosen if variant == "mean_canonical" else chosen | {"canonical": file_digest(CANONICAL)}
+def what_is_read(params: "Params", variant: str) -> dict[str, Any]:
+    """What the trained weights of a variant depend on besides its sections of the parameters."""
+    reads = {"variant": variant, "network": params.model.fusion.model_dump(), "references": params.model.references}
+    reads |= {"geometry": file_digest(GEOMETRY), "matching": file_digest(MATCHING)}
+    return reads if variant == "mean_canonical" else reads | {"canonical": file_digest(CANONICAL)}
 
 
 @distributed
@@ -212,15 +209,9 @@ def run(params: "Params", variant: str = "full") -> None:
     from head3d.assets.cache import load_vgg
 
     settings, seed = params.fusion, params.seed
-    compute = resolve_compute(params)
-    store = ClipStore()
-    with track("train_fusion", params, variant) as tracked:
-        tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
-        session = Session(
-            f"train_fusion-{variant}", params, settings_of(params, variant, store, compute.dtype), tracked
-        )
-        clips = load_clips(store, "train", params)
-
+    reads = what_is_read(params, variant)
+    with open_session(params, "fusion", ("camera", "fusion", "augment"), instance=variant, **reads) as session:
+        clips, compute = session.load_clips(), session.compute
         geometry = freeze(place_geometry(load_weights(build_geometry(params), GEOMETRY), compute))
         canonical_net = None
         if variant != "mean_canonical":
@@ -236,7 +227,7 @@ def run(params: "Params", variant: str = "full") -> None:
         if network.matcher is not None:
             compute.place(network.matcher)
         network.train()
-        optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=(0.5, 0.999))
+        optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=BETAS)
         state = State({"network": network}, optimizer)
 
         source = FusionBatches(clips, geometry, canonical_net, params, compute.device)

@@ -6,12 +6,11 @@ stands in for the pretrained weights of the paper, or follows them (warm_start: 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from head3d.data.store import ClipStore
 from head3d.errors import UserError
 from head3d.geometry import Pose, euler_from_pose
 from head3d.geometry.head_model import generic_depth
@@ -31,10 +30,10 @@ from head3d.training.batches import (
     turn,
 )
 from head3d.training.build.geometry import build_geometry, place_geometry
-from head3d.training.loop import Schedule, State, file_digest, step_generator
+from head3d.training.loop import BETAS, Schedule, State, file_digest, step_generator
 from head3d.training.official import start
 from head3d.training.prefetch import Prefetcher
-from head3d.training.session import Session, load_clips, resolve_compute, track
+from head3d.training.session import Session, open_session
 from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
@@ -163,18 +162,18 @@ def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str, official:
     return start(geometry, official)
 
 
-def check_shares(settings: "GeometryParams", warms: bool) -> None:
-    """Raises UserError, before anything is trained, if the ranks can't share the batches.
+def warms_up(settings: "GeometryParams") -> bool:
+    """Whether poses by PnP and the generic head's depth come first."""
+    return settings.warm_start != "none" and settings.warm_steps > 0
 
-    Args:
-        settings: section ``geometry``.
-        warms: whether there is a warm start.
-    """
+
+def check_shares(settings: "GeometryParams") -> None:
+    """Raises UserError, before anything is trained, if the ranks can't share the batches."""
     ranks = current()
     ranks.rows(settings.batch_size, "geometry.batch_size")
     if settings.pose_hold > 0:
         ranks.rows(settings.hold_batch, "geometry.hold_batch")
-    if warms:
+    if warms_up(settings):
         mine = ranks.rows(settings.warm_batch, "geometry.warm_batch")
         if ranks.world_size > 1 and mine.stop - mine.start < DEPTH_EVERY:
             raise UserError(
@@ -190,7 +189,68 @@ def optimizer_of(geometry: HeadGeometry, depth_lr: float, pose_lr: float) -> tor
         {"params": list(geometry.depth.parameters()), "lr": depth_lr},
         {"params": list(geometry.pose.parameters()), "lr": pose_lr},
     ]
-    return torch.optim.Adam(groups, betas=(0.5, 0.999))
+    return torch.optim.Adam(groups, betas=BETAS)
+
+
+def warm_up(geometry: HeadGeometry, clips: Clips, session: Session) -> None:
+    """The warm start: poses by PnP teach F_P, the generic head's depth F_D."""
+    settings, seed = session.params.geometry, session.params.seed
+    mine = current().rows(settings.warm_batch, "geometry.warm_batch")
+
+    def batch_of(step: int) -> Batch:
+        return warm_batch(clips, settings, settings.warm_batch, seed + 1, step).rows(mine)
+
+    batches = Prefetcher(batch_of, session.compute.device)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        return warm_losses(geometry, batches(step).to(session.compute.device))
+
+    geometry.train()
+    state = State({"geometry": geometry}, optimizer_of(geometry, settings.warm_lr, settings.warm_lr))
+    schedule = Schedule(settings.warm_steps, cosine=True, warmup=min(50, settings.warm_steps // 4))
+    session.train(state, schedule, losses, part="warm", clip_norm=settings.warm_clip_norm)
+
+
+def learn_from_rendering(geometry: HeadGeometry, clips: Clips, session: Session) -> State:
+    """Eq. 4: the head rendered from the references at a driving frame's pose has to look like that frame.
+
+    Returns:
+        The state that the training ended in.
+    """
+    params, settings, seed, device = (
+        session.params,
+        session.params.geometry,
+        session.params.seed,
+        session.compute.device,
+    )
+    n, mine = params.model.references, current().rows(settings.batch_size, "geometry.batch_size")
+    held_rows = current().rows(settings.hold_batch, "geometry.hold_batch") if settings.pose_hold > 0 else None
+
+    def batch_of(step: int) -> tuple[Batch, Batch | None]:
+        batch = clips.load(*clips.sample_indices(seed, step, settings.batch_size, n + settings.drivings))
+        batch = augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m)
+        if held_rows is None:
+            return batch.rows(mine), None
+        # Held on the warm start's wide augmentation, not on these frames: else F_P unlearns what it taught.
+        held = warm_batch(clips, settings, settings.hold_batch, seed + 3, step)
+        return batch.rows(mine), held.rows(held_rows)
+
+    batches = Prefetcher(batch_of, device)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        batch, held = batches(step)
+        return geometry_losses(geometry, batch.to(device), n, settings, None if held is None else held.to(device))
+
+    geometry.train()
+    if warms_up(settings) or settings.warm_start == "official":  # else there are no statistics yet to keep
+        freeze_batchnorm_statistics(geometry)
+    state = State({"geometry": geometry}, optimizer_of(geometry, settings.depth_lr, settings.pose_lr))
+    per_epoch = clips.steps_per_epoch(settings.batch_size)
+    cosine = settings.lr_decay == "cosine"
+    drop = None if cosine else settings.lr_drop_epoch * per_epoch
+    schedule = Schedule(settings.epochs * per_epoch, drop_step=drop, cosine=cosine, warmup=settings.warmup_steps)
+    session.train(state, schedule, losses, clip_norm=settings.clip_norm)
+    return state
 
 
 @distributed
@@ -198,73 +258,23 @@ def run(params: "Params") -> None:
     """Train F_D and F_P; writes models/geometry.safetensors."""
     from head3d.assets.cache import fetch_all, geometry_names
 
-    settings, seed = params.geometry, params.seed
-    compute = resolve_compute(params)
-    store = ClipStore()
-    with track("train_geometry", params) as tracked:
-        tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
-        chosen = {name: getattr(params, name).model_dump() for name in ("camera", "geometry", "augment")} | {
-            "depth": params.model.depth.model_dump(),
-            "pose": params.model.pose.model_dump(),
-        }
-        chosen |= {
-            "references": params.model.references,
-            "seed": seed,
-            "data": store.digest,
-            "dtype": str(compute.dtype),
-        }
-        official = fetch_all(geometry_names(params))
-        if official:  # another file than before is another start
-            chosen["official"] = {name: file_digest(path) for name, path in official.items()}
-        session = Session("train_geometry", params, chosen, tracked)
-        clips = load_clips(store, "train", params, poses=True)
-
-        warms = settings.warm_start != "none" and settings.warm_steps > 0
-        check_shares(settings, warms)
-        geometry = seeded_init(seed, build_geometry, params)
+    settings = params.geometry
+    reads: dict[str, Any] = {
+        "depth": params.model.depth.model_dump(),
+        "pose": params.model.pose.model_dump(),
+        "references": params.model.references,
+    }
+    official = fetch_all(geometry_names(params))
+    if official:  # another file than before is another start
+        reads["official"] = {name: file_digest(path) for name, path in official.items()}
+    with open_session(params, "geometry", ("camera", "geometry", "augment"), **reads) as session:
+        clips = session.load_clips(poses=True)
+        check_shares(settings)
+        geometry = seeded_init(params.seed, build_geometry, params)
         used = pretrained(geometry, settings.warm_start, params.model.pose.backbone, official)
-        tracked.tag("pretrained", used)
-        place_geometry(geometry, compute)
-
-        def single_frames(what: str, seed: int, step: int) -> Batch:
-            count = getattr(settings, what)
-            return warm_batch(clips, settings, count, seed, step).rows(current().rows(count, f"geometry.{what}"))
-
-        if warms:
-            geometry.train()
-            warm = State({"geometry": geometry}, optimizer_of(geometry, settings.warm_lr, settings.warm_lr))
-            warms_up = Prefetcher(lambda step: single_frames("warm_batch", seed + 1, step), compute.device)
-            session.train(
-                warm,
-                Schedule(settings.warm_steps, cosine=True, warmup=min(50, settings.warm_steps // 4)),
-                lambda step: warm_losses(geometry, warms_up(step).to(compute.device)),
-                part="warm",
-                clip_norm=settings.warm_clip_norm,
-            )
-
-        n, mine = params.model.references, current().rows(settings.batch_size, "geometry.batch_size")
-        per_epoch = clips.steps_per_epoch(settings.batch_size)
-        state = State({"geometry": geometry}, optimizer_of(geometry, settings.depth_lr, settings.pose_lr))
-        geometry.train()
-        if warms or settings.warm_start == "official":  # else there are no statistics yet to keep
-            freeze_batchnorm_statistics(geometry)
-
-        def batch_of(step: int) -> tuple[Batch, Batch | None]:
-            batch = clips.load(*clips.sample_indices(seed, step, settings.batch_size, n + settings.drivings))
-            batch = augment(batch, params.augment, step_generator(seed + 2, step), clips.k, clips.distance_m)
-            # Held on the warm start's wide augmentation, not on these frames: else F_P unlearns what it taught.
-            held = single_frames("hold_batch", seed + 3, step) if settings.pose_hold > 0 else None
-            return batch.rows(mine), held
-
-        batches = Prefetcher(batch_of, compute.device)
-
-        def losses(step: int) -> dict[str, Tensor]:
-            batch, held = batches(step)
-            held = None if held is None else held.to(compute.device)
-            return geometry_losses(geometry, batch.to(compute.device), n, settings, held)
-
-        cosine = settings.lr_decay == "cosine"
-        drop = None if cosine else settings.lr_drop_epoch * per_epoch
-        schedule = Schedule(settings.epochs * per_epoch, drop_step=drop, cosine=cosine, warmup=settings.warmup_steps)
-        session.train(state, schedule, losses, clip_norm=settings.clip_norm)
+        session.tracked.tag("pretrained", used)
+        place_geometry(geometry, session.compute)
+        if warms_up(settings):
+            warm_up(geometry, clips, session)
+        state = learn_from_rendering(geometry, clips, session)
         session.finish(geometry, state, {"warm_start": settings.warm_start, "pretrained": used, "clips": len(clips)})

@@ -6,6 +6,7 @@ outputs that the engines delete, and the digest covers parameters, data and code
 How many processes train together (:mod:`head3d.ranks`) is none of these: one may go on where two have stood.
 """
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -13,12 +14,12 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from head3d.files import replacing
 from head3d.ranks import STOPPED, current
 from head3d.training.batchnorm import sync_batchnorm
 
+BETAS = (0.5, 0.999)  # of the paper's Adam (Sec. 4.1) and of every official baseline's
 TELL_EVERY_S = 600.0  # between two lines of a training without a terminal, whose log else says nothing for days
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -169,88 +171,146 @@ def train(
 
     Raises:
         Interrupted: SIGTERM came, to this rank or another; the state is saved, exit code 143.
+        FloatingPointError: a loss is not finite; the last saved state stays.
         UserError: this rank does not see the state that rank 0 goes on from.
     """
     ranks = current()
-    if any(ranks.means([ranks.is_rank_zero and path.exists()])):
-        if not path.exists():
-            raise UserError(f"{path}: process {ranks.rank} does not see it", fix="put runs/ where all processes see it")
-        state.load(path)
-        if state.notes.get("logged_to") is None or state.notes["logged_to"] != logged_to():
-            for step, rows in groupby(state.history, key=itemgetter(0)):
-                on_log(step, {name: value for _, name, value in rows})
-    base = [group.setdefault("base_lr", group["lr"]) for group in state.optimizer.param_groups]
-    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    _resume(state, path, on_log, logged_to)
+    for group in state.optimizer.param_groups:
+        group.setdefault("base_lr", group["lr"])
     ranks.broadcast_weights(state.modules.values())
     for module in state.modules.values():
         sync_batchnorm(module, ranks)
-    stopped = False
 
     def save() -> None:
         state.notes["logged_to"] = logged_to()
         state.save(path)
 
-    def stop(*_: object) -> None:
-        nonlocal stopped
-        stopped = True
-
-    before = signal.signal(signal.SIGTERM, stop)
-    quiet = not (ranks.is_rank_zero and sys.stderr.isatty())
-    bar = tqdm(total=schedule.steps, initial=state.step, desc=label, unit="step", file=sys.stderr, disable=quiet)
-    started, since = time.monotonic(), state.step
-    told = started
-    try:
+    first = state.step
+    with _sigterm() as sigterm, _Progress(label, first, schedule.steps) as progress:
         while state.step < schedule.steps:
-            for group, lr in zip(state.optimizer.param_groups, base, strict=True):
-                group["lr"] = lr * schedule(state.step)
-            losses = loss_fn(state.step)
-            state.optimizer.zero_grad(set_to_none=True)
-            losses["loss"].backward()
-            ranks.average_gradients(parameters)
-            if clip_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, clip_norm)
-            state.optimizer.step()
-            state.step += 1
+            losses = _optimise(state, schedule, loss_fn, clip_norm)
             after_step()
-            bar.update()
+            progress.bar.update()
             # All ranks stop at the step at which one of them is told to.
-            stopping, *values = ranks.means([stopped, *(float(value.detach()) for value in losses.values())])
+            stopping, *values = ranks.means([sigterm.came, *(float(value.detach()) for value in losses.values())])
             for name, value in zip(losses, values, strict=True):
                 state.sums[name] = state.sums.get(name, 0.0) + value
             if state.step % log_every == 0 or state.step == schedule.steps:
-                count = (state.step - 1) % log_every + 1
-                means = {name: value / count for name, value in state.sums.items()}
-                if not all(map(math.isfinite, means.values())):
-                    raise FloatingPointError(f"{label}: a loss is not finite at step {state.step}: {means}")
-                state.sums.clear()
-                state.history += [(state.step, name, value) for name, value in means.items()]
+                means = _take_means(state, (state.step - 1) % log_every + 1, label)
                 on_log(state.step, means)
-                bar.set_postfix(loss=f"{means['loss']:.4f}")
-                if quiet and ranks.is_rank_zero and time.monotonic() - told > TELL_EVERY_S:
-                    told = time.monotonic()
-                    pace = (told - started) / (state.step - since)
-                    left = (schedule.steps - state.step) * pace / 3600
-                    print(
-                        f"{label}: step {state.step} of {schedule.steps}, loss {means['loss']:.4f}, "
-                        f"{pace:.3g} s a step, {left:.1f} hours left",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                progress.tell(state.step, means["loss"])
             if stopping:
                 break
             if ranks.is_rank_zero and state.step % checkpoint_every == 0 and state.step < schedule.steps:
                 save()
-    finally:
-        bar.close()
-        signal.signal(signal.SIGTERM, before)
-    done = state.step - since
-    if done:
-        state.notes["seconds_per_step"] = (time.monotonic() - started) / done
+    if state.step > first:
+        state.notes["seconds_per_step"] = progress.pace(state.step)
         if ranks.is_rank_zero:
             save()
         ranks.barrier()
     if state.step < schedule.steps:
         raise Interrupted(STOPPED)
+
+
+def _resume(
+    state: State,
+    path: Path,
+    on_log: Callable[[int, dict[str, float]], None],
+    logged_to: Callable[[], str | None],
+) -> None:
+    """Go on from the state at ``path``, if rank 0 sees one; its losses are logged again if they may be nowhere else."""
+    ranks = current()
+    if not any(ranks.means([ranks.is_rank_zero and path.exists()])):
+        return
+    if not path.exists():
+        raise UserError(f"{path}: process {ranks.rank} does not see it", fix="put runs/ where all processes see it")
+    state.load(path)
+    if state.notes.get("logged_to") is None or state.notes["logged_to"] != logged_to():
+        for step, rows in groupby(state.history, key=itemgetter(0)):
+            on_log(step, {name: value for _, name, value in rows})
+
+
+def _optimise(
+    state: State, schedule: Schedule, loss_fn: Callable[[int], dict[str, Tensor]], clip_norm: float | None
+) -> dict[str, Tensor]:
+    """One step of the optimiser on what all ranks' rows say together; returns this rank's losses."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = group["base_lr"] * schedule(state.step)
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    losses = loss_fn(state.step)
+    state.optimizer.zero_grad(set_to_none=True)
+    losses["loss"].backward()
+    current().average_gradients(parameters)
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, clip_norm)
+    state.optimizer.step()
+    state.step += 1
+    return losses
+
+
+def _take_means(state: State, count: int, label: str) -> dict[str, float]:
+    """The means of the last ``count`` steps' losses, which go into the history and begin anew."""
+    means = {name: value / count for name, value in state.sums.items()}
+    if not all(map(math.isfinite, means.values())):
+        raise FloatingPointError(f"{label}: a loss is not finite at step {state.step}: {means}")
+    state.sums.clear()
+    state.history += [(state.step, name, value) for name, value in means.items()]
+    return means
+
+
+@dataclass
+class _Signal:
+    came: bool = False
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[_Signal]:
+    """SIGTERM does not end the process in here, it is only noted."""
+    noted = _Signal()
+
+    def note(*_: object) -> None:
+        noted.came = True
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Progress:
+    """How far a training is: a bar on rank 0's terminal or, where there is none, a line in the log now and then."""
+
+    def __init__(self, label: str, first: int, steps: int) -> None:
+        self.label, self.first, self.steps = label, first, steps
+        terminal = current().is_rank_zero and sys.stderr.isatty()
+        self.writes_lines = current().is_rank_zero and not terminal
+        self.bar = tqdm(total=steps, initial=first, desc=label, unit="step", file=sys.stderr, disable=not terminal)
+        self.started = self.told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def pace(self, step: int) -> float:
+        """Seconds a step since this process began."""
+        return (time.monotonic() - self.started) / (step - self.first)
+
+    def tell(self, step: int, loss: float) -> None:
+        """Show the loss that has just been logged."""
+        self.bar.set_postfix(loss=f"{loss:.4f}")
+        if self.writes_lines and time.monotonic() - self.told > TELL_EVERY_S:
+            self.told = time.monotonic()
+            pace = self.pace(step)
+            print(
+                f"{self.label}: step {step} of {self.steps}, loss {loss:.4f}, "
+                f"{pace:.3g} s a step, {(self.steps - step) * pace / 3600:.1f} hours left",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def write_history(history: list[tuple[int, str, float]], path: Path) -> None:

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from head3d.data.store import ClipStore
 from head3d.geometry import pixel_grid, resize_flow, warp
 from head3d.models.matching import Matcher
 from head3d.ranks import current, distributed
@@ -23,7 +22,7 @@ from head3d.training.batches import augment, jitter_colors
 from head3d.training.expression import Moved, expression_losses, moved_faces
 from head3d.training.loop import Schedule, State, step_generator
 from head3d.training.prefetch import Prefetcher
-from head3d.training.session import Session, load_clips, resolve_compute, track
+from head3d.training.session import open_session
 from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
@@ -95,20 +94,19 @@ def matching_losses(
 def run(params: "Params") -> None:
     """Teach the matcher; writes models/matching.safetensors. Without ``model.fusion.matching`` it stays as it is."""
     settings, seed = params.matching, params.seed
-    compute = resolve_compute(params)
-    store = ClipStore()
-    with track("train_matching", params) as tracked:
-        tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
-        chosen = {name: getattr(params, name).model_dump() for name in ("matching", "augment")}
-        chosen |= {"wanted": params.model.fusion.matching, "seed": seed, "data": store.digest}
-        chosen |= {"dtype": str(compute.dtype), "driving_jitter": params.fusion.driving_jitter}
-        session = Session("train_matching", params, chosen, tracked)
-        clips = load_clips(store, "train", params)
+    with open_session(
+        params,
+        "matching",
+        ("matching", "augment"),
+        wanted=params.model.fusion.matching,
+        driving_jitter=params.fusion.driving_jitter,
+    ) as session:
+        clips, compute = session.load_clips(), session.compute
         matcher = compute.place(seeded_init(seed, Matcher))
         matcher.train()
         mine = current().rows(settings.batch_size, "matching.batch_size")
         pairs = current().rows(settings.pairs, "matching.pairs") if settings.pairs else None
-        landmarks = [np.asarray(store.landmarks(record)) for record in store.split("train")]
+        landmarks = [np.asarray(session.store.landmarks(record)) for record in session.store.split("train")]
         state = State({"matcher": matcher}, torch.optim.Adam(matcher.parameters(), lr=settings.lr))
 
         def batch_of(step: int) -> tuple[list[Tensor], Moved | None]:

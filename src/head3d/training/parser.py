@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from head3d.assets.cache import fetch
-from head3d.data.store import ClipStore
 from head3d.models.blocks import imagenet
 from head3d.models.parsing import BiSeNet, load_parser
 from head3d.models.small_parser import SmallParser, soft_iou
@@ -22,7 +21,7 @@ from head3d.training.batches import augment, jitter_colors
 from head3d.training.loop import Schedule, State, file_digest, step_generator
 from head3d.training.prefetch import Prefetcher
 from head3d.training.scenes import other_backgrounds, recolored_heads
-from head3d.training.session import Session, load_clips, resolve_compute, track
+from head3d.training.session import open_session
 from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
@@ -76,15 +75,11 @@ def parser_losses(
 def run(params: "Params") -> None:
     """Teach the small parser; writes models/parser.safetensors."""
     settings, seed = params.parser, params.seed
-    compute = resolve_compute(params)
-    store = ClipStore()
-    with track("train_parser", params) as tracked:
-        tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
-        chosen = {name: getattr(params, name).model_dump() for name in ("parser", "augment")}
-        chosen |= {"seed": seed, "data": store.digest, "dtype": str(compute.dtype)}
-        chosen |= {"teacher": file_digest(fetch("face-parsing")), "teacher_size": params.parse.input_size}
-        session = Session("train_parser", params, chosen, tracked)
-        clips = load_clips(store, "train", params)
+    teacher_file = file_digest(fetch("face-parsing"))
+    with open_session(
+        params, "parser", ("parser", "augment"), teacher=teacher_file, teacher_size=params.parse.input_size
+    ) as session:
+        clips, compute = session.load_clips(), session.compute
         network = seeded_init(seed, SmallParser, settings.input_size, settings.width)
         network.init_from_teacher(load_parser())
         teacher = load_parser(str(compute.device), compute.dtype)

@@ -1,6 +1,7 @@
 """What all trainings do alike before and after their loop: settings, clips, state, tracking, results."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,24 +79,32 @@ def load_clips(
 
 @dataclass
 class Session:
-    """A training run of a stage.
+    """A training run of a stage; :func:`open_session` makes it.
 
     Attributes:
         name: ``train_geometry``, ``train_canonical`` or ``train_fusion-VARIANT``; names its files.
         params: all parameters.
         settings: those that this run depends on, with digests of what it reads; changing one starts afresh.
         tracked: its MLflow run.
+        compute: where it runs, in which precision.
+        store: of the clips.
     """
 
     name: str
     params: "Params"
     settings: dict[str, Any]
     tracked: "tracking.Run"
+    compute: Compute
+    store: ClipStore
 
     def __post_init__(self) -> None:
         own = OWN[self.name.split("-")[0].removeprefix("train_")]
         settings = self.settings | {"channels_last": self.params.train.channels_last}  # another layout rounds otherwise
         self.directory = Path("runs") / self.name / run_digest(settings, (*SHARED, *own))
+
+    def load_clips(self, *, id_sampling: bool = False, poses: bool = False) -> Clips:
+        """The training clips, as :func:`load_clips` has them."""
+        return load_clips(self.store, "train", self.params, id_sampling=id_sampling, poses=poses)
 
     def train(
         self,
@@ -145,11 +154,28 @@ class Session:
         save_weights(network, Path("models") / f"{stage}.safetensors", about)
 
 
-def track(stage: str, params: "Params", instance: str | None = None) -> "tracking.Run":
-    """The stage's MLflow run; rank 0 alone writes to it."""
-    return tracking.run(stage=stage, params=params, instance=instance, silent=not current().is_rank_zero)
+@contextlib.contextmanager
+def open_session(
+    params: "Params", stage: str, sections: Iterable[str], *, instance: str | None = None, **reads: Any
+) -> Iterator[Session]:
+    """A stage's training run, with an MLflow run around it; of several processes rank 0 alone writes to that.
 
+    Args:
+        params: all parameters.
+        stage: ``geometry``, ``canonical``, ``matching``, ``fusion``, ``parser`` or ``baseline``.
+        sections: of the parameters, all of which the trained weights depend on.
+        instance: which of a stage's trainings this is: a variant or a method.
+        reads: what the trained weights depend on besides: other parameters, digests of files, by name.
 
-def resolve_compute(params: "Params") -> Compute:
-    """Device, precision and layout that params.yaml asks for."""
-    return Compute.resolve(params.device, params.precision, params.train.channels_last)
+    Raises:
+        UserError: there are no clips, or the device of params.yaml is not here.
+    """
+    compute = Compute.resolve(params.device, params.precision, params.train.channels_last)
+    store = ClipStore()
+    settings = {name: getattr(params, name).model_dump() for name in sections} | reads
+    settings |= {"seed": params.seed, "data": store.digest, "dtype": str(compute.dtype)}
+    name = f"train_{stage}"
+    silent = not current().is_rank_zero
+    with tracking.run(stage=name, params=params, instance=instance, silent=silent) as tracked:
+        tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
+        yield Session(f"{name}-{instance}" if instance else name, params, settings, tracked, compute, store)
