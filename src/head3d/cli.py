@@ -212,7 +212,6 @@ def build_parser() -> argparse.ArgumentParser:
     from head3d import __version__, runs_commands
     from head3d.app import commands as app_commands
     from head3d.assets import commands as asset_commands
-    from head3d.baselines import NAMES
     from head3d.data import commands as data_commands
     from head3d.study import commands as study_commands
 
@@ -223,7 +222,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"head3d {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_stages(commands)
+    _add_project(commands)
+    _add_use(commands)
+    _add_others(commands)
+    asset_commands.add(commands)
+    runs_commands.add(commands)
+    data_commands.add(commands)
+    app_commands.add(commands)
+    study_commands.add(commands)
+    return parser
 
+
+def _add_stages(commands: Any) -> None:
+    """The stages of the pipeline, some of them in groups: ``head3d train geometry``."""
     groups = {
         "train": "train one of Head3D's three stages, its matcher, the small parser, or a baseline",
         "evaluate": "measure on a test set",
@@ -242,6 +254,9 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument(f"--{option.replace('_', '-')}", required=True, **OPTIONS[option])
         command.set_defaults(run=_stage_command(name))
 
+
+def _add_project(commands: Any) -> None:
+    """What keeps a project and a machine in order."""
     scale = commands.add_parser("scale", help="rewrite params.yaml for a scale: smoke, demo, paper or paper256")
     scale.add_argument("name", metavar="NAME", help="a file of workflow/scales without .yaml")
     scale.add_argument("--save", action="store_true", help="the other way: write params.yaml's values to that file")
@@ -256,6 +271,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("doctor", help="what this machine has, lacks, and can run").set_defaults(run=_doctor)
 
+
+def _add_use(commands: Any) -> None:
+    """What makes something of anybody's videos."""
     animate = commands.add_parser("animate", help="move the head of one video as the head of another moves")
     animate.add_argument("--subject", required=True, metavar="VIDEO", help="whose face")
     animate.add_argument("--driving", required=True, metavar="VIDEO", help="whose motion (its sound is kept)")
@@ -289,6 +307,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     export.set_defaults(run=_use("export"))
 
+
+def _add_others(commands: Any) -> None:
+    """What is for the work of other people: their videos measured, their weights taken over."""
+    from head3d.baselines import NAMES
+
     metrics = commands.add_parser("metrics", help="measure any video against its driving video or the truth")
     metrics.add_argument("video", metavar="VIDEO", help="what was made: a video, or a folder of videos")
     metrics.add_argument("driving", metavar="DRIVING", help="what drove it, or the truth; of a folder, files by name")
@@ -312,13 +335,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="of grid_sample where the weights were trained (default: as the published ones were; true for fomm)",
     )
     take.set_defaults(run=_import)
-
-    asset_commands.add(commands)
-    runs_commands.add(commands)
-    data_commands.add(commands)
-    app_commands.add(commands)
-    study_commands.add(commands)
-    return parser
 
 
 def _add_use_options(parser: argparse.ArgumentParser, out: str = "FILE.mp4", what: str = "the video to write") -> None:
