@@ -46,10 +46,10 @@ class Training(Objective[FaceV2V]):
         """Head poses first, where ``pose_steps`` asks for it.
 
         Keypoints cannot turn with a head whose pose is not known, and in a few hundred steps of everything together it
-        never is. Yaw, pitch and roll together, in degrees on the demo's training frames with poses of landmarks: a
-        constant is 23 off, 400 steps come to 13, 80 steps to 21. The angles' own layers learn slowly, since an
-        expectation over bins of 3 degrees turns by many for a small change of theirs: at the full rate 400 steps come
-        to 20.
+        never is. (It is not all that so short a training lacks: frames are as blurred with poses as without.) Yaw,
+        pitch and roll together, in degrees on the demo's training frames with poses of landmarks: a constant is 23 off,
+        400 steps come to 13, 80 steps to 21. The angles' own layers learn slowly, since an expectation over bins of 3
+        degrees turns by many for a small change of theirs: at the full rate 400 steps come to 20.
         """
         if self.settings.pose_steps == 0:
             return None
