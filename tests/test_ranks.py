@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -245,3 +246,24 @@ def test_a_wrong_rank_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert cli.main(["import", "fomm", "none.pth", "--out", "x.safetensors"]) == 2
     assert capsys.readouterr().err.startswith("head3d: none.pth: no such file")
+
+
+def test_an_error_is_told_even_if_the_group_cannot_be_left_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Destroying a group that has never come about may fail as well; that is not what went wrong."""
+
+    def fail(error: Exception) -> Callable[..., None]:
+        def raises(*_: object, **__: object) -> None:
+            raise error
+
+        return raises
+
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(STORE, raising=False)
+    monkeypatch.setattr("torch.distributed.rendezvous", lambda _: iter([(None, 0, 2)]))
+    monkeypatch.setattr("torch.distributed.PrefixStore", lambda *_: None)
+    monkeypatch.setattr("torch.distributed.init_process_group", fail(ValueError("what went wrong")))
+    monkeypatch.setattr("head3d.ranks._is_first", lambda _: True)
+    monkeypatch.setattr("head3d.ranks._destroy", fail(RuntimeError("no group")))
+    with pytest.raises(ValueError, match="what went wrong"), group("cpu"):
+        pass

@@ -162,7 +162,7 @@ def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str, official:
     return start(geometry, official)
 
 
-def warms_up(settings: "GeometryParams") -> bool:
+def has_warm_start(settings: "GeometryParams") -> bool:
     """Whether poses by PnP and the generic head's depth come first."""
     return settings.warm_start != "none" and settings.warm_steps > 0
 
@@ -173,7 +173,7 @@ def check_shares(settings: "GeometryParams") -> None:
     ranks.rows(settings.batch_size, "geometry.batch_size")
     if settings.pose_hold > 0:
         ranks.rows(settings.hold_batch, "geometry.hold_batch")
-    if warms_up(settings):
+    if has_warm_start(settings):
         mine = ranks.rows(settings.warm_batch, "geometry.warm_batch")
         if ranks.world_size > 1 and mine.stop - mine.start < DEPTH_EVERY:
             raise UserError(
@@ -217,12 +217,8 @@ def learn_from_rendering(geometry: HeadGeometry, clips: Clips, session: Session)
     Returns:
         The state that the training ended in.
     """
-    params, settings, seed, device = (
-        session.params,
-        session.params.geometry,
-        session.params.seed,
-        session.compute.device,
-    )
+    params, device = session.params, session.compute.device
+    settings, seed = params.geometry, params.seed
     n, mine = params.model.references, current().rows(settings.batch_size, "geometry.batch_size")
     held_rows = current().rows(settings.hold_batch, "geometry.hold_batch") if settings.pose_hold > 0 else None
 
@@ -242,7 +238,7 @@ def learn_from_rendering(geometry: HeadGeometry, clips: Clips, session: Session)
         return geometry_losses(geometry, batch.to(device), n, settings, None if held is None else held.to(device))
 
     geometry.train()
-    if warms_up(settings) or settings.warm_start == "official":  # else there are no statistics yet to keep
+    if has_warm_start(settings) or settings.warm_start == "official":  # else there are no statistics yet to keep
         freeze_batchnorm_statistics(geometry)
     state = State({"geometry": geometry}, optimizer_of(geometry, settings.depth_lr, settings.pose_lr))
     per_epoch = clips.steps_per_epoch(settings.batch_size)
@@ -274,7 +270,7 @@ def run(params: "Params") -> None:
         used = pretrained(geometry, settings.warm_start, params.model.pose.backbone, official)
         session.tracked.tag("pretrained", used)
         place_geometry(geometry, session.compute)
-        if warms_up(settings):
+        if has_warm_start(settings):
             warm_up(geometry, clips, session)
         state = learn_from_rendering(geometry, clips, session)
         session.finish(geometry, state, {"warm_start": settings.warm_start, "pretrained": used, "clips": len(clips)})

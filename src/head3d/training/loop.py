@@ -30,7 +30,7 @@ from head3d.files import replacing
 from head3d.ranks import STOPPED, current
 from head3d.training.batchnorm import sync_batchnorm
 
-BETAS = (0.5, 0.999)  # of the paper's Adam (Sec. 4.1) and of every official baseline's
+BETAS = (0.5, 0.999)  # of the paper's Adam (Sec. 4.2) and of every official baseline's
 TELL_EVERY_S = 600.0  # between two lines of a training without a terminal, whose log else says nothing for days
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -178,6 +178,7 @@ def train(
     _resume(state, path, on_log, logged_to)
     for group in state.optimizer.param_groups:
         group.setdefault("base_lr", group["lr"])
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     ranks.broadcast_weights(state.modules.values())
     for module in state.modules.values():
         sync_batchnorm(module, ranks)
@@ -189,7 +190,7 @@ def train(
     first = state.step
     with _sigterm() as sigterm, _Progress(label, first, schedule.steps) as progress:
         while state.step < schedule.steps:
-            losses = _optimise(state, schedule, loss_fn, clip_norm)
+            losses = _optimise(state, parameters, schedule, loss_fn, clip_norm)
             after_step()
             progress.bar.update()
             # All ranks stop at the step at which one of them is told to.
@@ -232,12 +233,15 @@ def _resume(
 
 
 def _optimise(
-    state: State, schedule: Schedule, loss_fn: Callable[[int], dict[str, Tensor]], clip_norm: float | None
+    state: State,
+    parameters: list[nn.Parameter],
+    schedule: Schedule,
+    loss_fn: Callable[[int], dict[str, Tensor]],
+    clip_norm: float | None,
 ) -> dict[str, Tensor]:
     """One step of the optimiser on what all ranks' rows say together; returns this rank's losses."""
     for group in state.optimizer.param_groups:
         group["lr"] = group["base_lr"] * schedule(state.step)
-    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     losses = loss_fn(state.step)
     state.optimizer.zero_grad(set_to_none=True)
     losses["loss"].backward()
