@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -261,3 +262,34 @@ def test_a_silent_run_writes_nothing(in_tmp: Path, tiny: Params) -> None:
         run.tag("a", "b")
         run.image("x", np.zeros((4, 4, 3), np.uint8))
     assert run.id is None and {path: path.read_bytes() for path in in_tmp.iterdir()} == before
+
+
+def test_two_jobs_that_add_the_same_dataset_at_once(
+    in_tmp: Path, params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server has no lock of ours: both look for the data, both miss it, and the slower one may not insert it."""
+    from mlflow.store.tracking.dbmodels.models import SqlDataset
+    from sqlalchemy import event
+    from sqlalchemy.orm import Session
+
+    others = []
+
+    def faster(session: Session, *_: object) -> None:
+        for new in session.new:
+            if isinstance(new, SqlDataset) and not others:
+                row = {column.name: getattr(new, column.name) for column in SqlDataset.__table__.columns}
+                others.append(row | {"dataset_uuid": "ab" * 16})
+                with sqlite3.connect("mlflow.db") as other:
+                    marks = ",".join("?" * len(row))
+                    other.execute(f"insert into datasets ({','.join(row)}) values ({marks})", [*others[0].values()])
+                other.close()
+
+    with tracking.run(stage="train_fusion", params=params) as run:
+        event.listen(Session, "before_flush", faster)
+        try:
+            run.dataset("mini", "ab" * 32, n=7)
+        finally:
+            event.remove(Session, "before_flush", faster)
+    assert len(others) == 1
+    assert caplog.text == ""
+    assert rows("select source_id from inputs where destination_type = 'RUN'") == [("ab" * 16,)]

@@ -34,6 +34,8 @@ RUN_KEY = "run_key"  # tag: the `run` of the journals (journal.py) that belong t
 PIPELINE_KEY = "pipeline_key"  # tag of a parent: its key in the ledger
 NETWORK = re.compile(r"(fuse\.)?(nfs4?|lustre|beegfs\w*|cifs|smb3|gpfs|ceph|glusterfs|sshfs|panfs|wekafs|afs)")
 MOUNTS = Path("/proc/mounts")  # there is none outside Linux
+# Passes by itself: `mlflow ui` holds an SQLite file, or two jobs add the same row, which the slower one then finds.
+PASSING = re.compile(r"locked|unique ?(constraint|violation)|duplicate (key|entry)", re.IGNORECASE)
 
 
 def tracking_uri() -> str:
@@ -110,13 +112,13 @@ class Store:
         raise AssertionError("the last try returns or raises")
 
     def call(self, action: Callable[[MlflowClient], T]) -> T:
-        """``action(client)`` under the store's lock; a database that `mlflow ui` holds for a moment is tried again."""
+        """``action(client)`` under the store's lock; tried again after an error that passes by itself."""
         for pause in (0.1, 0.5, 2.0, None):
             try:
                 with self._lock:
                     return action(self._client)
             except Exception as error:
-                if pause is None or "locked" not in str(error):
+                if pause is None or not PASSING.search(str(error)):
                     raise
                 time.sleep(pause)
         raise AssertionError("the last try returns or raises")
