@@ -47,7 +47,10 @@ bench: setup ## how fast this machine is: ratios measured in one run, kept in re
 	head3d bench
 
 ui: setup ## MLflow's pages on the runs, at http://127.0.0.1:5000
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1
+	@case "$$MLFLOW_TRACKING_URI" in \
+	  http*) echo "MLFLOW_TRACKING_URI names a server: its pages are at $$MLFLOW_TRACKING_URI" ;; \
+	  *) mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 ;; \
+	esac
 
 figures: setup ## tables, figures and report again, from the models and measures that are there
 	dvc repro --force --single-item tables figures report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,18 @@ def test_time_is_told_of_this_kind_of_processor(monkeypatch: pytest.MonkeyPatch)
     assert "demo: about 59 minutes on 2 cores" in doctor.scales()[1]
     monkeypatch.setattr("head3d.compute.cpu_has_bfloat16", lambda: False)
     assert "demo: about 5 hours on 2 cores" in doctor.scales()[1]
+
+
+@pytest.mark.parametrize(
+    ("scale", "free", "good"), [("demo", 5, True), ("demo", 3, False), ("paper", 5, False), ("paper256", 60, False)]
+)
+def test_disk_is_what_the_scale_needs(scale: str, free: float, good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("head3d.params.load_params", lambda: check_params(values(scale, ROOT)))
+    usage = shutil.disk_usage(".")._replace(free=int(free * doctor.GIB))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    found, text = doctor.disk()
+    assert found is good
+    assert good or f"the scale {scale} needs {doctor.NEEDED_DISK_GIB[scale]:g} here" in text
 
 
 def test_it_says_where_runs_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,14 @@ def test_as_many_processes_as_share_the_batches(wanted: int, fits: int, capsys: 
     assert capsys.readouterr().err == (said if fits < wanted else "")
 
 
+def test_each_process_has_what_its_part_of_the_warm_start_needs() -> None:
+    """Of 32 frames 16 processes would have two each, and depth is learnt from every third."""
+    from head3d.training.geometry import DEPTH_EVERY
+
+    assert {"geometry.warm_batch": DEPTH_EVERY} == launch.LEAST_ROWS
+    assert launch.fitting(16, {"geometry.batch_size": 16, "geometry.warm_batch": 32}) == 8
+
+
 def test_batches_of_every_training_of_the_paper_are_known() -> None:
     """Of 8 processes each training of the paper's scale takes as many as its batches allow."""
     from head3d.params import check_params

@@ -244,8 +244,38 @@ def test_a_wrong_rank_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
     monkeypatch.setenv("RANK", "x")
     monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(UserError, match="RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE are x, 2, x, 0"),
+        group("cpu"),
+    ):
+        pass
+    # An error of a command that joins nobody is told all the same.
     assert cli.main(["import", "fomm", "none.pth", "--out", "x.safetensors"]) == 2
     assert capsys.readouterr().err.startswith("head3d: none.pth: no such file")
+
+
+@pytest.mark.parametrize(("rank", "local", "told"), [(0, 0, True), (1, 1, False), (4, 0, True)])
+def test_more_processes_than_gpus_is_told_once_a_machine(
+    rank: int,
+    local: int,
+    told: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    in_tmp: Path,
+) -> None:
+    """Every rank of the machine raises, so that none waits for the others, and one of them speaks."""
+    from head3d import cli
+
+    names = {"RANK": rank, "WORLD_SIZE": 8, "LOCAL_RANK": local, "LOCAL_WORLD_SIZE": 4}
+    for name, value in names.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    (in_tmp / "params.yaml").write_text((Path(__file__).parents[1] / "params.yaml").read_text())
+    assert cli.main(["train", "matching"]) == 2
+    said = capsys.readouterr().err
+    assert ("head3d: 4 processes on this machine, which has 2 GPUs; allowed: at most one process a GPU" in said) == told
+    assert told or said == ""
 
 
 def test_an_error_is_told_even_if_the_group_cannot_be_left_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,14 @@ def files(runs: Path) -> set[str]:
     return {path.relative_to(runs).as_posix() for path in runs.rglob("*") if path.is_file()}
 
 
+def test_what_a_job_on_another_machine_is_writing_stays(runs: Path) -> None:
+    """Its process is not on this one; only its age tells."""
+    [half] = runs.rglob(f".{2**22 + 1}-*.pt")
+    os.utime(half)
+    assert cli.main(["runs", "prune"]) == 0
+    assert half.exists()
+
+
 def test_prune_leaves_the_last_state_of_each_training(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(runs)
     assert cli.main(["runs", "prune", "--dry-run"]) == 0

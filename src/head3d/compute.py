@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import platform
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -57,6 +58,12 @@ class Compute:
             )
             precision = "bfloat16" if fast else "float32"
         return Compute(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32, channels_last)
+
+    def __str__(self) -> str:
+        """The device by its name and the type of convolutions, such as ``NVIDIA H200, bfloat16``."""
+        on_gpu = self.device.type == "cuda"
+        name = torch.cuda.get_device_name(self.device) if on_gpu else f"{self.device} ({platform.machine()})"
+        return f"{name}, {str(self.dtype).removeprefix('torch.')}"
 
     def autocast(self) -> torch.autocast:
         """Context in which convolutions run in ``dtype``."""

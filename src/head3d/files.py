@@ -19,6 +19,8 @@ def replacing(target: str | os.PathLike) -> Iterator[Path]:
     unfinished = target.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{target.suffix}")
     try:
         yield unfinished
+        with unfinished.open("r+b") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the name with half of what it stands for
         os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)

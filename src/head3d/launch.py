@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "HEAD3D_PROCESSES"
 COMMAND = (sys.executable, "-m", "head3d")
+LEAST_ROWS = {"geometry.warm_batch": 3}  # of a batch that each process must have; others need one
 GRACE_S = 30.0  # after one process has failed, until the others, which wait for it, are killed
 
 
@@ -67,24 +68,32 @@ def batches_of(params: Params, stage: str, method: str | None = None) -> dict[st
 
 
 def fitting(count: int, batches: Mapping[str, int]) -> int:
-    """The largest number of processes, at most ``count``, that share every batch evenly; says so if it is less.
+    """The largest number of processes, at most ``count``, that can share every batch evenly; says so if it is less.
 
     Args:
         count: processes that are wanted.
         batches: sizes by their names in params.yaml.
     """
-    fits = max(n for n in range(1, count + 1) if all(size % n == 0 for size in batches.values()))
+
+    def fit(n: int) -> bool:
+        return all(size % n == 0 and size // n >= LEAST_ROWS.get(name, 1) for name, size in batches.items())
+
+    fits = max((n for n in range(2, count + 1) if fit(n)), default=1)
     if fits < count:
         sizes = ", ".join(f"{name} {size}" for name, size in batches.items())
         print(f"head3d: {fits} of {count} processes: more can't share {sizes} evenly", file=sys.stderr, flush=True)
     return fits
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threads_each(count: int) -> int:
     """Threads of each of ``count`` processes: its share of those that an engine gives the job, else of the cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, (int(given) if given.isdecimal() else cores) // count)
+    return max(1, (int(given) if given.isdecimal() else cores()) // count)
 
 
 def run(words: Sequence[str], count: int, device: str = "cpu") -> int:
@@ -98,7 +107,7 @@ def run(words: Sequence[str], count: int, device: str = "cpu") -> int:
         device: as in params.yaml. Of more GPUs than processes those are taken that no other process of head3d has.
     """
     with tempfile.TemporaryDirectory(prefix="head3d-") as folder:
-        shared = {"WORLD_SIZE": str(count), STORE: str(Path(folder) / "store")}
+        shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), STORE: str(Path(folder) / "store")}
         shared |= {"OMP_NUM_THREADS": str(threads_each(count))} | _own_gpus(count, device)
         processes: list[subprocess.Popen[bytes]] = []
 

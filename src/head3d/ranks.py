@@ -154,25 +154,32 @@ def current() -> Ranks:
 
 
 def speaks() -> bool:
-    """Whether an error that reaches the command line is this process's to print."""
+    """Whether an error that reaches the command line is this process's to print: before they join, one a machine."""
     try:
-        return _current.world_size > 1 or _environment()[0] == 0
+        return _current.world_size > 1 or _environment()[2] == 0
     except UserError:  # of the environment itself, which every process has to tell
         return True
 
 
-def _environment() -> tuple[int, int, int]:
-    """Rank, number of ranks and rank on this machine, as torchrun gives them."""
+def _environment() -> tuple[int, int, int, int]:
+    """Rank, number of ranks, rank on this machine and ranks on this machine, as torchrun gives them."""
     words = [os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"))]
-    words.append(os.environ.get("LOCAL_RANK", words[0]))
+    words += [os.environ.get("LOCAL_RANK", words[0]), os.environ.get("LOCAL_WORLD_SIZE", "0")]
     if not all(word.isdigit() for word in words):
-        raise UserError(f"RANK, WORLD_SIZE and LOCAL_RANK are {', '.join(words)}", fix="start the stage by torchrun")
-    rank, world, local = map(int, words)
-    return (rank, world, local) if world > 1 else (0, 1, 0)
+        names = "RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE"
+        raise UserError(f"{names} are {', '.join(words)}", allowed="numbers", fix="start the stage by torchrun")
+    rank, world, local, here = map(int, words)
+    return (rank, world, local, max(here, local + 1)) if world > 1 else (0, 1, 0, 1)
 
 
-def _backend(device: str, local: int) -> tuple[str, str]:
-    """torch.distributed's backend and the kind of device, which becomes the rank's own if it is a GPU."""
+def _backend(device: str, local: int, here: int) -> tuple[str, str]:
+    """torch.distributed's backend and the kind of device, which becomes the rank's own if it is a GPU.
+
+    Args:
+        device: as in params.yaml.
+        local: number of this rank among those of this machine.
+        here: how many there are on this machine. All fail alike, so that the one that speaks says what is wrong.
+    """
     import torch
 
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
@@ -183,9 +190,10 @@ def _backend(device: str, local: int) -> tuple[str, str]:
             allowed="auto, cuda or cpu",
             fix="with auto or cuda each process takes a GPU of its own; CUDA_VISIBLE_DEVICES chooses among them",
         )
-    if local >= torch.cuda.device_count():
+    if here > (gpus := torch.cuda.device_count()):
         raise UserError(
-            f"process {local + 1} of this machine has no GPU: there are {torch.cuda.device_count()}",
+            f"{here} processes on this machine, which has {gpus} GPUs",
+            allowed="at most one process a GPU",
             fix="start as many processes as there are GPUs, or set `device: cpu`",
         )
     torch.cuda.set_device(local)
@@ -205,14 +213,14 @@ def group(device: str) -> Iterator[Ranks]:
         UserError: the device can't be shared as asked for.
     """
     global _current
-    rank, world, local = _environment()
+    rank, world, local, here = _environment()
     if world == 1 or _current.world_size > 1:  # alone, or they are together already
         yield _current
         return
     import torch.distributed as dist
     from torch.distributed import FileStore, PrefixStore, rendezvous  # pyright: ignore[reportPrivateImportUsage]
 
-    backend, kind = _backend(device, local)
+    backend, kind = _backend(device, local, here)
     if name := os.environ.get(STORE):
         threading.Thread(target=_end_with_launcher, daemon=True).start()
         store: Any = FileStore(name, world)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from head3d.files import alive
 
 _UNFINISHED = re.compile(r"\.(\d+)-[0-9a-f]+\.pt")  # what files.replacing calls a state that is being written
+DEAD_AFTER_S = 24 * 3600.0  # a file of a process that is not on this machine may be one that a job writes on another
 
 
 def add(commands: Any) -> None:
@@ -66,7 +68,7 @@ def stale(runs: Path) -> Iterator[Path]:
         yield from sorted(path for path in states if path != last)
         for path in sorted(last.iterdir()) if last else []:
             match = _UNFINISHED.fullmatch(path.name)
-            if match and not alive(int(match[1])):
+            if match and not alive(int(match[1])) and time.time() - path.stat().st_mtime > DEAD_AFTER_S:
                 yield path
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from head3d.params import read_yaml
+
 from .scratch import Scratch, below
 
 
@@ -106,7 +108,8 @@ def test_one_training_at_a_time(scratch: Scratch) -> None:
     """`snakemake --cores 8` must not start every training at once on one GPU: profiles/default limits it."""
     plan = scratch.run("snakemake", "-n", "--cores", "8", "--quiet", "progress")
     assert "profiles/default" in plan
-    assert "gpu: 1" in (scratch.root / "profiles/default/profile.yaml").read_text()
+    assert read_yaml(scratch.root / "profiles/default/profile.yaml")["resources"] == {"gpu": 1}
+    assert {stage.resources["gpu"] for stage in scratch.stages() if stage.name.startswith("train_")} == {1}
 
 
 def test_wrong_parameters_stop_snakemake_with_one_line(scratch: Scratch) -> None:

@@ -155,10 +155,14 @@ def test_missing_parts_are_one_clear_line(params: Params, reports: Path, name: s
         page.build(params, MADE_BY, reports)
 
 
-def test_provenance(params: Params, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = dict(page.provenance(params.model_copy(update={"device": "cpu"}), data))
+def test_provenance(params: Params, data: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that is made on a machine without a GPU says what the networks were trained on."""
+    (in_tmp / "metrics").mkdir()
+    for stage, device in ("geometry", "cpu, float32"), ("canonical", "H, bfloat16"), ("fusion-full", "H, bfloat16"):
+        Path(f"metrics/train_{stage}.json").write_text(json.dumps({"compute": device}))
+    found = dict(page.provenance(params.model_copy(update={"device": "cuda"}), data))
     assert len(found["Data digest"]) == 64
     assert found["Clips"] == "mini-seen 3, mini-unseen 2, train 1"
-    assert found["Device"].startswith("cpu")
+    assert found["Trained on"] == "cpu, float32; H, bfloat16"
     monkeypatch.setenv("PATH", "")
     assert "unknown" in page.commit()

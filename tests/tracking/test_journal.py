@@ -138,6 +138,24 @@ def test_a_second_import_adds_nothing(
     assert list(tracking.OFFLINE.iterdir()) == []
 
 
+def test_a_journal_of_a_killed_job_goes_when_its_run_has_ended_in_another(
+    in_tmp: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEAD3D_TRACKING", "files")
+    killed = tracking.run(stage="train_geometry", params=params).__enter__()
+    killed.metrics({"loss": 1.0}, step=1)
+    with tracking.run(stage="train_parser", params=params):
+        pass
+    list(bring(remove=True))
+    assert [path.name for path in tracking.OFFLINE.iterdir()] == [journal.folders(tracking.OFFLINE)[0].name]
+    with tracking.run(stage="train_geometry", params=params) as run:
+        run.metrics({"loss": 0.5}, step=2)
+    assert run.id == killed.id
+    list(bring(remove=True))
+    assert list(tracking.OFFLINE.iterdir()) == []
+    assert rows("select step from metrics order by step") == [(1,), (2,)]
+
+
 def test_an_import_that_was_cut_short_goes_on(
     in_tmp: Path, params: Params, use_store: UseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,9 +97,6 @@ def test_an_unfinished_run_is_continued_and_a_finished_one_is_not(in_tmp: Path, 
     with tracking.run(stage="train_geometry", params=params) as third:
         pass
     assert third.id != first.id
-    with tracking.run(stage="train_geometry", params=params, resume_id=first.id) as fourth:
-        pass
-    assert fourth.id == first.id
 
 
 def test_a_run_killed_without_warning_is_continued(in_tmp: Path, params: Params) -> None:

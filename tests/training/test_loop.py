@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from head3d.errors import UserError
+from head3d.training import loop
 from head3d.training.loop import Interrupted, Schedule, State, run_digest, step_generator, train
 
 
@@ -63,6 +65,33 @@ def test_sigterm_saves_the_very_step_and_exits_143(tmp_path: Path) -> None:
     assert again.step == 12
 
 
+def test_a_second_sigterm_does_not_keep_the_state_from_being_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchrun passes on what Slurm has told every process already; a state takes seconds to be written."""
+    real = torch.save
+
+    def save(content: object, file: Path) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        real(content, file)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(Interrupted):
+        go(make(), tmp_path / "s.pt", signal_at=3)
+    again = make()
+    again.load(tmp_path / "s.pt")
+    assert again.step == 4
+
+
+@pytest.mark.parametrize("kept", [0, 500])
+def test_a_state_that_is_not_whole_is_one_line(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "s.pt"
+    go(make(), path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"s.pt: can't be read: .*; delete it: the training begins anew"):
+        make().load(path)
+
+
 def test_the_signal_handler_is_put_back(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     go(make(), tmp_path / "s.pt")
@@ -108,11 +137,21 @@ def test_schedules() -> None:
     assert cosine(9) < 0.03
 
 
-def test_a_digest_follows_settings_and_code() -> None:
+def test_a_digest_follows_settings_and_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "PACKAGE", tmp_path)
+    (tmp_path / "models").mkdir()
+    code, other = tmp_path / "models" / "depth.py", tmp_path / "cli.py"
+    code.write_text("a = 1\n")
+    other.write_text("b = 1\n")
     one = run_digest({"lr": 1e-4}, ("models",))
-    assert one == run_digest({"lr": 1e-4}, ("models",))
     assert one != run_digest({"lr": 2e-4}, ("models",))
-    assert one != run_digest({"lr": 1e-4}, ("losses",))
+    other.write_text("b = 2\n")
+    assert one == run_digest({"lr": 1e-4}, ("models",))
+    code.write_text("a = 2\n")
+    assert one != run_digest({"lr": 1e-4}, ("models",))
+    code.write_text("a = 1\n")
+    code.rename(code.with_name("pose.py"))
+    assert one != run_digest({"lr": 1e-4}, ("models",))
 
 
 def test_losses_that_are_where_they_were_logged_are_not_logged_again(tmp_path: Path) -> None:

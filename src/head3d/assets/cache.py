@@ -220,8 +220,10 @@ def _write_record(names: list[str], paths: dict[str, Path]) -> Path:
         for name in names
     ]
     target = Path("data/assets.json")
-    with replacing(target) as file:
-        file.write_text(json.dumps(record, indent=1) + "\n")
+    text = json.dumps(record, indent=1) + "\n"
+    if not target.exists() or target.read_text() != text:  # by hand, fetch must not make all stages look stale
+        with replacing(target) as file:
+            file.write_text(text)
     return target
 
 

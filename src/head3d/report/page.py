@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import platform
-import subprocess
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -148,11 +147,10 @@ def meaning(params: Params) -> str:
 
 
 def provenance(params: Params, data: Path) -> list[tuple[str, str]]:
-    """Commit, scale, data digest, device and versions."""
+    """Commit, scale, data digest, where it was trained, and versions."""
     import torch
 
     import head3d
-    from head3d.compute import Compute
     from head3d.data.store import ClipStore
 
     store = ClipStore(data)
@@ -160,10 +158,6 @@ def provenance(params: Params, data: Path) -> list[tuple[str, str]]:
     for record in store.records():
         counts[record.split] = counts.get(record.split, 0) + 1
     people = {record.person_key for record in store.records()}
-    compute = Compute.resolve(params.device, params.precision)
-    device = str(compute.device)
-    if compute.device.type == "cuda":
-        device += f" ({torch.cuda.get_device_name(compute.device)})"
     return [
         ("Commit", commit()),
         ("Scale", params.scale),
@@ -171,25 +165,29 @@ def provenance(params: Params, data: Path) -> list[tuple[str, str]]:
         ("Data digest", store.digest),
         ("Clips", ", ".join(f"{split} {count}" for split, count in sorted(counts.items()))),
         ("People", str(len(people))),
-        ("Device", f"{device}, convolutions in {str(compute.dtype).removeprefix('torch.')}, {platform.machine()}"),
+        ("Trained on", trained_on(Path("metrics"))),
         ("Head3D", head3d.__version__),
         ("Python", platform.python_version()),
         ("PyTorch", torch.__version__),
     ]
 
 
+def trained_on(metrics: Path) -> str:
+    """Devices and types of convolutions of Head3D's stages: this page may be made on another machine."""
+    stages = ("geometry", "canonical", "fusion-full")
+    found = [json.loads((metrics / f"train_{stage}.json").read_text())["compute"] for stage in stages]
+    return "; ".join(dict.fromkeys(found))
+
+
 def commit() -> str:
     """Commit of the checkout, marked if the code differs from it; what the pipeline itself wrote does not count."""
+    from head3d.tracking import git_commit
 
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-
-    try:
-        head = git("rev-parse", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "src", "params.yaml", "dvc.yaml")
-    except (OSError, subprocess.SubprocessError):
+    found = git_commit()
+    if found == "unknown":
         return "unknown (no git checkout)"
-    return f"{head} with changes that are not committed" if changed else head
+    head, dirty, _ = found.partition("-dirty")
+    return f"{head} with changes that are not committed" if dirty else head
 
 
 def _pictures(

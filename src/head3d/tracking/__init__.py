@@ -45,7 +45,7 @@ __all__ = ["DEFAULT_URI", "OFFLINE", "Run", "files_only", "git_commit", "run", "
 log = logging.getLogger("head3d.tracking")
 
 FLUSH_EVERY = 10.0  # seconds between two writes of buffered metrics
-RETRY_AFTER = 60.0  # seconds of peace after a failed write, doubled each time: a dead server must not slow training
+RETRY_AFTER = 60.0  # seconds of peace after a failed write, doubled until one succeeds: a dead server costs no time
 KEPT = 200_000  # most entries kept in memory while neither the store nor the disk takes them
 
 
@@ -61,31 +61,26 @@ def files_only() -> bool:
     return value == "files"
 
 
-def run(
-    stage: str, params: Params, instance: str | None = None, resume_id: str | None = None, silent: bool = False
-) -> Run:
+def run(stage: str, params: Params, instance: str | None = None, silent: bool = False) -> Run:
     """Track one run of a stage; use it in a ``with`` statement.
 
     Args:
         stage: name of the stage, such as ``train_fusion``.
         params: all parameters; they are logged flat (``fusion.lr``).
         instance: which of a stage's matrix, such as ``full`` or ``shard-0``.
-        resume_id: id of an earlier run of the same stage that this one goes on with.
         silent: write nothing: another process of the same training does.
 
     Raises:
         UserError: as :func:`files_only` does.
     """
-    return Run(stage, params, instance, resume_id, silent)
+    return Run(stage, params, instance, silent)
 
 
 class Run:
     """One tracked run of a stage. No method raises because of MLflow."""
 
-    def __init__(
-        self, stage: str, params: Params, instance: str | None, resume_id: str | None, silent: bool = False
-    ) -> None:
-        self.stage, self.instance, self._params, self._resume_id = stage, instance, params, resume_id
+    def __init__(self, stage: str, params: Params, instance: str | None, silent: bool = False) -> None:
+        self.stage, self.instance, self._params = stage, instance, params
         self._silent = silent
         self._files = files_only()
         self._started = _now()
@@ -150,6 +145,7 @@ class Run:
         if not self._files and time.monotonic() >= self._quiet_until:
             try:
                 self._send()
+                self._pause = RETRY_AFTER
             except Exception as error:  # noqa: BLE001 - whatever MLflow raises, the training must go on
                 self._quiet_until = time.monotonic() + self._pause
                 self._pause *= 2
@@ -215,7 +211,7 @@ class Run:
         """Go on with the run that an earlier process left unfinished, if the ledger knows one."""
         head = self._describe()
         if not self._adopted:
-            unfinished = self._resume_id or open_runs.get(self._name)
+            unfinished = open_runs.get(self._name)
             self._search = self._search or unfinished is not None
             head["run"] = unfinished or head["run"]
             self._adopted = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from head3d.errors import UserError
@@ -37,9 +37,10 @@ def bring(places: Sequence[Path] = (), remove: bool = False) -> Iterator[str]:
     uri, new = tracking_uri(), 0
     store, folder = None, found[0]
     try:
+        ends = _ends(found)
         for folder in found:
             store = store or Store(uri)
-            written, line = _bring_one(store, folder, remove)
+            written, line = _bring_one(store, folder, ends, remove)
             new += written > 0
             yield line
     except Exception as error:
@@ -51,7 +52,16 @@ def bring(places: Sequence[Path] = (), remove: bool = False) -> Iterator[str]:
     yield f"{new} of {len(found)} runs had something new for {uri}"
 
 
-def _bring_one(store: Store, folder: Path, remove: bool) -> tuple[int, str]:
+def _ends(folders: Sequence[Path]) -> dict[str, int]:
+    """When the runs of journals ended, those that have: a run that was killed and went on has several journals."""
+    ends: dict[str, int] = {}
+    for lines in map(journal.read, folders):
+        if lines and lines[-1]["kind"] == "end":
+            ends[lines[0]["run"]] = max(ends.get(lines[0]["run"], 0), lines[-1]["time"])
+    return ends
+
+
+def _bring_one(store: Store, folder: Path, ends: Mapping[str, int], remove: bool) -> tuple[int, str]:
     """Number of lines written, and what to say."""
     with journal.lock(folder):
         lines = journal.read(folder)
@@ -70,7 +80,8 @@ def _bring_one(store: Store, folder: Path, remove: bool) -> tuple[int, str]:
             line = f"{folder.name}: {written} lines into run {run_id}, {ended or 'not ended so far'}"
         else:
             line = f"{folder.name}: already there, run {run_id}"
-        if remove and ended:
+        gone_on = max(ends.get(head["run"], 0), (run and run.info.end_time) or 0) > last["time"]  # in another journal
+        if remove and (ended or gone_on):
             journal.delete(folder)
             line += ", folder deleted"
     return written, line

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import json
 import math
+import pickle
 import signal
 import sys
 import time
@@ -103,8 +104,16 @@ class State:
             torch.save(content, file)
 
     def load(self, path: Path) -> None:
-        """Go on from a saved state."""
-        saved = torch.load(path, weights_only=True, map_location="cpu")
+        """Go on from a saved state.
+
+        Raises:
+            UserError: the file is not whole.
+        """
+        try:
+            saved = torch.load(path, weights_only=True, map_location="cpu")
+        except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise UserError(f"{path}: can't be read: {reason}", fix="delete it: the training begins anew") from error
         for name, module in self.modules.items():
             module.load_state_dict(saved["modules"][name])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -205,11 +214,11 @@ def train(
                 break
             if ranks.is_rank_zero and state.step % checkpoint_every == 0 and state.step < schedule.steps:
                 save()
-    if state.step > first:
-        state.notes["seconds_per_step"] = progress.pace(state.step)
-        if ranks.is_rank_zero:
-            save()
-        ranks.barrier()
+        if state.step > first:  # still in here: whoever is told to stop twice, as by torchrun and Slurm, must save, too
+            state.notes["seconds_per_step"] = progress.pace(state.step)
+            if ranks.is_rank_zero:
+                save()
+            ranks.barrier()
     if state.step < schedule.steps:
         raise Interrupted(STOPPED)
 
