@@ -1,7 +1,8 @@
 """Videos of all kinds, made with ffmpeg on the spot, and files that only pretend to be videos."""
 
-import gc
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_pixels_become_square(clip: Path, tmp_path: Path) -> None:
         ("old.avi", ["-c:v", "mjpeg"]),
         ("web.webm", ["-c:v", "libvpx"]),
         ("stream.ts", ["-c:v", "mpeg2video"]),
-        ("phone.mov", ["-c:v", "libx264", "-pix_fmt", "yuv420p10le"]),
+        ("ten_bits.mov", ["-c:v", "libx264", "-pix_fmt", "yuv420p10le"]),
         ("grey.mp4", ["-c:v", "libx264", "-pix_fmt", "gray"]),
     ],
 )
@@ -84,8 +85,44 @@ def test_containers_and_codecs(clip: Path, tmp_path: Path, name: str, arguments:
     frames = list(video.read_frames(path))
     assert 19 <= len(frames) <= 21
     assert frames[0].shape == (info.height, info.width, 3)
+    if name != "grey.mp4":
+        assert np.abs(np.mean(frames, (0, 1, 2)) - np.mean(gradient(20, 64, 96), (0, 1, 2))).max() < 4
     if name == "odd.mkv":
         assert (info.width, info.height) == (47, 33)
+
+
+def hlg(light: np.ndarray) -> np.ndarray:
+    """Signal in [0, 1] of scene light in [0, 1] (ITU-R BT.2100)."""
+    a = 0.17883277
+    upper = a * np.log(np.maximum(12 * light - (1 - 4 * a), 1e-9)) + 0.5 - a * np.log(4 * a)
+    return np.where(light <= 1 / 12, np.sqrt(3 * light), upper)
+
+
+def pq(light: np.ndarray) -> np.ndarray:
+    """Signal in [0, 1] of light in cd/m2 (ITU-R BT.2100)."""
+    power = (light / 10000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+
+
+@pytest.mark.parametrize(
+    ("curve", "signal"),
+    [("arib-std-b67", hlg(np.array([0.265, 0.0662, 0.0]))), ("smpte2084", pq(np.array([203.0, 203 / 4, 0.0])))],
+)
+def test_hdr_video_has_the_brightness_of_any_other(tmp_path: Path, curve: str, signal: np.ndarray) -> None:
+    """White of BT.2408 (75 % of HLG, 203 cd/m2 of PQ), a quarter of its light, and black."""
+    path = tmp_path / "phone.mov"
+    luma = np.repeat(np.round(64 + 876 * signal).astype("<u2"), 32)
+    picture = np.tile(luma, (64, 1)).tobytes() + np.full(2 * 32 * 48, 512, "<u2").tobytes()
+    (tmp_path / "raw").write_bytes(picture * 5)
+    tags = f"setparams=range=tv:color_primaries=bt2020:color_trc={curve}:colorspace=bt2020nc"
+    raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p10le", "-s", "96x64", "-i", tmp_path / "raw"]
+    ffmpeg(*raw, "-vf", tags, "-c:v", "libx264", "-crf", 4, path)
+    assert video.probe(path).hdr == curve
+    frame = next(iter(video.read_frames(path))).astype(int)
+    white, quarter, black = (frame[20:40, x : x + 12].mean((0, 1)) for x in (10, 42, 74))
+    assert white.min() > 245
+    assert np.abs(quarter - 255 * 0.25 ** (1 / 2.2)).max() < 15
+    assert black.max() < 5
 
 
 def test_size_that_changes_on_the_way(clip: Path, tmp_path: Path) -> None:
@@ -114,6 +151,42 @@ def test_sound_is_taken_along(clip: Path, tmp_path: Path, seconds: float) -> Non
     assert video.probe(tmp_path / "out.mp4").duration == pytest.approx(0.8, abs=0.1)
     video.write_video(tmp_path / "mute.mp4", gradient(20, 64, 64), fps=25, audio_from=clip)
     assert not video.probe(tmp_path / "mute.mp4").has_audio
+
+
+@pytest.mark.parametrize("name", ["cut.mkv", "cut.webm", "silent_at_last.mkv", "unknown.mkv", "title.mp4"])
+def test_sound_that_cannot_be_heard_is_left_out(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A track without a packet, one that is over before the pictures begin, one in no known coding, and a word."""
+    monkeypatch.setattr(video, "_STALL_S", 5.0)
+    source, tone = tmp_path / name, ["-f", "lavfi", "-i", "sine=duration=0.3"]
+    if name.startswith("cut"):
+        coding = ["-c:v", "libvpx", "-c:a", "libopus"] if name == "cut.webm" else ["-c:v", "libx264", "-c:a", "aac"]
+        whole = source.with_stem("whole")
+        ffmpeg("-i", clip, *tone, "-g", 1, *coding, whole)
+        ffmpeg("-ss", 0.5, "-i", whole, "-c", "copy", source)
+    elif name == "silent_at_last.mkv":
+        ffmpeg("-itsoffset", 2, "-i", clip, *tone, "-c:v", "copy", "-c:a", "aac", source)
+    elif name == "unknown.mkv":
+        ffmpeg("-i", clip, *tone, "-c:v", "copy", "-c:a", "pcm_s16le", source)
+        data = source.read_bytes()
+        assert data.count(b"A_PCM/INT/LIT") == 1
+        source.write_bytes(data.replace(b"A_PCM/INT/LIT", b"A_NOT/OF/THIS"))
+    else:
+        ffmpeg("-i", clip, "-c", "copy", "-metadata", "title=Lesson 3: Audio: mixing", source)
+    video.write_video(tmp_path / "made.mp4", gradient(200, 64, 96), fps=25, audio_from=source)
+    made = video.probe(tmp_path / "made.mp4")
+    assert (made.n_frames, made.has_audio) == (200, False)
+
+
+def test_an_encoder_that_hangs_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy = tmp_path / "lazy"
+    lazy.write_text("#!/bin/sh\nexec sleep 60\n")
+    lazy.chmod(0o755)
+    monkeypatch.setattr(video, "_STALL_S", 1.0)
+    monkeypatch.setattr(video, "ffmpeg_exe", lambda: str(lazy))
+    with pytest.raises(UserError, match=r"made.mp4: cannot be written \(ffmpeg took no frame for 1 s\)"):
+        video.write_video(tmp_path / "made.mp4", gradient(30, 256, 256), fps=25)
 
 
 @pytest.mark.parametrize(("late", "begins"), [(0.0, 0.7), (0.5, 0.2)])
@@ -186,13 +259,22 @@ def test_unfinished_output_never_appears(tmp_path: Path) -> None:
         video.write_video(tmp_path / "out.mp4", [], fps=25)
 
 
-def test_a_reader_that_is_given_up_ends_ffmpeg(clip: Path) -> None:
-    reader = video.read_frames(clip)
+def test_a_reader_that_is_given_up_ends_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more frames left than a pipe holds, it would wait for ever for somebody to read them."""
+    source, started, real = tmp_path / "long.mp4", [], subprocess.Popen
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=320x240:r=25:d=4", "-c:v", "libx264", source)
+    info = video.probe(source)
+
+    def start(*args: Any, **kwargs: Any) -> subprocess.Popen:
+        started.append(real(*args, **kwargs))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    reader = video.stream(source, info)
     next(reader)
+    assert started[-1].poll() is None
     reader.close()
-    gc.collect()
-    with pytest.raises(StopIteration):
-        next(reader)
+    assert [process.poll() is not None for process in started] == [True]
 
 
 def test_frames_before_the_first_wanted_one_have_time(

@@ -16,6 +16,7 @@ import time
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ _MAX_FPS = 240.0
 _STALL_S = 60.0  # seconds without a single frame after which a file counts as unreadable
 _SKIPPED_FPS = 10.0  # frames before the first wanted one that are decoded a second, at the slowest
 _NTSC = {23.98: 24000 / 1001, 29.97: 30000 / 1001, 59.94: 60000 / 1001, 119.88: 120000 / 1001, 14.99: 15000 / 1001}
+# Video for HDR screens, by its transfer curve. The white of ordinary pictures is 203 cd/m2 there (ITU-R BT.2408); what
+# is brighter, lamps and reflections, is cut off, so that faces keep their brightness.
+_HDR = ("arib-std-b67", "smpte2084")
+_HDR_WHITE = 203
 _SQUARE_PIXELS = {"width": "trunc(iw*if(sar,sar,1)+0.5)", "height": "ih"}
 
 
@@ -44,7 +49,8 @@ class VideoInfo:
 
     ``n_frames`` counts the stored frames (0 where the container cannot tell); ``duration`` is in seconds, ``rotation``
     in degrees as the file states it (already applied to ``width`` and ``height``). ``late`` is by how many seconds the
-    picture begins after the file does: after its sound, mostly.
+    picture begins after the file does: after its sound, mostly. ``hdr`` is the transfer curve of a video for HDR
+    screens, ``arib-std-b67`` (HLG) or ``smpte2084`` (PQ), as ffmpeg calls it.
     """
 
     width: int
@@ -55,6 +61,7 @@ class VideoInfo:
     rotation: int
     has_audio: bool
     late: float = 0.0
+    hdr: str | None = None
 
 
 @lru_cache(maxsize=1)
@@ -104,8 +111,9 @@ def probe(path: str | os.PathLike) -> VideoInfo:
         n_frames=n_frames,
         duration=duration,
         rotation=round(float(rotation[1])) if rotation else 0,
-        has_audio=": Audio: " in head,
+        has_audio=re.search(r"^ *Stream #0:\d+.*?: Audio: (?!none)", head, re.MULTILINE) is not None,
         late=_late(head, stream[0]),
+        hdr=next((curve for curve in _HDR if f"/{curve}" in stream[0]), None),
     )
 
 
@@ -167,6 +175,11 @@ def stream(
     """:func:`read_frames` for a video that was probed before."""
     path = existing_file(path)
     graph = pictures(path)
+    if info.hdr:
+        coded = {"matrixin": "2020_ncl", "primariesin": "2020", "transferin": info.hdr}
+        graph = graph.filter("zscale", **coded, transfer="linear", npl=_HDR_WHITE).filter("format", "gbrpf32le")
+        graph = graph.filter("zscale", primaries="709").filter("tonemap", "clip")
+        graph = graph.filter("zscale", transfer="709", matrix="709", range="tv").filter("format", "yuv444p")
     if fps is not None:
         graph = graph.filter("fps", fps=fps)
     if start:
@@ -224,55 +237,72 @@ def write_video(
     first = next(frames, None)
     if first is None:
         raise UserError(f"{path}: there are no frames to write")
+    sound = None if audio_from is None else _sound(existing_file(audio_from))
+    with replacing(path) as file, tempfile.TemporaryFile() as log:
+        command = [*_command(_encoder(file, first, fps, sound, crf, comment), stdin=True), "-y"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)
+        assert process.stdin is not None
+        watchdog = _Watchdog(process)
+        try:
+            try:
+                for frame in chain((first,), frames):
+                    if frame.shape != first.shape or frame.dtype != np.uint8:
+                        raise ValueError(f"frame of {frame.shape} {frame.dtype}, expected {first.shape} uint8")
+                    with watchdog:
+                        process.stdin.write(np.ascontiguousarray(frame).tobytes())
+                process.stdin.close()
+            except BrokenPipeError:
+                pass  # ffmpeg gave up (full disk) or `shortest` ended it; its exit status tells which
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_STALL_S * 10)
+            if watchdog.fired or process.returncode is None:
+                raise UserError(f"{path}: cannot be written (ffmpeg took no frame for {_STALL_S:.0f} s)")
+            if process.returncode != 0:
+                log.seek(0)
+                raise UserError(f"{path}: cannot be written ({_last_words(log.read().decode(errors='replace'))})")
+        finally:
+            watchdog.stop()
+            process.kill()
+            process.wait()
+            with contextlib.suppress(BrokenPipeError):  # frames that nobody reads any more
+                process.stdin.close()
+
+
+def _encoder(file: Path, first: np.ndarray, fps: float, sound: Any, crf: int, comment: str | None) -> Any:
+    """The graph from raw frames like the first one, and perhaps sound, to an mp4."""
     height, width = first.shape[:2]
     picture = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=fps)
     picture = picture.filter("pad", "ceil(iw/2)*2", "ceil(ih/2)*2")
     picture = picture.filter("scale", out_color_matrix="bt709", out_range="tv")
     streams, options = [picture], {}
-    if audio_from is not None and (given := probe(audio_from)).has_audio:
-        sound = _input(existing_file(audio_from)).audio
-        if given.late > 0:  # the frames begin at 0 here, so must what was heard with them
-            sound = sound.filter("atrim", start=given.late).filter("asetpts", f"PTS-{given.late}/TB")
+    if sound is not None:
         # apad: sound that ends before the frames is continued with silence, or `shortest` would cut the frames off
         streams.append(sound.filter("apad"))
         options = {"acodec": "aac", "shortest": None}
     if comment is not None:
         options["metadata"] = f"comment={comment}"
     colours = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
-    with replacing(path) as file, tempfile.TemporaryFile() as log:
-        graph = ffmpeg.output(
-            *streams,
-            f"file:{file.absolute()}",
-            format="mp4",
-            vcodec="libx264",
-            pix_fmt="yuv420p",
-            crf=crf,
-            movflags="+faststart",
-            **colours,
-            **options,
-        )
-        command = [*_command(graph, stdin=True), "-y"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)
-        assert process.stdin is not None
-        try:
-            try:
-                frame: np.ndarray | None = first
-                while frame is not None:
-                    if frame.shape != first.shape or frame.dtype != np.uint8:
-                        raise ValueError(f"frame of {frame.shape} {frame.dtype}, expected {first.shape} uint8")
-                    process.stdin.write(np.ascontiguousarray(frame).tobytes())
-                    frame = next(frames, None)
-                process.stdin.close()
-            except BrokenPipeError:
-                pass  # ffmpeg gave up (full disk) or `shortest` ended it; its exit status tells which
-            if process.wait(_STALL_S * 10) != 0:
-                log.seek(0)
-                raise UserError(f"{path}: cannot be written ({_last_words(log.read().decode(errors='replace'))})")
-        finally:
-            process.kill()
-            process.wait()
-            with contextlib.suppress(BrokenPipeError):  # frames that nobody reads any more
-                process.stdin.close()
+    coding = {"vcodec": "libx264", "pix_fmt": "yuv420p", "crf": crf, **colours}
+    return ffmpeg.output(*streams, f"file:{file.absolute()}", format="mp4", movflags="+faststart", **coding, **options)
+
+
+def _sound(path: Path) -> Any:
+    """The sound that goes with the pictures of a video, from their beginning on; None if there is none to be heard.
+
+    A track may be empty, in another coding than ffmpeg knows, or over before the pictures begin: `apad` would make
+    silence of it without end, while `shortest` waits for its first sample.
+    """
+    given = probe(path)
+    if not given.has_audio:
+        return None
+    sound = _input(path).audio
+    if given.late > 0:  # the frames begin at 0 in what is written, so must what was heard with them
+        sound = sound.filter("atrim", start=given.late).filter("asetpts", f"PTS-{given.late}/TB")
+    try:
+        log = run_graph(sound.output("-", format="null", aframes=10), path)
+    except UserError:
+        return None
+    return None if re.search(r"audio:0(\.0+)?[kK]", log) else sound
 
 
 class _Watchdog:
@@ -326,21 +356,22 @@ def _command(graph: Any, stdin: bool = False) -> list[str]:
     return [command[0], "-hide_banner", *([] if stdin else ["-nostdin"]), *command[1:]]
 
 
-def run_graph(graph: Any, path: Path) -> str:
-    """Run a graph that gives no data; ffmpeg's log, or ``UserError`` with its last words."""
+def run_graph(graph: Any, path: Path, failed: str = "not a readable video") -> str:
+    """Run a graph that gives no data; ffmpeg's log, or ``UserError`` that names the path, what failed, and why."""
     try:
         done = subprocess.run(_command(graph), stdin=subprocess.DEVNULL, capture_output=True, timeout=_STALL_S)
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"{path}: not a readable video (nothing came for {_STALL_S:.0f} s)") from error
+        raise UserError(f"{path}: {failed} (nothing came for {_STALL_S:.0f} s)") from error
     log = done.stderr.decode(errors="replace")
     if done.returncode != 0:
-        raise UserError(f"{path}: not a readable video ({_last_words(log)})")
+        raise UserError(f"{path}: {failed} ({_last_words(log)})")
     return log
 
 
 _KNOWN = {  # what ffmpeg says, and what it means
     "matches no streams": "no picture in it, only sound",
     "not on whitelist": "its format is none of a video",
+    "No space left on device": "no room on the disk",
     "moov atom not found": "cut short: the index at its end is missing",
 }
 

@@ -54,13 +54,13 @@ def copy_stripped(path: str | os.PathLike, out: str | os.PathLike) -> Copied:
         )
     with replacing(out) as unfinished:
         graph = source.output(
-            str(unfinished),
+            f"file:{unfinished.absolute()}",
             vcodec="copy",
             map_metadata=-1,
             fflags="+bitexact",
             bsf="filter_units=remove_types=6",  # the encoder's own message (SEI) in the stream
             movflags="+faststart",
         )
-        run_graph(graph, path)
+        run_graph(graph, out, "cannot be written")
         os.utime(unfinished, (MADE, MADE))
     return Copied(int(frames[-1]), float(rate[1]))
