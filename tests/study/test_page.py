@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from head3d.study.build import build
 from head3d.study.store import Study
 
 from .browser import Browser
@@ -96,6 +97,28 @@ def test_a_rater_from_consent_to_the_end(opened: Opened, study: Study) -> None:
     browser.wait(END)
     assert given(study) == {(1, item, "overall"): choice for item, choice in clicked.items()}
     assert sorted(clicked) == list(range(1, 9))
+
+
+def test_the_second_click_of_a_double_click_is_no_answer(driver: str, videos: Path, tmp_path: Path) -> None:
+    """The next question of the same videos is there at once: nothing has to be loaded."""
+    built = build([videos], tmp_path / "two", raters=1, checks=0, criteria=["realism", "motion"])
+    study = Study(built)
+    with Server(built) as running, closing(Browser(driver, tmp_path / "profile")) as browser:
+        browser.open(running.links[0])
+        browser.wait("return !document.getElementById('welcome').hidden")
+        browser.click("#agree")
+        browser.wait(OPEN)
+        browser.run(
+            "const left = document.getElementById('choose-left'); left.click();"
+            "for (const ms of [150, 300, 450]) setTimeout(() => left.click(), ms);"
+        )
+        browser.wait(f"return ({_inner(OPEN)}) && document.getElementById('count').textContent.startsWith('2 ')")
+        assert len(given(study)) == 1
+        browser.run("delete AbortSignal.timeout")  # as on older phones
+        answer_two = "return document.getElementById('count').textContent.startsWith('3 ')"
+        browser.press("right")
+        browser.wait(answer_two)
+        assert len(given(study)) == 2
 
 
 def test_videos_play_in_step_and_halt(opened: Opened, study: Study) -> None:

@@ -5,6 +5,7 @@ const $ = (id) => document.getElementById(id);
 const ROLES = ["subject", "driving"];
 const POSE = ["yaw", "pitch", "roll", "x", "y", "z"];
 const POLL_MS = 250;
+const RETRY_MS = 2000;
 const MOST_DRIFT = 0.06; // seconds: one or two frames
 const DRAG = 0.4; // degrees a pixel
 const KEPT = "head3d";
@@ -15,6 +16,7 @@ let settings = null;
 let job = null; // id of the job that is watched
 let last = null; // id of the job whose result is shown
 let head = null; // id of the head that the sliders turn
+let begun = false; // whether what an earlier page has kept is taken over
 
 function say(element, text) {
   element.textContent = text || "";
@@ -49,6 +51,7 @@ async function call(path, body) {
 }
 
 function keep() {
+  if (!begun) return;
   const ids = { job, head, last };
   for (const role of ROLES) ids[role] = videos[role] && videos[role].id;
   sessionStorage.setItem(KEPT, JSON.stringify(ids));
@@ -89,12 +92,18 @@ function send(role, file) {
   const line = box.querySelector(".line");
   say(line, "");
   fault("");
-  if (uploads[role]) uploads[role].abort();
+  if (uploads[role]) {
+    uploads[role].abort();
+    delete uploads[role];
+    told.textContent = "Drop a video here, or";
+  }
   if (settings && file.size > settings.most_bytes) {
     say(line, `${file.name}: larger than ${settings.most_bytes / 1e6} MB; cut it, or start \`head3d app\` with a larger --most-mb`);
+    allow();
     return;
   }
   place(role, null);
+  if (role === "subject") forgetHead(); // it is not of this person
   const request = new XMLHttpRequest(); // fetch does not tell how far an upload is
   uploads[role] = request;
   const end = (text) => {
@@ -184,14 +193,26 @@ function lose(error) {
   allow();
 }
 
+// A connection may fail for a moment, in a job of half an hour: only a server that does not know the job ends this.
 async function follow() {
   const mine = job;
+  let lost = false;
   for (;;) {
-    const known = await (await call(`jobs/${mine}`)).json();
+    let known = null;
+    try {
+      known = await (await call(`jobs/${mine}`)).json();
+    } catch (error) {
+      if (error.status) throw error;
+      fault(`${error.message} Trying again.`);
+    }
     if (job !== mine) return;
-    show(known);
-    if (["done", "failed", "cancelled"].includes(known.state)) return;
-    await new Promise((wake) => setTimeout(wake, POLL_MS));
+    if (known) {
+      if (lost) fault("");
+      show(known);
+      if (["done", "failed", "cancelled"].includes(known.state)) return;
+    }
+    lost = !known;
+    await new Promise((wake) => setTimeout(wake, lost ? RETRY_MS : POLL_MS));
   }
 }
 
@@ -317,6 +338,12 @@ function tell() {
   $("picture").href = `heads/${head}?${pose()}`;
 }
 
+function forgetHead() {
+  head = null;
+  $("turn").hidden = true;
+  keep();
+}
+
 // One picture at a time: whatever the sliders did meanwhile, only their latest place is drawn next.
 async function draw() {
   tell();
@@ -335,11 +362,7 @@ async function draw() {
       canvas.dataset.pose = pose();
     } catch (error) {
       wanted = false;
-      if (error.status === 404) {
-        head = null;
-        $("turn").hidden = true;
-        keep();
-      }
+      if (error.status === 404) forgetHead();
       fault(error.message);
     }
   }
@@ -354,11 +377,22 @@ $("reset").addEventListener("click", () => {
 $("picture").download = "head.png";
 
 // Dragging the picture turns the head.
-$("head").addEventListener("pointerdown", (event) => $("head").setPointerCapture(event.pointerId));
+const rest = { yaw: 0, pitch: 0 }; // degrees that the sliders, which go by whole ones, have not turned yet
+
+function turn(name, pixels) {
+  const degrees = rest[name] + pixels * DRAG;
+  rest[name] = degrees - Math.trunc(degrees);
+  $(name).value = Number($(name).value) + Math.trunc(degrees);
+}
+
+$("head").addEventListener("pointerdown", (event) => {
+  $("head").setPointerCapture(event.pointerId);
+  rest.yaw = rest.pitch = 0;
+});
 $("head").addEventListener("pointermove", (event) => {
   if (!event.buttons) return;
-  $("yaw").value = Number($("yaw").value) + Math.sign(event.movementX) * Math.ceil(Math.abs(event.movementX) * DRAG);
-  $("pitch").value = Number($("pitch").value) - Math.sign(event.movementY) * Math.ceil(Math.abs(event.movementY) * DRAG);
+  turn("yaw", event.movementX);
+  turn("pitch", -event.movementY);
   draw();
 });
 
@@ -384,8 +418,9 @@ async function begin() {
   } catch {
     // nothing of use was kept
   }
+  job = kept.job || null; // nothing else may be started meanwhile
   for (const role of ROLES) {
-    if (!kept[role]) continue;
+    if (!kept[role] || uploads[role] || videos[role]) continue;
     const known = await call(`videos/${kept[role]}`).catch(() => null); // the server may be a new one
     if (known) place(role, await known.json());
   }
@@ -401,10 +436,10 @@ async function begin() {
     const found = await call(`jobs/${kept.last}`).catch(() => null);
     if (found) present(await found.json());
   }
+  begun = true;
+  keep();
   allow();
-  if (kept.job) {
-    job = kept.job;
-    allow();
+  if (job) {
     await follow().catch((error) => (lose(error.status === 404 ? new Error("") : error)));
   }
 }

@@ -7,6 +7,7 @@ const IN_STEP = ["driving", "right"]; // these follow the left video
 const MOST_DRIFT = 0.06; // seconds: one or two frames
 const RETRY_MS = [500, 1000, 2000, 4000];
 const PATIENCE_MS = 5000;
+const BREATH_MS = 700; // before a question can be answered: the second click of a double click is no answer to it
 const SILENCE_MS = 15000; // a connection that gives nothing for so long is given up, and tried anew
 const PAUSED = "Paused. All your answers are kept; you may close this page, and your link brings you back here.";
 
@@ -35,8 +36,10 @@ async function call(path, body) {
   }
   for (let tries = 0; ; tries++) {
     let refusal = null;
+    const silence = new AbortController(); // older phones have no AbortSignal.timeout
+    const timer = setTimeout(() => silence.abort(), SILENCE_MS);
     try {
-      const response = await fetch(path, { ...options, signal: AbortSignal.timeout(SILENCE_MS) });
+      const response = await fetch(path, { ...options, signal: silence.signal });
       if (response.ok) {
         const said = await response.json();
         notice(paused ? PAUSED : "");
@@ -45,6 +48,8 @@ async function call(path, body) {
       if (response.status < 500) refusal = await response.text();
     } catch {
       // no connection, or one that fell silent: tried again below
+    } finally {
+      clearTimeout(timer);
     }
     if (refusal !== null) throw new Error(refusal);
     notice("No connection to the server. Trying again; please leave this page open.");
@@ -146,9 +151,12 @@ async function update(state) {
     notice(paused ? PAUSED : "");
     restart();
   }
+  await new Promise((wake) => setTimeout(wake, BREATH_MS));
+  if (now !== state) return;
   since = performance.now();
   open = true;
   allow();
+  if ($("left").paused) play(); // a pause may have begun and ended meanwhile
 }
 
 async function choose(choice) {
