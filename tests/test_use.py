@@ -1,5 +1,6 @@
 """``head3d animate`` and ``head3d view`` on made-up videos with untrained networks, and every wrong input."""
 
+import dataclasses
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from head3d import cli, options, use
-from head3d.api import Head3D
+from head3d.api import Head3D, Transfer
 from head3d.data import video
 from head3d.data.boxes import Square
 from head3d.data.footage import Footage
@@ -239,12 +240,19 @@ def test_a_failure_half_way_leaves_nothing(
 def test_command_line(models: Path, subject: Path, driving: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     """The commands as the README prints them, negative sweep and all."""
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(use, "view", lambda **given: seen.update(given))
-    assert cli.main(["view", "--subject", str(subject), "--yaw", "-20:20", "--out", "d.mp4"]) == 0
-    assert (seen["yaw"], seen["pitch"], seen["models"]) == ("-20:20", "0", "models")
-    monkeypatch.setattr(use, "animate", lambda **given: seen.update(given))
-    assert cli.main(["animate", "--subject", str(subject), "--driving", str(driving), "--out", "c.mp4"]) == 0
-    assert seen["motion"] is None
+    for name in ("animate", "view", "export"):
+        monkeypatch.setattr(use, name, lambda name=name, **given: seen.update({name: given}))
+    a, b = str(subject), str(driving)
+    assert cli.main(["animate", "--subject", a, "--driving", b, "--out", "c.mp4"]) == 0
+    assert cli.main(["view", "--subject", a, "--yaw", "-20:20", "--out", "d.mp4"]) == 0
+    assert cli.main(["export", "--subject", a, "--out", "head.glb"]) == 0
+    shared = {"models": "models", "variant": "full", "references": None, "seed": None, "choose": "random"}
+    shared |= {"face": None, "device": None, "subject": a}
+    moved = {"driving_face": None, "motion": None, "paste": False, "compare": False, "parser": "full"}
+    assert seen["animate"] == shared | moved | {"driving": b, "out": "c.mp4"}
+    swept = {"yaw": "-20:20", "pitch": "0", "roll": "0", "frames": 60}
+    assert seen["view"] == shared | swept | {"out": "d.mp4"}
+    assert seen["export"] == shared | {"out": "head.glb"}
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert cli.main(["animate", "--subject", "gone.mp4", "--driving", "gone.mp4", "--out", "c.mp4"]) == 2
@@ -259,6 +267,46 @@ def test_paste_and_compare(tiny: Params, models: Path, subject: Path, driving: P
     made = read(out).astype(int)
     assert made.shape == (FRAMES, 64, 192, 3)
     assert np.abs(made[:, :, 64:128] - read(driving)).mean() < 6  # the middle is the driving video
+
+
+def test_the_result_is_pasted_where_the_head_was(
+    tiny: Params, models: Path, driving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside the crop every frame is the subject's, inside it is the model's: here in negative, to be seen."""
+    from head3d.data import footage
+
+    person, still = tmp_path / "person.mp4", np.zeros((120, 160, 3), np.uint8)
+    still[..., 0], still[..., 1] = np.arange(160), np.arange(120)[:, None]
+    video.write_video(person, [still] * 5, fps=25)
+    real = footage.survey
+
+    def survey(path: str, params: Params, **named: Any) -> Footage:
+        found = real(path, params, **named)
+        return dataclasses.replace(found, square=Square(72, 32, 64)) if Path(path) == person else found
+
+    def negative(self: Head3D, *args: Any, **named: Any) -> Transfer:
+        found = animate(self, *args, **named)
+        return dataclasses.replace(found, frames=1 - found.frames)
+
+    animate = Head3D.animate
+    monkeypatch.setattr(Head3D, "animate", negative)
+    monkeypatch.setattr(footage, "survey", survey)
+    use.animate(person, driving, tmp_path / "out.mp4", models=models, params=tiny, paste=True)
+    change = np.abs(read(tmp_path / "out.mp4").astype(int) - still)
+    assert change.shape == (FRAMES, 120, 160, 3)
+    inside = np.zeros((120, 160), bool)
+    inside[32:96, 72:136] = True
+    assert change[:, ~inside].mean() < 3
+    assert change[:, 56:72, 96:112].mean() > 30
+
+
+def test_the_box_fits_the_frame_of_a_video_that_was_surveyed_smaller(tmp_path: Path) -> None:
+    large = tmp_path / "large.mp4"
+    video.write_video(large, [np.zeros((80, 2200, 3), np.uint8)] * 3, fps=25)
+    info = dataclasses.replace(video.probe(large), width=1100, height=40)
+    found = Footage(large, info, 25, None, 3, Square(10, 5, 30), np.ones(3, bool))
+    frame, square = found.whole(1)
+    assert (frame.shape, square) == ((80, 2200, 3), Square(20, 10, 60))
 
 
 def test_lost_faces_are_held(

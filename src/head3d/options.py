@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
+from head3d.sections.types import DEVICE
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -92,6 +93,26 @@ def check_choice(options: Options) -> None:
     _check_face("face", options.face)
 
 
+def check_device(device: str) -> None:
+    """``--device``, as far as it can be checked without asking for the device."""
+    if not re.fullmatch(DEVICE, device):
+        raise UserError(f"--device is {device!r}", allowed="auto, cpu, cuda or cuda:N")
+
+
+def check_folder(path: Path, named: str) -> None:
+    """That a file can be written there, in a folder that may have to be made first.
+
+    Args:
+        path: of the file.
+        named: what an error calls it, such as ``--out x.mp4``.
+    """
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{named}: {folder} is no directory that can be written", fix="choose another place")
+
+
 def _check_face(name: str, number: int | None) -> None:
     if number is not None and number < 1:
         raise UserError(f"--{name} is {number}", allowed="1 or more, counted from the left")
@@ -115,11 +136,7 @@ def check_files(out: str | Path, endings: tuple[str, ...], **videos: str | Path)
     for name, video in videos.items():
         if target.exists() and target.samefile(video):
             raise UserError(f"--out {out}: the same file as --{name}", fix="choose another name")
-    folder = target.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"--out {out}: {folder} is no directory that can be written", fix="choose another place")
+    check_folder(target, f"--out {out}")
     for video in videos.values():
         probe(video)  # says what is wrong with a file that is no video, before the models are loaded
     return target

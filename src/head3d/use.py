@@ -8,13 +8,12 @@ long video takes no more memory than a short one.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from head3d.errors import UserError
-from head3d.options import Options, check_choice, check_files, check_motion, check_sweeps
+from head3d.options import Options, check_choice, check_device, check_files, check_motion, check_sweeps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,8 +215,8 @@ def load(options: Options) -> Head3D:
     models, variant, device = options.models, options.variant, options.device
     params = options.params or load_params()
     check_choice(options)
-    if device is not None and not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", device):
-        raise UserError(f"--device is {device!r}", allowed="auto, cpu, cuda or cuda:N")
+    if device is not None:
+        check_device(device)
     needed = ["geometry", f"fusion-{variant}", *([] if variant == "mean_canonical" else ["canonical"])]
     needed += ["parser"] if options.parser == "small" else []
     missing = [name for name in needed if not (Path(models) / f"{name}.safetensors").is_file()]

@@ -77,6 +77,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def reached_by(host: str) -> str:
+    """The name under which others reach an address; for all addresses at once, that of this machine in its network."""
+    if host not in ("0.0.0.0", "::"):
+        return f"[{host}]" if ":" in host else host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documentation; connecting a datagram socket sends nothing
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
+
+
 async def json_body(request: Request, what: str) -> Any:
     """What a browser sent as JSON; ``what`` is its name in the line of an error.
 

@@ -170,6 +170,10 @@ def test_bookkeeping_of_22496_stretches_takes_seconds_and_little_memory(demo: Pa
         lines.append(downloads._as_csv(entry).decode())
     (status / "shard-0.csv").write_text("".join(lines))
 
+    nowhere = params.data.voxceleb.model_copy(update={"videos": None})
+    unnamed = params.model_copy(update={"data": params.data.model_copy(update={"voxceleb": nowhere})})
+    assert "data.voxceleb.videos is null" in overview.text(unnamed)  # and not what lies in the current directory
+
     said = overview.text(params)
     chosen = sources.voxceleb(params)
     planned = downloads.plans(params, voxceleb_files.drawn(params, voxceleb_files.Library(root)))

@@ -61,7 +61,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def built(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of two raters that nobody has answered: six comparisons and two checks each."""
-    return build([videos], tmp_path_factory.mktemp("built") / "study", raters=2, per_rater=6, checks=2)
+    return build([videos], tmp_path_factory.mktemp("built") / "study", raters=2, per_rater=6, checks=2, seed=0)
 
 
 @pytest.fixture

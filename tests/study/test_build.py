@@ -61,7 +61,7 @@ def first_frame(path: Path) -> np.ndarray:
 
 
 def test_the_seed_decides_the_plan_but_not_names_and_links(built: Path, videos: Path, tmp_path: Path) -> None:
-    again = Study(build([videos], tmp_path / "again", raters=2, per_rater=6, checks=2))
+    again = Study(build([videos], tmp_path / "again", raters=2, per_rater=6, checks=2, seed=0))
     other = Study(build([videos], tmp_path / "other", raters=2, per_rater=6, checks=2, seed=1))
     before = Study(built)
     assert sides(again) == sides(before) != sides(other)
@@ -87,6 +87,15 @@ def test_what_can_be_chosen(videos: Path, tmp_path: Path) -> None:
     assert {duels.count(duel) for duel in set(duels)} == {4}
     assert [total for _, _, total in study.progress()] == [24]
     assert study.rows()[0] == ("mini-seen", "realism", "fomm")
+
+
+def test_a_second_study_of_the_same_videos_shows_other_comparisons(videos: Path, tmp_path: Path) -> None:
+    """Else more people would add votes to the same comparisons, each with the same side once more."""
+    plans = []
+    for name in ("first", "second", "third"):
+        made = Study(build([videos], tmp_path / name, raters=3, per_rater=6, checks=0))
+        plans.append(sides(made))
+    assert not plans[0] == plans[1] == plans[2]
 
 
 def test_a_rater_of_one_question_has_one_check(videos: Path, tmp_path: Path) -> None:
@@ -160,6 +169,7 @@ def test_wrong_videos_are_one_clear_line(copy: Path, tmp_path: Path, spoil, mess
         ({"per_rater": 13}, "--per-rater is 13; allowed: 1 to 12"),
         ({"per_rater": 0}, "--per-rater is 0"),
         ({"checks": -1}, "--checks is -1; allowed: 0 to 12"),
+        ({"seed": -1}, "--seed is -1; allowed: 0 to 4294967295"),
         ({"criteria": ["beauty"]}, "--criteria has beauty; allowed: overall, realism, motion, identity"),
         ({"criteria": []}, "--criteria has nothing"),
         ({"against": ["fomm", "dream"]}, "--against has dream; allowed: dagan, facev2v, fomm, mraa"),

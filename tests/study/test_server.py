@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from head3d import cli
+from head3d import cli, web
 from head3d.study.server import HEADERS
 from head3d.study.store import DATABASE, VIDEOS, Study
 
@@ -183,6 +183,12 @@ def test_addresses_that_do_not_work(
     assert cli.main(["study", "serve", str(built), *words]) == 2
     printed = capsys.readouterr()
     assert message in printed.err and printed.err.count("\n") == 1
+
+
+def test_links_can_be_opened_on_another_machine() -> None:
+    """What is listened at everywhere is reached by this machine's address in its network."""
+    assert [web.reached_by(host) for host in ("127.0.0.1", "lab", "::1")] == ["127.0.0.1", "lab", "[::1]"]
+    assert web.reached_by("0.0.0.0") == web.reached_by("::") not in ("0.0.0.0", "::", "[::]")
 
 
 def test_a_port_that_is_taken(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,7 @@ from head3d.app.jobs import Job
 from head3d.app.studio import SHIFTS, Look, Studio, read
 from head3d.app.videos import TooLarge, Video
 from head3d.errors import UserError
-from head3d.web import NO_STORE, WithHeaders, confining, json_body, listen
+from head3d.web import NO_STORE, WithHeaders, confining, json_body, listen, reached_by
 
 if TYPE_CHECKING:
     from head3d.api import Head3D
@@ -184,8 +184,7 @@ def serve(model: Head3D, host: str, port: int, most_bytes: int) -> None:
         listen(host, port) as listener,
         tempfile.TemporaryDirectory(prefix="head3d-app-", ignore_cleanup_errors=True) as folder,
     ):
-        name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-        print(f"Head3D: http://{name}:{listener.getsockname()[1]}/")
+        print(f"Head3D: http://{reached_by(host)}:{listener.getsockname()[1]}/")
         if not _is_loopback(host):
             print(f"Everybody who reaches this machine at {host} can use the page; nothing is encrypted.")
         print("Stop with Ctrl-C; videos and results are deleted then.", flush=True)

@@ -39,7 +39,7 @@ def _voxceleb(params: "Params") -> str:
     if settings.metadata is None:
         library = voxceleb_files.open_library(params)
     else:
-        library = voxceleb_files.Library(settings.videos or "")  # which the first download makes
+        library = voxceleb_files.Library(voxceleb_files.named(params))  # which the first download makes
     line = voxceleb_files.drawn(params, library)
     try:
         found = voxceleb_files.choose(params, library, line)

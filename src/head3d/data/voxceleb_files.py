@@ -124,7 +124,7 @@ def drawn(params: "Params", library: Library) -> Order:
 
 def open_library(params: "Params") -> Library:
     """The directory ``data.voxceleb.videos``; it must exist."""
-    root = Path(_named(params)).expanduser()
+    root = Path(named(params)).expanduser()
     if not root.is_dir():
         raise UserError(
             f"params.yaml: data.voxceleb.videos is '{root}', which is no directory",
@@ -134,7 +134,8 @@ def open_library(params: "Params") -> Library:
     return Library(root)
 
 
-def _named(params: "Params") -> str:
+def named(params: "Params") -> str:
+    """``data.voxceleb.videos``, which must be said."""
     if params.data.voxceleb.videos is None:
         raise UserError("params.yaml: data.voxceleb.videos is null", allowed="a directory of videos")
     return params.data.voxceleb.videos
@@ -142,7 +143,7 @@ def _named(params: "Params") -> str:
 
 def videos_folder(params: "Params") -> Path:
     """The directory ``data.voxceleb.videos``, made if it is not there."""
-    root = Path(_named(params)).expanduser()
+    root = Path(named(params)).expanduser()
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

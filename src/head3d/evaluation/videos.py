@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -18,6 +16,7 @@ from head3d.data.video import EXTENSIONS, VideoInfo, drift, probe, stream
 from head3d.errors import UserError
 from head3d.evaluation import measures
 from head3d.evaluation.observe import Observer
+from head3d.options import check_device, check_folder
 
 if TYPE_CHECKING:
     import torch
@@ -72,8 +71,7 @@ def metrics(
 
     if only not in (None, *ONLY):
         raise UserError(f"--only is {only!r}", allowed=" or ".join(ONLY))
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", device):
-        raise UserError(f"--device is {device!r}", allowed="auto, cpu, cuda or cuda:N")
+    check_device(device)
     target = _check_out(out)
     trios = matched(Path(video), Path(driving), None if subject is None else Path(subject))
     infos = [_compatible(trio, only) for trio in trios]  # all of them, before the first is measured for minutes
@@ -292,9 +290,5 @@ def _check_out(out: str | Path | None) -> Path | None:
     path = Path(out)
     if path.suffix.lower() != ".csv" or path.is_dir():
         raise UserError(f"--out is {path}", allowed="a file that ends in .csv")
-    folder = path.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{path}: {folder} is no directory that can be written", fix="choose another place")
+    check_folder(path, f"--out {path}")
     return path

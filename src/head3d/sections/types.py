@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+DEVICE = r"auto|cpu|cuda(:\d{1,2})?"  # what the name of a device looks like
+
 
 def _check_device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", value):
+    if not re.fullmatch(DEVICE, value):
         raise ValueError("auto, cpu, cuda or cuda:N")
     return value
 

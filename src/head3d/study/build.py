@@ -26,6 +26,7 @@ SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MOST_RATERS = 10_000
 CHECK_VIDEOS = 10  # at most so many driving videos of a data set get a broken twin
 CHECK_EVERY = 10  # comparisons for each attention check, by default
+LEAST_CHECKS = 5  # who clicks by chance passes five, one of which may fail, in 19 of 100 cases; of two, in 25
 TILES = 4  # a broken video is cut into so many tiles a side
 
 Key = tuple[str, str, str]  # data set, pair, role (subject, driving, broken or a method)
@@ -58,7 +59,7 @@ def build(
     criteria: Sequence[str] = ("overall",),
     against: Sequence[str] = (),
     every_pair: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Path:
     """Make a study of Head3D against other methods.
 
@@ -68,11 +69,12 @@ def build(
         out: folder to make; it appears when it is complete.
         raters: number of links.
         per_rater: comparisons that each rater sees; default all.
-        checks: attention checks of each rater; default one in ten comparisons and at least two.
+        checks: attention checks of each rater; default one in ten comparisons and at least five.
         criteria: questions asked of each comparison, keys of :data:`head3d.study.session.QUESTIONS`.
         against: methods to compare Head3D with; default the baselines that every folder has.
         every_pair: compare the methods among themselves too, for Bradley-Terry strengths.
-        seed: of sides, orders and choices; names of files and links are always fresh.
+        seed: of sides, orders and choices, 0 to 2**32 - 1; default drawn anew and kept in the study, so that a second
+            study of the same videos adds other comparisons. Names of files and links are always fresh.
 
     Raises:
         UserError: a wrong number, a missing video, or videos that can't be shown in step.
@@ -81,6 +83,8 @@ def build(
     if target.exists():
         raise UserError(f"--out {out}: exists already", fix="choose another name; a study is never overwritten")
     _check_number("--raters", raters, 1, MOST_RATERS)
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    _check_number("--seed", seed, 0, 2**32 - 1)
     unknown = [name for name in criteria if name not in QUESTIONS]
     if unknown or not criteria:
         raise UserError(f"--criteria has {', '.join(unknown) or 'nothing'}", allowed=", ".join(QUESTIONS))
@@ -99,7 +103,7 @@ def build(
     per_rater = len(comparisons) if per_rater is None else per_rater
     _check_number("--per-rater", per_rater, 1, len(comparisons))
     if checks is None:
-        checks = min(per_rater, max(2, round(per_rater / CHECK_EVERY)))
+        checks = min(per_rater, max(LEAST_CHECKS, round(per_rater / CHECK_EVERY)))
     _check_number("--checks", checks, 0, per_rater)
     check_pairs = [(one.dataset, pair) for one in sets for pair in one.pairs[:CHECK_VIDEOS]] if checks else []
     plan = make_plan(comparisons, raters, per_rater, check_pairs, checks, seed)

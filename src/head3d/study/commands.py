@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
         "--checks",
         type=int,
         metavar="N",
-        help="attention checks a rater (default: 1 in 10, but 2 or more)",
+        help="attention checks a rater (default: 1 in 10, but 5 or more)",
     )
     build.add_argument(
         "--criteria",
@@ -39,7 +39,9 @@ def add(commands: Any) -> None:
         "--against", nargs="+", default=[], metavar="M", help="methods to compare with (default: baselines)"
     )
     build.add_argument("--every-pair", action="store_true", help="compare those methods among themselves too")
-    build.add_argument("--seed", type=int, default=0, metavar="S", help="of sides, orders and choices (default: 0)")
+    build.add_argument(
+        "--seed", type=int, metavar="S", help="of sides, orders and choices (default: drawn anew, and kept)"
+    )
     build.set_defaults(run=_build)
 
     serve = parts.add_parser("serve", help="show a study to its raters; prints their links")

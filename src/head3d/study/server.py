@@ -6,7 +6,6 @@ name, so that no path from a browser ever touches the disk. No address and no co
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ def serve(study: Study, host: str, port: int) -> None:
     import uvicorn
 
     with web.listen(host, port) as listener:
-        base = f"http://{_reached_by(host)}:{listener.getsockname()[1]}"
+        base = f"http://{web.reached_by(host)}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
             application(study), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
         )
@@ -125,15 +124,3 @@ def serve(study: Study, host: str, port: int) -> None:
             pass
         # Not only then: an interrupt while the server is starting ends it without this exception.
         print(f"stopped; the answers are in {study.folder}")
-
-
-def _reached_by(host: str) -> str:
-    """The name under which raters reach an address; for all addresses at once, that of this machine in its network."""
-    if host not in ("0.0.0.0", "::"):
-        return f"[{host}]" if ":" in host else host
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # an address for documentation; connecting a datagram socket sends nothing
-            return str(probe.getsockname()[0])
-        except OSError:
-            return socket.gethostname()
