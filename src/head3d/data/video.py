@@ -250,7 +250,8 @@ def write_video(
                         raise ValueError(f"frame of {frame.shape} {frame.dtype}, expected {first.shape} uint8")
                     with watchdog:
                         process.stdin.write(np.ascontiguousarray(frame).tobytes())
-                process.stdin.close()
+                with watchdog:
+                    process.stdin.close()
             except BrokenPipeError:
                 pass  # ffmpeg gave up (full disk) or `shortest` ended it; its exit status tells which
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -175,8 +175,8 @@ def provenance(params: Params, data: Path) -> list[tuple[str, str]]:
 def trained_on(metrics: Path) -> str:
     """Devices and types of convolutions of Head3D's stages: this page may be made on another machine."""
     stages = ("geometry", "canonical", "fusion-full")
-    found = [json.loads((metrics / f"train_{stage}.json").read_text())["compute"] for stage in stages]
-    return "; ".join(dict.fromkeys(found))
+    found = [json.loads((metrics / f"train_{stage}.json").read_text()) for stage in stages]
+    return "; ".join(dict.fromkeys(summary.get("compute", "not recorded") for summary in found))
 
 
 def commit() -> str:
