@@ -46,10 +46,12 @@ class Training(Objective[FaceV2V]):
         """Head poses first, where ``pose_steps`` asks for it.
 
         Keypoints cannot turn with a head whose pose is not known, and in a few hundred steps of everything together it
-        never is. (It is not all that so short a training lacks: frames are as blurred with poses as without.) Yaw,
-        pitch and roll together, in degrees on the demo's training frames with poses of landmarks: a constant is 23 off,
-        400 steps come to 13, 80 steps to 21. The angles' own layers learn slowly, since an expectation over bins of 3
-        degrees turns by many for a small change of theirs: at the full rate 400 steps come to 20.
+        never is. Yaw, pitch and roll together, in degrees on the demo's training frames, turned and scaled at random,
+        with poses of landmarks: a constant is 23 off, 400 steps come to 13, 80 steps to 21. That is not near enough for
+        the demo: unturned frames are 2 to 4 degrees off in each angle, heads differ by 1 or 2 within a clip, and so all
+        weight of the motions goes to the one that moves nothing. The angles' own layers learn slowly, since an
+        expectation over bins of 3 degrees turns by many for a small change of theirs: at the full rate 400 steps come
+        to 20.
         """
         if self.settings.pose_steps == 0:
             return None
