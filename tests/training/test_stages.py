@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import random
+import re
 import shutil
 import time
 from importlib import import_module
@@ -263,6 +264,7 @@ def test_a_killed_stage_ends_in_the_weights_of_one_that_was_never_killed(workpla
     name = "train_fusion-full" if stage == "fusion" else f"train_{stage}"
     summary = json.loads((workplace / f"metrics/{name}.json").read_text())
     assert summary["steps"] > 8 and np.isfinite(summary["final_loss"])
+    assert re.fullmatch(r"cpu \(\w+\), (float32|bfloat16)", summary["compute"])
     curve = (workplace / f"metrics/curves/{name}.csv").read_text()
     rows = list(csv.DictReader(curve.splitlines()))
     assert {"loss"} <= {r["name"] for r in rows} and int(rows[-1]["step"]) == summary["steps"]

@@ -179,4 +179,5 @@ def open_session(
     silent = not current().is_rank_zero
     with tracking.run(stage=name, params=params, instance=instance, silent=silent) as tracked:
         tracked.dataset("+".join(params.data.sources), store.digest, len(store.records("train")))
+        tracked.tag("compute", compute)
         yield Session(f"{name}-{instance}" if instance else name, params, settings, tracked, compute, store)
