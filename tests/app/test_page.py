@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,8 +106,15 @@ def test_dropping_a_video_and_filming_its_head(page: Browser, clips: Path) -> No
     assert not page.shown("#made")
     wait_for(lambda: can(page, "#film"))
     page.run(SET, "#frames", "5")
+    page.run(SET, "#face", "7")  # for the next head: the film is of the one that is shown
+    page.run(
+        "const real = fetch; window.sent = [];"
+        "window.fetch = (path, options) => { if (options.body) sent.push(options.body); return real(path, options); }"
+    )
     page.click("#film")
     wait_for(lambda: page.shown("#made"), 30)
+    [wish] = map(json.loads, page.run("return sent"))
+    assert (wish["kind"], wish["face"]) == ("view", None)
     assert not page.shown("#driver")
     video = "document.querySelector('#result video')"
     wait_for(lambda: page.run(f"return {video}.readyState >= 2"))

@@ -16,6 +16,8 @@ let settings = null;
 let job = null; // id of the job that is watched
 let last = null; // id of the job whose result is shown
 let head = null; // id of the head that the sliders turn
+let made = null; // the choices that it was made with, where this page made it
+let asked = null; // the choices of the job that is watched
 let begun = false; // whether what an earlier page has kept is taken over
 
 function say(element, text) {
@@ -171,6 +173,8 @@ function choices() {
 }
 
 async function start(wish) {
+  const { subject, references, choose, face } = wish;
+  asked = { subject, references, choose, face };
   fault("");
   job = "";
   allow();
@@ -234,6 +238,7 @@ function show(known) {
   }
   if (known.head && known.head !== head) {
     head = known.head;
+    made = asked;
     $("turn").hidden = false;
     draw();
   }
@@ -271,7 +276,8 @@ function present(known) {
 }
 
 function wishFor(kind) {
-  const wish = { kind, ...choices() };
+  // A film shows the head that stands above its button, whatever has been chosen since.
+  const wish = { kind, ...((kind === "view" && made) || choices()) };
   if (kind === "animate") {
     Object.assign(wish, { driving: videos.driving.id, motion: $("motion").value, driving_face: number("driving_face") });
     Object.assign(wish, { paste: $("paste").checked, compare: $("compare").checked });
@@ -339,7 +345,7 @@ function tell() {
 }
 
 function forgetHead() {
-  head = null;
+  head = made = null;
   $("turn").hidden = true;
   keep();
 }
