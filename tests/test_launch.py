@@ -64,7 +64,8 @@ def test_one_that_fails_ends_the_others() -> None:
 RANK = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-open(sys.argv[1] + os.environ["RANK"] + " of " + os.environ["WORLD_SIZE"], "w").close()
+counts = {os.environ["WORLD_SIZE"], os.environ["LOCAL_WORLD_SIZE"]}
+open(sys.argv[1] + os.environ["RANK"] + " of " + " or ".join(counts), "w").close()
 time.sleep(60)
 """
 

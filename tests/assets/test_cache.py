@@ -118,6 +118,17 @@ def test_fetch_verifies_and_keeps(server: Server, cache: Path, monkeypatch: pyte
     assert leftovers(cache) == [path.name]
 
 
+def test_a_record_that_says_the_same_keeps_its_time(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake goes by times: `head3d fetch` by hand must not make all stages look stale."""
+    add(monkeypatch, Https("http://127.0.0.1:9/"))
+    (in_tmp / "toy.bin").write_bytes(CONTENT)
+    record = assets._write_record(["toy"], {"toy": Path("toy.bin")})
+    os.utime(record, (1e9, 1e9))
+    assert assets._write_record(["toy"], {"toy": Path("toy.bin")}).stat().st_mtime == 1e9
+    (in_tmp / "toy.bin").write_bytes(CONTENT + b"more")
+    assert assets._write_record(["toy"], {"toy": Path("toy.bin")}).stat().st_mtime > 1e9
+
+
 @pytest.mark.parametrize("name", ["breaks", "stalls"])
 def test_broken_transfer_goes_on_where_it_broke(
     name: str, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch

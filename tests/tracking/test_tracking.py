@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,21 @@ def test_a_store_that_comes_back_gets_everything(
     assert run.id
     assert rows("select step, value from metrics") == [(1, 1.0)]
     assert len(caplog.records) == 1
+
+
+def test_each_outage_is_waited_for_anew(in_tmp: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause that only ever doubled would leave a healthy store without news for hours, after some bad moments."""
+    monkeypatch.setattr(tracking, "RETRY_AFTER", 0.01)
+    real = tracking.Store.write
+    with tracking.run(stage="crop", params=params) as run:
+        for _ in range(3):
+            monkeypatch.setattr(tracking.Store, "write", lambda *_: 1 / 0)
+            run.metrics({"loss": 1.0}, step=1)
+            run.flush()
+            assert run._pause == 0.02
+            monkeypatch.setattr(tracking.Store, "write", real)
+            time.sleep(0.05)
+            run.flush()
 
 
 def test_a_broken_ledger_costs_only_the_grouping(in_tmp: Path, params: Params) -> None:
