@@ -7,7 +7,7 @@ import hashlib
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from head3d.errors import UserError
 from head3d.evaluation.pairs import COLUMNS
 from head3d.study import store
-from head3d.study.plan import BROKEN, OURS, TRUTH, Comparison, make_plan
+from head3d.study.plan import BROKEN, OURS, TRUTH, Comparison, Item, make_plan
 from head3d.study.session import QUESTIONS
 
 if TYPE_CHECKING:
@@ -88,16 +88,9 @@ def build(
     unknown = [name for name in criteria if name not in QUESTIONS]
     if unknown or not criteria:
         raise UserError(f"--criteria has {', '.join(unknown) or 'nothing'}", allowed=", ".join(QUESTIONS))
-    sets = [read_pairs(Path(folder)) for folder in folders]
-    doubled = {one.dataset for one in sets if sum(one.dataset == other.dataset for other in sets) > 1}
-    if doubled:
-        raise UserError(f"data set {', '.join(sorted(doubled))} comes twice", fix="name each folder once")
+    sets = _read_sets(folders)
     methods = (OURS, *_opponents(sets, against))
-    for one in sets:
-        for role in ("subject", "driving", *methods):
-            for pair in one.pairs:
-                if not one.video(role, pair).is_file():
-                    raise UserError(f"{one.video(role, pair)}: no such video", fix=f"make {role}'s videos again")
+    _check_videos(sets, methods)
     duels = list(combinations(methods, 2)) if every_pair else [(OURS, method) for method in methods[1:]]
     comparisons = [Comparison(one.dataset, pair, *duel) for one in sets for duel in duels for pair in one.pairs]
     per_rater = len(comparisons) if per_rater is None else per_rater
@@ -112,21 +105,10 @@ def build(
     try:
         (unfinished / store.VIDEOS).mkdir(parents=True)
         files, digest = _copy_videos(sets, methods, check_pairs, unfinished / store.VIDEOS, seed)
-        number = {key: place for place, key in enumerate(files, start=1)}
-        items = [
-            (
-                rater, place, item.dataset, item.pair,
-                # In a check one person plays both parts, so that the real video is right by every criterion.
-                number[item.dataset, item.pair, "driving" if item.check else "subject"],
-                *(number[item.dataset, item.pair, role] for role in ("driving", item.left, item.right)),
-            )
-            for rater, shown in enumerate(plan, start=1)
-            for place, item in enumerate(shown, start=1)
-        ]  # fmt: skip
         # Two studies of the same videos are two: their raters are other people.
         facts = {"criteria": ",".join(criteria), "digest": f"{digest}-{secrets.token_hex(4)}", "seed": str(seed)}
         tokens = [secrets.token_urlsafe(16) for _ in range(raters)]
-        store.create(unfinished, facts, tokens, [(file, *key) for key, file in files.items()], items)
+        store.create(unfinished, facts, tokens, [(file, *key) for key, file in files.items()], _items(plan, files))
         unfinished.replace(target)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror or error})") from error
@@ -189,6 +171,37 @@ def broken(first: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
         picture[tiles[here]] = 255 - tile if place % 2 else tile
     for _ in range(count):
         yield picture
+
+
+def _read_sets(folders: Sequence[str | Path]) -> list[Pairs]:
+    sets = [read_pairs(Path(folder)) for folder in folders]
+    doubled = {one.dataset for one in sets if sum(one.dataset == other.dataset for other in sets) > 1}
+    if doubled:
+        raise UserError(f"data set {', '.join(sorted(doubled))} comes twice", fix="name each folder once")
+    return sets
+
+
+def _check_videos(sets: Sequence[Pairs], methods: Sequence[str]) -> None:
+    for one in sets:
+        for role in ("subject", "driving", *methods):
+            for pair in one.pairs:
+                if not one.video(role, pair).is_file():
+                    raise UserError(f"{one.video(role, pair)}: no such video", fix=f"make {role}'s videos again")
+
+
+def _items(plan: Sequence[Sequence[Item]], files: Mapping[Key, str]) -> list[tuple]:
+    """Rows of the study's store, one for each thing that a rater is shown; videos by their number in ``files``."""
+    number = {key: place for place, key in enumerate(files, start=1)}
+    return [
+        (
+            rater, place, item.dataset, item.pair,
+            # In a check one person plays both parts, so that the real video is right by every criterion.
+            number[item.dataset, item.pair, "driving" if item.check else "subject"],
+            *(number[item.dataset, item.pair, role] for role in ("driving", item.left, item.right)),
+        )
+        for rater, shown in enumerate(plan, start=1)
+        for place, item in enumerate(shown, start=1)
+    ]  # fmt: skip
 
 
 def _opponents(sets: Sequence[Pairs], against: Sequence[str]) -> tuple[str, ...]:
