@@ -45,6 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     video.write_video(root / "lighter.mp4", grey + 51, fps=25, crf=0)
     video.write_video(root / "short.mp4", a[:5], fps=25)
     video.write_video(root / "slow.mp4", a, fps=20)
+    video.write_video(root / "slower.mp4", a[:5], fps=20)
     video.write_video(root / "small.mp4", a[:, ::2, ::2], fps=25)
     video.write_video(root / "tiny.mp4", a[:, ::4, ::4], fps=25)
     (root / "empty").mkdir()
@@ -137,6 +138,7 @@ def test_folders_are_matched_by_name(folder: Path, tmp_path: Path, capsys: pytes
         (["text.mp4", "made/a.mp4"], "text.mp4: not a readable video"),
         (["made/a.mp4", "short.mp4"], "6 and 5 frames; allowed: as many; cut the longer one"),
         (["slow.mp4", "made/a.mp4"], "20 and 25 frames a second; allowed: one rate; resample one: ffmpeg"),
+        (["slower.mp4", "made/a.mp4"], "20 and 25 frames a second; allowed: one rate; resample one: ffmpeg"),
         (["small.mp4", "made/a.mp4"], "frames of 80x80 and 160x160 pixels; allowed: one size"),
         (["tiny.mp4", "tiny.mp4"], "allowed: 64 pixels a side and more"),
         (["made/a.mp4", "made/a.mp4", "--only", "sound"], "--only is 'sound'; allowed: pixels or motion"),
@@ -153,6 +155,15 @@ def test_wrong_inputs_are_one_clear_line(
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
     assert not (folder / "x.txt").exists()
+
+
+def test_a_person_without_a_face_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = folder / "made/a.mp4"
+    row = videos.metrics(made, made, subject=folder / "grey.mp4", only="motion")[0]
+    assert row[measures.IDENTITY] != row[measures.IDENTITY]
+    assert (row["n_found"], row["n_found_driving"], row["n_found_subject"]) == (6, 6, 0)
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if "no face" in line] == [f"{folder / 'grey.mp4'}: no face found in it"]
 
 
 def test_sizes_do_not_matter_to_motion(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from head3d import scales
 from head3d.params import Params, check_params
 from head3d.report import captions
+from head3d.sections.baselines import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 ELSEWHERE = (  # what captions say in other places, and what comes with a change that is named
@@ -118,13 +119,49 @@ def test_how_people_move_each_other_is_said() -> None:
 
 
 def test_what_rows_of_table_3_are_is_said() -> None:
-    assert "nearest in pose" in captions.table_caption(DEMO, {"mini-seen": 19})
-    assert "without the rendered head also lacks" in captions.table_caption(DEMO, {"mini-seen": 19})
-    assert "nearest in pose" not in captions.table_caption(DEMO, {"mini-seen": 19}, baselines=True)
-    assert "nearest in pose" not in captions.table_caption(PAPER, {"voxceleb-unseen": 400})
+    assert "nearest in pose" in captions.table_caption(DEMO, {"mini-seen": 19}, "table3")
+    assert "without the rendered head also lacks" in captions.table_caption(DEMO, {"mini-seen": 19}, "table3")
+    assert "nearest in pose" not in captions.table_caption(DEMO, {"mini-seen": 19}, "table1")
+    assert "nearest in pose" not in captions.table_caption(PAPER, {"voxceleb-unseen": 400}, "table3")
 
 
 @pytest.mark.parametrize(("key", "value"), [("baseline.fomm.lr", 2e-4), ("baseline.training.lr_decay", "step")])
 def test_budgets_are_said_to_be_alike_only_where_they_are(key: str, value: Any) -> None:
     assert "every baseline learns from" in captions.baselines_sentence(DEMO)
     assert "Budgets differ" in captions.baselines_sentence(with_value(DEMO, key, value))
+
+
+def test_the_papers_scale_has_the_authors_numbers() -> None:
+    """Every size and weight of a baseline is known, or a table could not say that one was changed."""
+    for name in NAMES:
+        settings = getattr(PAPER.baseline, name)
+        known = dict(leaves(settings.model_dump()))
+        inner = {key for key in known if key.startswith(("network.", "weights."))}
+        assert settings.official == {key: known[key] for key in (*inner, "epochs", "lr")}, name
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("baseline.fomm.weights.perceptual", 0.0, "FOMM's weight of perceptual 0, not 10"),
+        ("baseline.mraa.weights.avd_shift", 2.0, "MRAA's weight of avd_shift 2, not 1"),
+        ("baseline.dagan.network.motion_levels", 4, "narrower networks"),
+        ("baseline.facev2v.network.keypoints", 20, "networks of other sizes"),
+        ("baseline.facev2v.epochs", 10, "other epochs or learning rates"),
+        ("baseline.fomm.lr", 1e-4, "other epochs or learning rates"),
+    ],
+)
+def test_a_change_of_a_baseline_is_named(key: str, value: Any, words: str) -> None:
+    assert words in captions.baselines_sentence(with_value(PAPER, key, value))
+    assert words not in captions.baselines_sentence(PAPER)
+
+
+@pytest.mark.parametrize(("key", "value"), [("parse.input_size", 768), ("model.fusion.flow_scale", 0.125)])
+def test_more_or_less_than_the_paper_has_is_named(key: str, value: Any) -> None:
+    assert f"{value}" in said(with_value(PAPER, key, value))[0]
+
+
+def test_without_baselines_notes_stand_under_their_own_table() -> None:
+    alone = with_value(DEMO, "baselines", ())
+    assert "nearest in pose" not in captions.table_caption(alone, {"mini-seen": 19}, "table1")
+    assert "nearest in pose" in captions.table_caption(alone, {"mini-seen": 19}, "table3")

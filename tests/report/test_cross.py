@@ -27,6 +27,7 @@ def test_means_and_intervals_over_pairs(written: SimpleNamespace) -> None:
     ours = table[table["method"] == "Head3D (N = 5)"].iloc[0]
     for name in measures.MEASURES:  # pairs of 1 and 3, halved
         assert (ours[name], ours[f"{name}_low"], ours[f"{name}_high"]) == (1.0, 0.5, 1.5), name
+        assert ours[f"{name}_pairs"] == 2
     assert (ours["n_pairs"], ours["n_frames"]) == (2, 16)
     assert table.loc[table["method"] == "FOMM", measures.GHOSTS].isna().all()  # it renders no head
 
@@ -79,6 +80,11 @@ def test_a_pair_without_any_face_is_left_out_of_the_mean(params: Params, made_up
     table, _ = cross.build(params, found, ["fomm"])
     assert table[measures.EXPRESSION].tolist() == [3.0]
     assert table[f"{measures.EXPRESSION}_low"].isna().all()  # one pair says nothing about the spread
+    assert table[f"{measures.EXPRESSION}_pairs"].tolist() == [1] and table["n_pairs"].tolist() == [2]
+    shown = cross.shown(table)
+    assert shown[measures.EXPRESSION].tolist() == ["3.00 (1 of 2)"]
+    assert shown[measures.JITTER].tolist() == ["2.00 [1.00, 3.00]"]
+    assert shown[measures.GHOSTS].tolist() == ["–"]  # FOMM renders no head
 
 
 @pytest.mark.parametrize(

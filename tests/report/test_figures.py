@@ -13,7 +13,18 @@ from head3d.data.store import ClipStore
 from head3d.errors import UserError
 from head3d.params import Params
 from head3d.report import figures
-from head3d.report.figures import compare, curves, datasheet, failures, framework, meshes, motion, people, pictures
+from head3d.report.figures import (
+    compare,
+    curves,
+    datasheet,
+    failures,
+    framework,
+    meshes,
+    motion,
+    people,
+    pictures,
+    words,
+)
 from head3d.report.figures.sheet import GAP, Row, Sheet, png_bytes, resized
 
 
@@ -199,6 +210,13 @@ def test_whole_stage(
     assert {path.stem for path in folder.iterdir()} == {"captions", *(entry["name"] for entry in entries)}
 
 
+def test_one_person_alone_is_driven_by_nobody_else(params: Params) -> None:
+    there = {one.name: one for one in words.of_model(params, ["ann", "bob"], "")}
+    alone = {one.name: one for one in words.of_model(params, ["ann"], "")}
+    assert there.keys() - alone.keys() == {"figure4_cross", "video_cross"}
+    assert "next person" in there["figure6"].caption and "next person" not in alone["figure6"].caption
+
+
 def test_the_frame_that_is_compared_differs_most_from_the_reference() -> None:
     frames = np.stack([flat(v) for v in (0, 255, 10, 40, 20)])
     assert compare.most_different(frames, 2, flat(0)) == 3  # the first half does not drive
@@ -329,3 +347,19 @@ def test_the_framework_tells_the_shapes_that_ran() -> None:
     assert seen["a"].words() == "3×8×8 → 4×4×4\n112 parameters"
     assert seen["b"] == framework.Seen((4, 4, 4), [(2, 4, 4)], 10)
     assert framework.readable(1_234_567) == "1.2 M" and framework.readable(45_600) == "46 k"
+
+
+def test_the_framework_sees_the_matcher_that_fusion_asks(params: Params) -> None:
+    """Fusion calls another method of it than forward; its box was missing from Figure 2 without a word."""
+    import torch
+
+    from head3d.training.build.fusion import build_fusion
+
+    network = build_fusion(params).eval()
+    assert network.matcher is not None
+    frame = torch.rand(1, 3, 128, 128)
+    with torch.inference_mode(), framework.watched({"matcher": network.matcher, "Φ": network.predictor}) as seen:
+        network.flows(frame, frame, frame)
+    size = sum(one.numel() for one in network.matcher.parameters())
+    assert seen["matcher"] == framework.Seen((3, 128, 128), [(2, 128, 128)], size)
+    assert "flow" not in vars(network.matcher) and "Φ" in seen

@@ -155,6 +155,15 @@ def test_missing_parts_are_one_clear_line(params: Params, reports: Path, name: s
         page.build(params, MADE_BY, reports)
 
 
+def test_figures_that_were_not_drawn_are_left_out(params: Params, reports: Path) -> None:
+    """One person alone is driven by nobody, and without baselines there is nothing to compare."""
+    path = reports / "figures" / "captions.json"
+    left = [entry for entry in json.loads(path.read_text()) if entry["name"] not in ("figure4_cross", "video_cross")]
+    path.write_text(json.dumps(left))
+    text = page.build(params, MADE_BY, reports)
+    assert 'id="figure4_cross"' not in text and 'id="figure3"' in text and 'id="video_self"' in text
+
+
 def test_provenance(params: Params, data: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that is made on a machine without a GPU says what the networks were trained on."""
     (in_tmp / "metrics").mkdir()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from head3d.params import Params
-from head3d.report import html_tables, paper, table2, tables
+from head3d.report import html_tables, names, paper, table2, tables
 from head3d.study import votes
 from head3d.study.plan import BROKEN, OURS, TRUTH
 
@@ -84,6 +84,15 @@ def test_criteria_and_methods_that_nobody_listed_follow(params: Params) -> None:
     rows = table[["criterion", "against"]].values.tolist()
     assert rows == [["overall", "MRAA"], ["overall", "FOMM"], ["motion", "dream"]]
     assert math.isnan(table["paper_win_percent"].iloc[2])  # the paper asked one question
+
+
+def test_votes_on_a_variant_are_latex_that_compiles(params: Params, tmp_path: Path) -> None:
+    some = cast((1, "p0", OURS, "mean_canonical", "left"), (1, "p1", "no_head", OURS, "right"))
+    table2.write(params, some, tmp_path)
+    text = (tmp_path / "table2.tex").read_text()
+    assert text.isascii() and text.count("^") == text.count(r"$\bar{x}^c$") == 1
+    assert r"& Head3D w/o $\hat{x}_{\mathrm{dri}}$ &" in text
+    assert names.escape_tex("a^b~c{d}\\") == r"a\textasciicircum{}b\textasciitilde{}c\{d\}\textbackslash{}"
 
 
 def test_strengths_of_all_methods() -> None:

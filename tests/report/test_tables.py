@@ -165,8 +165,8 @@ def test_captions_name_deviations_and_the_scale(params: Params) -> None:
     assert any("image skip" in text for text in captions.deviations(_with_skip(params, True)))
     assert not any("image skip" in text for text in captions.deviations(_with_skip(params, False)))
     smoke = params.model_copy(update={"scale": "smoke"})
-    assert "meaningless" in captions.table_caption(smoke, {"mini-seen": 2})
-    assert "meaningless" not in captions.table_caption(params, {"mini-seen": 2})
+    assert "meaningless" in captions.table_caption(smoke, {"mini-seen": 2}, "table3")
+    assert "meaningless" not in captions.table_caption(params, {"mini-seen": 2}, "table3")
 
 
 def _with_skip(params: Params, on: bool) -> Params:
@@ -222,4 +222,4 @@ def test_table1_says_how_long_the_baselines_were_trained(params: Params, written
 
 
 def test_a_table_without_baselines_does_not_speak_of_them(params: Params, made_up: SimpleNamespace) -> None:
-    assert "aseline" not in captions.table_caption(params, {"mini-seen": 2})
+    assert "aseline" not in captions.table_caption(params, {"mini-seen": 2}, "table3")

@@ -11,15 +11,30 @@ class BaselineSchedule(Section):
     Attributes:
         title: what tables and figures call it.
         replaced: what of its official training had to be replaced, in words that follow its title.
+        official: its authors' numbers by key, dots between the levels; where params.yaml has others, tables say so.
     """
 
     title: ClassVar[str]
     replaced: ClassVar[tuple[str, ...]] = ()
+    official: ClassVar[dict[str, float]] = {}
 
     epochs: Count
     milestones: ListOfMilestones
     batch_size: Count
     lr: Positive
+
+
+HOURGLASS_SIZES: dict[str, float] = {
+    "network.detector_width": 32,
+    "network.detector_most": 1024,
+    "network.detector_levels": 5,
+    "network.width": 64,
+    "network.most": 512,
+    "network.residuals": 6,
+    "network.motion_width": 64,
+    "network.motion_most": 1024,
+    "network.motion_levels": 5,
+}
 
 
 class HourglassNetParams(Section):

@@ -56,11 +56,11 @@ def measure(params: "Params", test_set: str, store: ClipStore) -> list[Row]:
                     some = slice(0, None, PARSED_EVERY)
                     heads = head_masks(
                         frames[some],
-                        params.parse.input_size,
+                        measures.PARSED_PX,
                         device,
                         params.parse.batch_size,
                         params.precision,
-                        params.parse.rim,
+                        measures.RIM,
                         result.landmarks[some],
                     )
                     ghosts = measures.ghosts(heads, rendered[some])

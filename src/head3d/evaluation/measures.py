@@ -13,7 +13,7 @@ from head3d.evaluation.observe import DISTANCE_M, Observed, camera
 from head3d.geometry import euler_from_pose
 from head3d.geometry.head_model import MODEL_SCALE, MOVING, landmark_points
 
-VERSION = 1  # of docs/metrics.md; to be raised when a definition changes
+VERSION = 2  # of docs/metrics.md; to be raised when a definition changes
 IDENTITY, JITTER, NO_FACE = "identity_mobilefacenet", "jitter_dlib68", "no_face_dlib"
 ANGLES = ("yaw_error_deg_dlib68", "pitch_error_deg_dlib68", "roll_error_deg_dlib68")  # of changes since the start
 ABSOLUTE = ("yaw_absolute_deg_dlib68", "pitch_absolute_deg_dlib68", "roll_absolute_deg_dlib68")
@@ -26,6 +26,7 @@ LIP_CM = 1.8  # how far the middle of the lips stands before the corners of the 
 # Where the lips' landmarks 48 ... 67 stand between the middle (0) and a corner (1 or -1) of the mouth.
 LIPS = (-1, -0.6, -0.25, 0, 0.25, 0.6, 1, 0.6, 0.3, 0, -0.3, -0.6, -0.9, -0.3, 0, 0.3, 0.9, 0.3, 0, -0.3)
 SLACK = 2 / 128  # of the frame's height: a head's border may be off by that much and is no ghost
+PARSED_PX, RIM = 384, 0.008  # how a result's head is parsed for ghosts, whatever params.yaml says of the data
 
 
 def identity(result: Observed, person: np.ndarray) -> float:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 PIXELS = ("mse_01", "mse_pm1", "lpips_alex", "lpips_vgg")
-ABOUT = ("video", "driving", "subject", "n_frames", "n_found", "n_found_driving")
+ABOUT = ("video", "driving", "subject", "n_frames", "n_found", "n_found_driving", "n_found_subject")
 COLUMNS = (*ABOUT, *PIXELS, *measures.OF_MOTION, "definitions")
 ONLY = ("pixels", "motion")
 SMALLEST = 64  # pixels a side that LPIPS needs
@@ -134,11 +134,11 @@ def _compatible(trio: Trio, only: str | None) -> tuple[VideoInfo, VideoInfo]:
     both = f"{trio.video} and {trio.driving}"
     if trio.subject != trio.driving:
         probe(trio.subject)
-    if a.n_frames and b.n_frames and a.n_frames != b.n_frames:
-        _check_counts(trio, a, b)
-    if abs(a.fps - b.fps) > SAME_RATE * b.fps:
+    if abs(a.fps - b.fps) > SAME_RATE * b.fps:  # before their lengths: resampled, they may well be as long
         fix = f"resample one: ffmpeg -i in.mp4 -r {b.fps:g} out.mp4"
         raise UserError(f"{both}: {a.fps:g} and {b.fps:g} frames a second", allowed="one rate", fix=fix)
+    if a.n_frames and b.n_frames and a.n_frames != b.n_frames:
+        _check_counts(trio, a, b)
     if only == "motion":
         return a, b
     if (a.width, a.height) != (b.width, b.height):
@@ -209,7 +209,8 @@ def measure(
             for frame in stream(trio.subject, probe(trio.subject)):
                 other.see(frame)
             person = other.observed()
-        row |= {"n_found": int(result.found.sum()), "n_found_driving": int(driving.found.sum())}
+        seen = zip(("n_found", "n_found_driving", "n_found_subject"), (result, driving, person), strict=True)
+        row |= {name: int(observed.found.sum()) for name, observed in seen}
         row |= measures.motion_measures(result, driving, measures.mean_person(person))
     return row
 
@@ -279,8 +280,9 @@ def table(rows: list[Row], only: str | None = None) -> str:
         shown = [sum(values) / len(values), *([min(values), max(values)] if several else [])]
         counted = f"{len(values):>8}" if several else ""
         lines.append(f"{name:28}" + "".join(f"{value:10.4f}" for value in shown) + counted)
-    lost = [row for row in rows if 0 in (row["n_found"], row["n_found_driving"])]
-    lines += [f"{row['video']}: no face found in it or in {row['driving']}" for row in lost]
+    roles = {"n_found": "video", "n_found_driving": "driving", "n_found_subject": "subject"}
+    without = (str(row[role]) for row in rows for count, role in roles.items() if row[count] == 0)
+    lines += [f"{path}: no face found in it" for path in dict.fromkeys(without)]
     return "\n".join(lines)
 
 

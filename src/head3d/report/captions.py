@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from head3d.report.names import plain
@@ -26,27 +27,27 @@ PAPER = (
 CROSS = (
     "The whole clip of one person drives the first half of another's clip, the same pairs for every method, with "
     "{motion} motion where a method knows the difference; nobody knows the right picture. "
-    "{laid}Frames are averaged within a pair, then pairs; brackets (in the CSV low and high) bound the 95 % bootstrap "
-    "interval over pairs, which share people and are no independent draws. "
+    "{laid}Each pair has one number, then pairs are averaged; brackets (in the CSV low and high) bound the 95 % "
+    "bootstrap interval over pairs, which share people and are no independent draws. "
     "identity_mobilefacenet: cosine of face embeddings against the mean of the subject video; higher is better. "
     "yaw, pitch and roll_error_deg_dlib68: mean absolute difference in degrees between the changes, since the first "
     "frame, of the result's and the driver's head pose, fitted to landmarks (Head3D's pose network, which also teaches "
     "FaceV2V, learnt from poses fitted by the same detector, which may favour both). "
-    "expression_error_dlib68: the same for brows, eyes and mouth with the pose taken out, in percent of the distance "
-    "of the outer corners of the eyes. "
-    "jitter_dlib68: trembling of the landmarks in the same unit; a still video has none, the driving video shows what "
-    "its motion and the detector bring along. "
+    "expression_error_dlib68: root mean square difference between those changes of brows, eyes and mouth, the pose "
+    "taken out, in percent of the distance of the outer corners of the eyes. "
+    "jitter_dlib68: trembling of the landmarks, root mean square, in the same unit; a still video has none, the "
+    "driving video shows what its motion and the detector bring along. "
     "ghosts_bisenet: head pixels beside the rendered head, in percent of its area, of methods that render one. "
     "no_face_dlib: share of the frames in which no face was found; no other measure knows those. "
+    "A pair in which a measure found no frame at all is not in its mean: (k of n) says how many pairs are. "
     "Of identity more is better, of jitter what the driving video has, of all others less. "
-    "docs/metrics.md defines each (version 1)."
+    "docs/metrics.md defines each (version 2)."
 )
 LAID = (
     "Head3D lays the driver's face on the subject's by landmarks of one picture of each, dlib's as those of the "
     "measures below; the paper leaves that to the poses. "
 )
 BLOCKS, RANGE_M = (3, 4), 0.1  # where the paper leaves the choice to us: no deviation, another value is one
-WIDTHS = (("width", 64), ("most", 512), ("detector_width", 32), ("detector_most", 1024), ("residuals", 6))  # official
 SCALES = (1.0, 0.5, 0.25, 0.125)  # of FOMM's pyramid, which the perceptual loss of [39] is
 FEW = 10  # below this many clips a bootstrap interval covers less than it says
 SMOKE = "Smoke scale: the numbers only prove that the pipeline runs. They are meaningless."
@@ -70,12 +71,12 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
         (3, model.fusion.rigid_flow, "the reference's flow starts from the head's rigid motion"),
         (3, model.fusion.matching, f"Φ starts from an explicit matching, taught beforehand on {taught}"),
         (3, model.fusion.masked_attention, "no attention to the rendered head where it is black"),
-        (3, model.fusion.flow_scale > 0.25, f"Φ works at {model.fusion.flow_scale:g} of the resolution, not 0.25"),
+        (3, model.fusion.flow_scale != 0.25, f"Φ works at {model.fusion.flow_scale:g} of the resolution, not 0.25"),
         (1, params.data.clips_per_video > 1, f"up to {params.data.clips_per_video} clips of a video, not one"),
         (1, params.data.clip_length != 40, f"clips of {params.data.clip_length} frames, not 40"),
         (1, params.data.fps is not None, f"videos sampled at {params.data.fps or 0:g} frames a second"),
         (1, params.data.image_size != 128, f"frames of {params.data.image_size} pixels, not 128"),
-        (1, params.parse.input_size < 512, f"faces parsed at {params.parse.input_size} pixels, not 512"),
+        (1, params.parse.input_size != 512, f"faces parsed at {params.parse.input_size} pixels, not 512"),
         (1, params.parse.rim > 0, "a rim of background taken off the head masks"),
         (1, model.references != 5, f"{model.references} reference frames in training, not 5"),
         (1, geometry.pose_hold > 0, f"poses held to landmark poses (weight {geometry.pose_hold:g})"),
@@ -209,16 +210,32 @@ def baselines_sentence(params: Params) -> str:
         (section.training.perceptual_scales != SCALES, f"at {_scales(section.training.perceptual_scales)}"),
         (section.training.pixel_weight > 0, f"L1 term (weight {section.training.pixel_weight:g})"),
         (section.training.lr_decay != "step", f"{section.training.lr_decay} learning-rate decay"),
-        (any(getattr(section, name).lr != 2e-4 for name in params.baselines), "other epochs and learning rates"),
-        (
-            any(getattr(getattr(section, n).network, key, w) < w for n in params.baselines for key, w in WIDTHS),
-            "narrower networks",
-        ),
     ]
-    found = [text for on, text in changed if on]
+    found = [text for on, text in changed if on] + _not_official(params)
     found += [f"{plain(name, 0)}'s {text}" for name in params.baselines for text in getattr(section, name).replaced]
     text = "Every method moves the same reference frame of a draw, with absolute motion. "
     return f"{text}{budget}" + (f" Deviations of the baselines: {'; '.join(found)}." if found else "")
+
+
+def _not_official(params: Params) -> list[str]:
+    """Where numbers of the baselines' sections are not their authors', in words."""
+    found, sizes = [], []
+    schedules = False
+    for name in params.baselines:
+        settings = getattr(params.baseline, name)
+        for key, official in settings.official.items():
+            value = reduce(getattr, key.split("."), settings)
+            part, _, last = key.rpartition(".")
+            if value == official:
+                continue
+            schedules |= not part
+            if part == "network":
+                sizes.append(value < official)
+            elif part:
+                found.append(f"{plain(name, 0)}'s weight of {last} {value:g}, not {official:g}")
+    if sizes:
+        found.insert(0, "narrower networks" if all(sizes) else "networks of other sizes")
+    return ["other epochs or learning rates"] * schedules + found
 
 
 def protocol(params: Params) -> str:
@@ -226,15 +243,17 @@ def protocol(params: Params) -> str:
     return _PROTOCOL + (_ALIKE if params.data.clips_per_video > 1 else "")
 
 
-def table_caption(params: Params, clips: dict[str, int], baselines: bool = False) -> str:
-    """Whole caption of a table of transfer results, without its title; with a word on the baselines if it has any."""
+def table_caption(params: Params, clips: dict[str, int], which: str) -> str:
+    """Whole caption of ``table1`` or ``table3``, without its title."""
     parts = [MEANING, protocol(params), clips_sentence(clips)]
     if min(clips.values(), default=0) < FEW:
         parts.append(f"An interval over fewer than {FEW} clips is a hint, not a proof.")
-    if not baselines:
+    if which == "table3":
         parts += row_notes(params)
     parts += [PAPER, scale_sentence(params)]
-    return with_smoke(params, " ".join([*parts, baselines_sentence(params)] if baselines else parts))
+    if which == "table1" and params.baselines:
+        parts.append(baselines_sentence(params))
+    return with_smoke(params, " ".join(parts))
 
 
 def row_notes(params: Params) -> list[str]:

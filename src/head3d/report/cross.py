@@ -57,8 +57,9 @@ def measures_of(rows: pd.DataFrame) -> list[str]:
 def build(params: Params, rows: pd.DataFrame, methods: list[str]) -> tuple[pd.DataFrame, list[str]]:
     """A row for each test set and method, and the plain keys of its methods.
 
-    Each measure is averaged over a pair's frames, then over pairs, with the bounds of its 95 % bootstrap interval over
-    pairs; a pair in which nothing could be measured is left out of that measure, and its frames are in ``no_face``.
+    Each measure is averaged over pairs, with the bounds of its 95 % bootstrap interval over pairs; a pair in which
+    nothing could be measured is left out of that measure, and its frames are in ``no_face``. ``MEASURE_pairs`` counts
+    those that are not: methods whose counts differ are not compared on the same pairs.
     """
     import pandas as pd
 
@@ -73,11 +74,17 @@ def build(params: Params, rows: pd.DataFrame, methods: list[str]) -> tuple[pd.Da
             for name in measures:
                 values = own[name].dropna().to_numpy(dtype=float)
                 low, high = stats.mean_interval(values, params.evaluate.bootstrap, params.seed)
-                line |= {name: values.mean() if len(values) else float("nan"), f"{name}_low": low, f"{name}_high": high}
+                mean = values.mean() if len(values) else float("nan")
+                line |= dict(zip(columns_of(name), (mean, low, high, len(values)), strict=True))
             lines.append(line)
             keys.append(method)
-    bounds = [column for name in measures for column in (name, f"{name}_low", f"{name}_high")]
-    return pd.DataFrame(lines, columns=["dataset", "method", "n_pairs", "n_frames", *bounds]), keys
+    columns = [column for name in measures for column in columns_of(name)]
+    return pd.DataFrame(lines, columns=["dataset", "method", "n_pairs", "n_frames", *columns]), keys
+
+
+def columns_of(measure: str) -> tuple[str, str, str, str]:
+    """What the table holds of a measure: its mean, the bounds of the interval, the pairs that are in it."""
+    return measure, f"{measure}_low", f"{measure}_high", f"{measure}_pairs"
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -87,9 +94,16 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     narrow = table[["dataset", "method", "n_pairs"]].copy()
     for name in table.columns:
         if f"{name}_low" in table.columns and "_absolute_" not in name:
-            triples = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
-            narrow[name] = [format_interval(*three, digits(name)) for three in triples]
+            known = zip(*(table[column] for column in columns_of(name)), table["n_pairs"], strict=True)
+            narrow[name] = [
+                format_interval(mean, low, high, digits(name)) + missing(k, n) for mean, low, high, k, n in known
+            ]
     return pd.DataFrame(narrow)
+
+
+def missing(known: int, pairs: int) -> str:
+    """How many pairs are in a mean, where some are not; nothing where all are or none."""
+    return f" ({known} of {pairs})" if 0 < known < pairs else ""
 
 
 def digits(name: str) -> int:

@@ -102,8 +102,8 @@ def to_latex(table: pd.DataFrame, caption: str, label: str, names: dict[str, str
 def latex_text(text: str) -> str:
     """A caption in LaTeX: special characters and the few letters that plain LaTeX has no sign for."""
     out = escape_tex(text)
-    for raw, safe in (("Φ", r"$\Phi$"), ("x̄^c", r"$\bar{x}^c$"), ("x̂\\_dri", r"$\hat{x}_{\mathrm{dri}}$"), ("–", "--")):
-        out = out.replace(raw, safe)
+    for raw, safe in (("Φ", r"$\Phi$"), ("x̄^c", r"$\bar{x}^c$"), ("x̂_dri", r"$\hat{x}_{\mathrm{dri}}$"), ("–", "--")):
+        out = out.replace(escape_tex(raw), safe)
     return out
 
 

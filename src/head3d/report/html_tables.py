@@ -71,11 +71,10 @@ def transfer(path: Path, params: Params) -> str:
     counts = {str(name): int(group["n_clips"].max()) for name, group in table.groupby("dataset", sort=False)}
     caption = f"Lower is better. Brackets: 95 % bootstrap interval over clips. {captions.clips_sentence(counts)} "
     said = captions.scale_pointer(params, MEANING_TITLE)
-    compared = {names.plain(name, params.model.references) for name in params.baselines}
-    if compared & set(table["method"]):
-        said += f" {captions.baselines_sentence(params)}"
-    else:
+    if path.stem == "table3":
         said = " ".join([*captions.row_notes(params), said])
+    elif params.baselines:
+        said += f" {captions.baselines_sentence(params)}"
     return _table(heads, rows, caption + captions.with_smoke(params, said))
 
 
@@ -157,7 +156,9 @@ def across(path: Path, params: Params) -> str:
         rows.append(_group(escape(str(dataset)), len(heads)))
         for row in group.to_dict("records"):
             cells = [
-                _interval(row[name], row[f"{name}_low"], row[f"{name}_high"], cross.digits(name)) for name in known
+                _interval(mean, low, high, cross.digits(name)) + cross.missing(pairs, row["n_pairs"])
+                for name in known
+                for mean, low, high, pairs in [[row[column] for column in cross.columns_of(name)]]
             ]
             rows.append(_row(method(str(row["method"])), [*cells, str(row["n_pairs"])], ours=row["method"] == ours))
     counts = {str(name): int(group["n_pairs"].max()) for name, group in table.groupby("dataset", sort=False)}
@@ -165,7 +166,7 @@ def across(path: Path, params: Params) -> str:
 
 
 def _is_measure(column: str, start: str) -> bool:
-    return column.startswith(f"{start}_") and not column.endswith(("_low", "_high"))
+    return column.startswith(f"{start}_") and not column.endswith(("_low", "_high", "_pairs"))
 
 
 def geometry(path: Path, params: Params) -> str:

@@ -32,6 +32,10 @@ _TEX = {
     "head3d_mean_canonical": r"Head3D w/ $\bar{x}^c$",
     "head3d_no_head": r"Head3D w/o $\hat{x}_{\mathrm{dri}}$",
 }
+_TEX_SAFE = str.maketrans(
+    {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+    | {special: rf"\{special}" for special in "&%_#${}"}
+)
 _REFERENCES = re.compile(r"head3d_n(\d+)$")
 
 
@@ -75,13 +79,4 @@ def table3_methods(present: list[str]) -> list[str]:
 
 def escape_tex(text: str) -> str:
     """Text with LaTeX's special characters made harmless."""
-    for raw, safe in (
-        ("\\", r"\textbackslash{}"),
-        ("&", r"\&"),
-        ("%", r"\%"),
-        ("_", r"\_"),
-        ("#", r"\#"),
-        ("$", r"\$"),
-    ):
-        text = text.replace(raw, safe)
-    return text
+    return text.translate(_TEX_SAFE)

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
 from head3d.report import captions, html_tables
@@ -57,7 +57,6 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
     """
     figures = {entry["name"]: entry for entry in read_captions(reports / "figures" / "captions.json")}
     tables = reports / "tables"
-    drawn = tuple(name for name in FIGURES if name != "figure3" or params.baselines)
     sections = [
         ("summary", "In short", summary(params, tables) + _pictures(figures, SUMMARY, reports, picture)),
         ("table1", "Table 1: self-reconstruction", html_tables.transfer(tables / "table1.csv", params)),
@@ -68,7 +67,7 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
         ("geometry", "Geometry", html_tables.geometry(tables / "geometry.csv", params)),
         ("parser", "The small parser", html_tables.parser(tables / "parser.csv", params)),
         ("videos", "Videos", _pictures(figures, VIDEOS, reports, video)),
-        ("figures", "Figures", _pictures(figures, drawn, reports, picture)),
+        ("figures", "Figures", _pictures(figures, FIGURES, reports, picture)),
         ("training", "Training and data", _pictures(figures, LATER, reports, picture)),
         ("meaning", html_tables.MEANING_TITLE, meaning(params)),
         ("made", "What made this page", html_tables.pairs(made_by)),
@@ -195,9 +194,11 @@ def _pictures(
 ) -> str:
     parts = []
     for name in names:
-        entry: dict[str, Any] | None = figures.get(name)
+        if name not in figures:  # the figures stage leaves out what these data or methods do not give
+            continue
+        entry = figures[name]
         path = reports / "figures" / f"{name}{'.mp4' if show is video else '.png'}"
-        if entry is None or not path.is_file():
+        if not path.is_file():
             raise UserError(f"{path} is missing", fix=REPRO)
         parts.append(
             f'<figure id="{name}"><div class="wide">{show(path, entry["alt"])}</div>'

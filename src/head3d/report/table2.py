@@ -70,9 +70,8 @@ def write(params: Params, cast: pd.DataFrame, folder: Path) -> None:
     shown = for_people(table)
     formats.write_text(folder / "table2.csv", formats.to_csv(table))
     formats.write_text(folder / "table2.md", formats.to_markdown(shown, TITLE, caption))
-    formats.write_text(
-        folder / "table2.tex", formats.to_latex(shown, f"{TITLE.partition('. ')[2]} {caption}", "tab:table2", {})
-    )
+    title = f"{TITLE.partition('. ')[2]} {caption}"
+    formats.write_text(folder / "table2.tex", formats.to_latex(shown, title, "tab:table2", tex_names(table)))
     formats.write_text(folder / "table2_strengths.csv", formats.to_csv(strengths(cast, resamples, seed)))
 
 
@@ -153,6 +152,12 @@ def name(method: str) -> str:
         return "Head3D"
     variant = f"head3d_{method}"
     return names.plain(variant if variant in names.ABLATIONS else method, 0)
+
+
+def tex_names(table: pd.DataFrame) -> dict[str, str]:
+    """LaTeX of the methods that Head3D was compared with, by their plain names: some hold more than ASCII."""
+    known = {names.plain(key, 0): names.tex(key, 0) for key in names.ABLATIONS}
+    return {plain: known[plain] for plain in table["against"] if plain in known}
 
 
 def caption_of(cast: pd.DataFrame) -> str:

@@ -156,7 +156,7 @@ def write_tables(params: Params, clips: pd.DataFrame, folder: Path) -> None:
         table, keys = build_table(params, clips, which)
         counts = {name: int(group["n_clips"].max()) for name, group in table.groupby("dataset", sort=False)}
         named = {str(name): count for name, count in counts.items()}
-        caption = captions.table_caption(params, named, baselines=bool(set(keys) & set(params.baselines)))
+        caption = captions.table_caption(params, named, which)
         tex_names = {names.plain(key, n_default): names.tex(key, n_default) for key in keys}
         formats.write_text(folder / f"{which}.csv", formats.to_csv(table))
         formats.write_text(folder / f"{which}.md", formats.to_markdown(table, title, caption))

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from head3d.baselines.settings import BaselineSchedule, FirstOrderWeights, HourglassNetParams
+from head3d.baselines.settings import HOURGLASS_SIZES, BaselineSchedule, FirstOrderWeights, HourglassNetParams
 from head3d.sections.types import Count, Positive, Whole, Width
 
 
@@ -17,6 +17,18 @@ class Settings(BaselineSchedule):
     """``baseline.dagan``."""
 
     title: ClassVar = "DaGAN"
+    official: ClassVar = HOURGLASS_SIZES | {
+        "epochs": 150,
+        "lr": 2e-4,
+        "network.keypoints": 15,
+        "network.depth_layers": 50,
+        "weights.perceptual": 10,
+        "weights.equivariance_value": 10,
+        "weights.equivariance_jacobian": 10,
+        "weights.generator_gan": 1,
+        "weights.feature_matching": 10,
+        "weights.discriminator_gan": 1,
+    }
 
     discriminator_width: Width
     depth_steps: Whole

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from head3d.baselines.settings import AdversarialWeights, BaselineSchedule, HourglassNetParams
+from head3d.baselines.settings import HOURGLASS_SIZES, AdversarialWeights, BaselineSchedule, HourglassNetParams
 from head3d.sections.types import Count, NonNegative, Positive, Whole, Width
 
 
@@ -33,6 +33,25 @@ class Settings(BaselineSchedule):
     """``baseline.facev2v``."""
 
     title: ClassVar = "FaceV2V"
+    official: ClassVar = HOURGLASS_SIZES | {
+        "epochs": 300,
+        "lr": 2e-4,
+        "network.keypoints": 15,
+        "network.depth": 16,
+        "network.detector_lifted": 1024,
+        "network.head_width": 64,
+        "network.head_most": 2048,
+        "network.volume": 32,
+        "network.motion_width": 32,
+        "weights.perceptual": 10,
+        "weights.equivariance_value": 10,
+        "weights.keypoint": 10,
+        "weights.headpose": 20,
+        "weights.expression": 5,
+        "weights.generator_gan": 1,
+        "weights.feature_matching": 10,
+        "weights.discriminator_gan": 1,
+    }
 
     discriminator_width: Width
     pose_steps: Whole

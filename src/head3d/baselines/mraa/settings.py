@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from head3d.baselines.settings import BaselineSchedule, HourglassNetParams
+from head3d.baselines.settings import HOURGLASS_SIZES, BaselineSchedule, HourglassNetParams
 from head3d.sections.types import Count, Fraction, ListOfMilestones, NonNegative, Positive, Section, Whole, Width
 
 
@@ -31,6 +31,19 @@ class Settings(BaselineSchedule):
     """``baseline.mraa``; ``avd_*`` is the training of its AVD network."""
 
     title: ClassVar = "MRAA"
+    official: ClassVar = HOURGLASS_SIZES | {
+        "epochs": 100,
+        "lr": 2e-4,
+        "network.regions": 10,
+        "network.background_width": 32,
+        "network.background_most": 1024,
+        "network.background_levels": 5,
+        "weights.perceptual": 10,
+        "weights.equivariance_shift": 10,
+        "weights.equivariance_affine": 10,
+        "weights.avd_shift": 1,
+        "weights.avd_affine": 1,
+    }
 
     avd_epochs: Count
     avd_repeats: Count

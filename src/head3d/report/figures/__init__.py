@@ -85,7 +85,8 @@ def draw_heads(params: Params, model: Head3D, shown: list[Example], store: ClipS
     meshes.mesh_sheet(model, shown).save(folder / "mesh")
     heads.canonical_sheet(model, shown, params).save(folder / "figure1")
     motion.self_sheet(model, shown).save(folder / "figure4_self")
-    motion.cross_sheet(model, shown, across).save(folder / "figure4_cross")
+    if len(shown) > 1:  # one person alone has nobody to be driven by
+        motion.cross_sheet(model, shown, across).save(folder / "figure4_cross")
     heads.rotation_sheet(model, shown).save(folder / "figure5_rotation")
     heads.translation_sheet(model, shown).save(folder / "figure5_translation")
     heads.attention_sheet(model, shown, across).save(folder / "figure6")
@@ -110,5 +111,6 @@ def draw_videos(params: Params, model: Head3D, shown: list[Example], folder: Pat
     from head3d.report.figures import motion
 
     motion.self_video(model, shown, folder / "video_self.mp4")
-    motion.cross_video(model, shown, params.animate.motion, folder / "video_cross.mp4")
+    if len(shown) > 1:
+        motion.cross_video(model, shown, params.animate.motion, folder / "video_cross.mp4")
     motion.sweep_video(model, shown, folder / "video_yaw.mp4")

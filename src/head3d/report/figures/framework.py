@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from head3d.images import mask_tensor, to_frames, to_tensor
+from head3d.models.matching import Matcher
 from head3d.report.figures import pictures
 from head3d.report.figures.sheet import DPI, STYLE
 
 if TYPE_CHECKING:
-    from head3d.api import Head3D, Subject, Transfer
+    from head3d.api import Head3D, Transfer
     from head3d.params import Params
     from head3d.report.figures.people import Example
 
@@ -77,20 +78,28 @@ def watched(networks: dict[str, nn.Module]) -> Iterator[dict[str, Seen]]:
     """What each network sees and says the first time that it runs within the context."""
     seen: dict[str, Seen] = {}
 
-    def watch(name: str, network: nn.Module) -> Any:
-        def note(module: nn.Module, given: tuple[Any, ...], answered: Any) -> None:
-            shapes = [tuple(one.shape[1:]) for one in tensors(answered)]
-            size = sum(p.numel() for p in network.parameters())
-            seen.setdefault(name, Seen(tuple(next(tensors(given)).shape[1:]), shapes, size))
+    def note(name: str, network: nn.Module, given: tuple[Any, ...], answered: Any) -> None:
+        shapes = [tuple(one.shape[1:]) for one in tensors(answered)]
+        size = sum(p.numel() for p in network.parameters())
+        seen.setdefault(name, Seen(tuple(next(tensors(given)).shape[1:]), shapes, size))
 
-        return network.register_forward_hook(note)
+    def watch(name: str, network: nn.Module) -> Callable[[], None]:
+        if not isinstance(network, Matcher):
+            return network.register_forward_hook(lambda *ran: note(name, *ran)).remove
+        plain = network.flow  # the fusion network asks for it past ``forward``, whose hooks hear nothing
 
-    handles = [watch(name, network) for name, network in networks.items()]
-    try:
+        def flow(source: Tensor, target: Tensor) -> Tensor:
+            found = plain(source, target)
+            note(name, network, (source,), found)
+            return found
+
+        network.flow = flow
+        return lambda: delattr(network, "flow")
+
+    with ExitStack() as undo:
+        for name, network in networks.items():
+            undo.callback(watch(name, network))
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def networks_of(model: Head3D) -> dict[str, nn.Module]:
@@ -161,7 +170,9 @@ def framework_figure(model: Head3D, example: Example, params: Params):
     half, last = example.half, len(example.frames) - 1
     frames, masks = to_tensor(example.frames), mask_tensor(example.masks)
     with watched(networks_of(model)) as seen:
-        subject = model.subject(frames[:half], masks[:half], references=min(params.model.references, half))
+        count = min(params.model.references, half)
+        subject = model.subject(frames[:half], masks[:half], references=count, seed=params.seed)
+        depth = model.geometry.predict(subject.references[:1] * subject.masks[:1]).depth
         moved = model.animate(example.subject, frames[last:], masks[last:])
     heads = to_frames(subject.references * subject.masks)
 
@@ -172,7 +183,8 @@ def framework_figure(model: Head3D, example: Example, params: Params):
         drawing = Drawing(axes)
         for y, title in STAGES:
             axes.text(0.25, y + 1.32, title, fontsize=10, weight="bold")
-        draw_geometry(drawing, seen, heads, depth_of(subject, params), to_frames(subject.mean_canonical)[0])
+        drawn = depth_of(depth, subject.masks[:1], params)
+        draw_geometry(drawing, seen, heads, drawn, to_frames(subject.mean_canonical)[0])
         draw_canonical(drawing, seen, heads, to_frames(subject.canonical)[0])
         draw_fusion(drawing, seen, example, moved)
         axes.set_xlim(0, WIDE)
@@ -180,13 +192,13 @@ def framework_figure(model: Head3D, example: Example, params: Params):
     return figure
 
 
-def depth_of(subject: Subject, params: Params) -> np.ndarray:
-    """Depth of the canonical head as a picture, uint8 (H, W, 3)."""
-    offset = (subject.depth[0, 0] - params.camera.distance_m).float().cpu().numpy() * 100
-    mask = subject.mask[0, 0].float().cpu().numpy()
-    inside = offset[mask > 0.5]
+def depth_of(depth: Tensor, mask: Tensor, params: Params) -> np.ndarray:
+    """Depth (1, 1, H, W) of a head in metres, and its mask, as a picture, uint8 (H, W, 3)."""
+    offset = (depth[0, 0] - params.camera.distance_m).float().cpu().numpy() * 100
+    shown = mask[0, 0].float().cpu().numpy()
+    inside = offset[shown > 0.5]
     low, high = (float(v) for v in np.percentile(inside, [1, 99])) if inside.size else (-10.0, 10.0)
-    return pictures.depth_picture(offset, mask, low, high)
+    return pictures.depth_picture(offset, shown, low, high)
 
 
 def draw_geometry(

@@ -116,7 +116,7 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
             "Deformed: the subject frame warped by the flow f(s_ref ← s_dri). Transformed: the canonical head at the "
             "driving pose. The three attention maps (red high, blue low; they sum to one at every pixel) weigh the "
             "transformed head, the deformed subject frame and the decoder's own feature. Last frame of the driving "
-            "clip; each person is driven by the own clip, then by the next person.",
+            "clip; each person is driven by the own clip" + (", then by the next person." if len(people) > 1 else "."),
             f"For each of {who}: inputs of the fusion network, three attention maps, and the output.",
         ),
         Words(
@@ -158,7 +158,8 @@ def of_model(params: Params, people: list[str], rule: str) -> list[Words]:
             f"Video of {who} turning their heads left and right.",
         ),
     ]
-    drawn = [one for one in found if one.name != "figure3" or params.baselines]
+    left_out = ([] if params.baselines else ["figure3"]) + ([] if len(people) > 1 else ["figure4_cross", "video_cross"])
+    drawn = [one for one in found if one.name not in left_out]
     own_rule = ("figure2", "figure7", "mesh")
     return [
         one if one.name in own_rule else Words(one.name, one.title, f"{one.caption} {rule}", one.alt) for one in drawn
