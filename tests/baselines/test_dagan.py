@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from fill import fill, golden, is_fixed, official_shapes
 from torch import Tensor
 
+from head3d.assets import cache
 from head3d.baselines import build
 from head3d.baselines.dagan.depth import DepthDecoder
 from head3d.baselines.dagan.generator import CrossModalAttention
@@ -160,8 +163,33 @@ def test_depth_may_come_from_elsewhere() -> None:
     plain = {name.removesuffix("18"): state for name, state in states.items()}
     method.load_official({name: plain[name] for name in ("generator", "kp_detector")})
     assert torch.equal(method.disparity(frames(1)), before)
+    assert method.lacks == ("depth_encoder", "depth_decoder")
     method.load_official({**plain, "optimizer": {"lr": 1.0}})
     assert not torch.equal(method.disparity(frames(1)), before)
+    assert method.lacks == ()
+
+
+def test_depth_that_a_checkpoint_lacks_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the files that its authors publish apart: never by networks that were just made up."""
+    method = small()
+    states = {name.removesuffix("18"): state for name, state in filled(method, seed=5).items()}
+    for part in ("encoder", "decoder"):
+        torch.save(states[f"depth_{part}"], tmp_path / f"dagan-depth-{part}18")
+    asked: list[str] = []
+
+    def fetch_all(names: list[str]) -> dict[str, Path]:
+        asked.extend(names)
+        return {name: tmp_path / name for name in names}
+
+    monkeypatch.setattr(cache, "fetch_all", fetch_all)
+    method.complete()
+    assert asked == []  # it lacks nothing
+    method.load_official({name: states[name] for name in ("generator", "kp_detector")})
+    method.complete()
+    assert asked == ["dagan-depth-encoder18", "dagan-depth-decoder18"] and method.lacks == ()
+    whole = small()
+    whole.load_official(states)
+    assert torch.equal(method.disparity(frames(1)), whole.disparity(frames(1)))
 
 
 def test_errors_are_one_line() -> None:

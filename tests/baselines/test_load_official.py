@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import pytest
 import torch
 from fill import official_states
+from torch import Tensor
 
 from head3d.baselines import NAMES, build
 from head3d.baselines.method import Method
@@ -96,6 +100,37 @@ def test_avd_may_be_missing(mraa: Method) -> None:
     del states["avd_network"]
     mraa.load_official(states)
     assert torch.equal(mraa.state_dict()["avd_network.decoder.0.weight"], before)
+    assert mraa.lacks == ("avd_network",) and mraa.motion_across() == "relative"  # not by a network that knows nothing
+    mraa.load_official(official_states(mraa))
+    assert mraa.lacks == () and mraa.motion_across() == "avd"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda value: value.fill_(torch.nan), "1 tensors hold values that are no numbers, generator.final.bias"),
+        (lambda value: value.to(torch.int8), "final.bias is a tensor of torch.int8"),
+        (lambda value: value.to(torch.complex64), "final.bias is a tensor of torch.complex64"),
+        (lambda value: value.to_sparse(), "torch.sparse_coo"),
+        (lambda value: value.to("meta"), "on meta; allowed: dense ones"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_refused(method: Method, spoil: Callable[[Tensor], Tensor], words: str) -> None:
+    states = official_states(method)
+    states["generator"]["final.bias"] = spoil(states["generator"]["final.bias"].clone())
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    with pytest.raises(UserError, match=re.escape(words)):
+        method.load_official(states)
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
+def test_halves_are_taken_and_doubles_refused(method: Method) -> None:
+    states = official_states(method)
+    states["generator"]["final.bias"] = states["generator"]["final.bias"].half()
+    method.load_official(states)
+    states["generator"]["module.final.bias"] = torch.zeros(3)
+    with pytest.raises(UserError, match=r"generator: holds both final\.bias and module\.final\.bias"):
+        method.load_official(states)
 
 
 def test_methods_are_found_by_name() -> None:

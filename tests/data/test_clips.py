@@ -93,9 +93,9 @@ def test_mini_split(demo: Params, probed: dict) -> None:
 def test_shards_share_all_videos_evenly(demo: Params, probed: dict) -> None:
     found = [one for one, _ in probed.values()]
     for n in (1, 2, 3, 9):
-        hands = sources.deal(found, n)
+        hands = sources.deal(sources.measured(found), n)
         assert len(hands) == n
         assert sorted(one.name for hand in hands for one in hand) == sorted(probed)
-        assert sources.deal(found[::-1], n) == hands
-    sizes = [sum(one.path.stat().st_size for one in hand) for hand in sources.deal(found, 2)]
+        assert sources.deal(sources.measured(found[::-1]), n) == hands
+    sizes = [sum(one.path.stat().st_size for one in hand) for hand in sources.deal(sources.measured(found), 2)]
     assert max(sizes) < 1.2 * min(sizes)

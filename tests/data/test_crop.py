@@ -125,6 +125,17 @@ def test_no_two_videos_share_the_ids_of_their_clips() -> None:
     assert sources.stems(found[::-1]) == named
 
 
+def test_nobody_is_trained_on_and_unseen(demo: Params, tmp_path: Path) -> None:
+    for name in ("ann/1.mp4", "bob.mp4", "Unseen/carl.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    params = with_data(demo, folder=str(tmp_path))
+    assert {one.person: one.unseen for one in folder(params)} == {"ann": False, "bob": False, "unseen/carl": True}
+    (tmp_path / "Unseen/ann.mp4").write_bytes(b"")
+    with pytest.raises(UserError, match="ann both in unseen and beside it; allowed: each person on one side"):
+        folder(params)
+
+
 def test_folder_without_videos(demo: Params, tmp_path: Path) -> None:
     for value, words in ((None, "data.folder is empty"), (tmp_path / "none", "existing"), (tmp_path, "no videos")):
         with pytest.raises(UserError, match=words):

@@ -23,7 +23,7 @@ from head3d.data import (
     voxceleb,
     voxceleb_files,
 )
-from head3d.data.store import COLUMNS, ClipRecord, ClipStore, read_records, write_records
+from head3d.data.store import COLUMNS, LISTING, ClipRecord, ClipStore, read_records, write_records
 from head3d.data.voxceleb import Box
 from head3d.errors import UserError
 from head3d.params import Params, read_yaml
@@ -177,7 +177,7 @@ def test_bookkeeping_of_22496_stretches_takes_seconds_and_little_memory(demo: Pa
     said = overview.text(params)
     chosen = sources.voxceleb(params)
     planned = downloads.plans(params, voxceleb_files.drawn(params, voxceleb_files.Library(root)))
-    hands = sources.deal(chosen, 8)
+    hands = sources.deal(sources.measured(chosen), 8)
     table = downloads.Table(status)
     todo = [plan.todo(voxceleb_files.Library(tmp_path / "x"), table, set(), False) for plan in planned[0]]
 
@@ -220,6 +220,52 @@ def test_the_manifest_of_many_videos(in_tmp: Path, demo: Params) -> None:
     few = records[: manifest.MOST_LISTED]
     write_records(folder / "clips.csv", few)
     assert manifest.join_shards(demo.model_copy(update={"shards": (0,)}))["videos"]["voxceleb/v7"] == {"train": 1}
+
+
+def shard_of(name: int, splits: dict[str, str], listing: str = "same") -> None:
+    """A shard with a clip of each named video, {video: split}; of one name, one set of pixels."""
+    folder = Path(f"data/clips/shard-{name}")
+    records = [
+        ClipRecord(f"folder-{video}-{split}", name, row, "folder", f"{split}/{video}", video, 0, 25.0, 0, 0, 9, 9, "ok",
+                   split, f"pixels of {video}")
+        for row, (video, split) in enumerate(splits.items())
+    ]  # fmt: skip
+    write_records(folder / "clips.csv", records)
+    (folder / LISTING).write_text(listing)
+    np.save(folder / "landmarks.npy", np.zeros((len(records), 1, 1, 2), np.float32))
+    Path("data/masks").mkdir(exist_ok=True)
+    np.save(f"data/masks/shard-{name}.npy", np.full((len(records), 1, 2, 2), 255, np.uint8))
+
+
+def test_shards_of_different_lists_of_videos_are_refused(in_tmp: Path, demo: Params) -> None:
+    """A video that comes between two jobs moves others from shard to shard: some would be nowhere, without a word."""
+    for name in (0, 1):
+        put(Path(f"videos/{name}.mp4"), bytes(10 + name))
+    found = [sources.Video("folder", str(n), str(n), Path(f"videos/{n}.mp4"), False) for n in (0, 1)]
+    sized = sources.measured(found)
+    assert sources.listing(sized) == sources.listing(sources.measured(found[::-1]))
+    assert sources.listing(sized) != sources.listing(sized[:1])
+    put(Path("videos/1.mp4"), bytes(99))
+    assert sources.listing(sources.measured(found)) != sources.listing(sized)
+    Path("videos/1.mp4").unlink()
+    with pytest.raises(UserError, match=r"1\.mp4: cannot be read"):
+        sources.measured(found)
+
+    two = demo.model_copy(update={"shards": (0, 1)})
+    shard_of(0, {"ann": "train"})
+    shard_of(1, {"bob": "folder-unseen"})
+    assert manifest.join_shards(two)["clips"] == 2
+    shard_of(1, {"bob": "folder-unseen"}, listing="another")
+    with pytest.raises(UserError, match="shard-0 and data/clips/shard-1 were cropped from different lists"):
+        manifest.join_shards(two)
+
+
+def test_a_copy_of_a_training_video_is_not_tested_on(in_tmp: Path, demo: Params) -> None:
+    two = demo.model_copy(update={"shards": (0, 1)})
+    shard_of(0, {"ann": "train"})
+    shard_of(1, {"ann": "folder-unseen"})
+    with pytest.raises(UserError, match="folder-unseen/ann is for testing and the same as folder/train/ann"):
+        manifest.join_shards(two)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

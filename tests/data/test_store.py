@@ -89,7 +89,8 @@ def test_digest_follows_pixels_and_labels_not_order() -> None:
     assert digest([a, b]) == digest([b, a])
     assert digest([a, b]) != digest([a])
     assert digest([a]) != digest([record("a", 1)])
-    assert digest([a]) != digest([ClipRecord(**{**a.__dict__, "labels_sha256": "0"})])
+    for changed in ({"labels_sha256": "0"}, {"split": "mini-unseen"}, {"person": "somebody else"}):
+        assert digest([a]) != digest([ClipRecord(**{**a.__dict__, **changed})]), changed
 
 
 def test_empty_array_and_wrong_rows(tmp_path: Path) -> None:

@@ -71,6 +71,14 @@ def test_what_is_missing_is_one_line(store: ClipStore, tiny: Params, tmp_path: P
         baseline.evaluate(tiny, "nobody", "mraa", store, tmp_path)
 
 
+def test_an_imported_dagan_is_not_measured_with_made_up_depth(tiny: Params, tmp_path: Path) -> None:
+    network = tiny.baseline.dagan.network.model_dump()
+    path = tmp_path / "baseline-dagan.safetensors"
+    convert.save(build("dagan", 64, **network), path, without=("depth_encoder", "depth_decoder"))
+    with pytest.raises(UserError, match="dagan-depth-encoder"):
+        baseline.load(tiny, "dagan", tmp_path)
+
+
 def test_an_official_checkpoint_takes_the_place_of_a_training(tiny: Params, tmp_path: Path) -> None:
     """With the sampling that it was trained with, and without networks that need not be there."""
     network = tiny.baseline.fomm.network.model_dump()

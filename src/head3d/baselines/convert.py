@@ -116,7 +116,7 @@ def convert(name: str, checkpoint: Path, out: Path, align_corners: bool | None =
     held = read_checkpoint(checkpoint)
     method = build(name, align_corners=cls.public_align_corners if align_corners is None else align_corners)
     method.load_official(held, str(checkpoint))
-    absent = tuple(n for n in method.optional if not isinstance(held.get(n), Mapping))
+    absent = method.lacks
     try:
         save(method, out, without=absent)
     except OSError as error:

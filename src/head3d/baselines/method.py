@@ -99,7 +99,15 @@ class Method(nn.Module, ABC):
         """
         what = what or f"{self.name} weights"
         official.load_official(self.networks(), states, self.table, what, self.optional)
+        self.lacks = tuple(name for name in self.optional if not isinstance(states.get(name), Mapping))
         return self
+
+    def complete(self) -> None:
+        """Fill networks that the loaded weights lack from files that the method's authors publish apart.
+
+        Raises:
+            UserError: such a file is not there.
+        """
 
     @classmethod
     def from_official(cls, names: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from head3d.checkpoints import check_fit
+from head3d.checkpoints import check_finite, check_fit
 from head3d.errors import UserError
 
 Table = tuple[tuple[str, str], ...]
@@ -60,9 +60,32 @@ def to_official(names: Iterable[str], table: Table) -> list[str]:
     return result
 
 
-def tensors(state: Mapping[str, object]) -> dict[str, Tensor]:
-    """The tensors of a state dict, without the prefix that data parallel training leaves on their names."""
-    return {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
+def tensors(state: Mapping[str, object], what: str) -> dict[str, Tensor]:
+    """The tensors of a state dict, without the prefix that data parallel training leaves on their names.
+
+    Raises:
+        UserError: two names are one without it.
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            plain = str(name).removeprefix("module.")
+            if plain in found:
+                raise UserError(f"{what}: holds both {plain} and module.{plain}", allowed="one of them")
+            found[plain] = value
+    return found
+
+
+def _check_values(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:
+    """Raises UserError if a tensor is not of plain finite numbers, floating-point ones where the network has such."""
+    for name, value in found.items():
+        rounded = wanted[name].is_floating_point() and not value.is_floating_point()
+        if value.layout != torch.strided or value.is_meta or value.is_complex() or rounded:
+            raise UserError(
+                f"{what}: {name} is a tensor of {value.dtype}, {value.layout}, on {value.device}",
+                allowed="dense ones of floating-point numbers",
+            )
+    check_finite(found, what, "give a checkpoint whose training did not diverge")
 
 
 def load_official(
@@ -82,7 +105,7 @@ def load_official(
         optional: networks that may be missing.
 
     Raises:
-        UserError: a network or a tensor is missing, left over, or of another shape.
+        UserError: a network or a tensor is missing, left over, of another shape, or holds what is no number.
     """
     absent = [name for name in networks if not isinstance(states.get(name), Mapping)]
     if needed := [name for name in absent if name not in optional]:
@@ -96,7 +119,7 @@ def load_official(
     for network, module in networks.items():
         state = states.get(network)
         if isinstance(state, Mapping):
-            given |= {f"{network}.{name}": value for name, value in tensors(state).items()}
+            given |= {f"{network}.{name}": value for name, value in tensors(state, f"{what}, {network}").items()}
             wanted |= {f"{network}.{name}": value for name, value in module.state_dict().items()}
     ours = dict(zip(given, from_official(given, table), strict=True))
     official = dict(zip(wanted, to_official(wanted, table), strict=True))
@@ -106,6 +129,7 @@ def load_official(
     odd = [name for name in wanted if name in found and found[name].shape != wanted[name].shape]
     shapes = [f"{official[n]}: {tuple(found[n].shape)} instead of {tuple(wanted[n].shape)}" for n in odd]
     check_fit(what, len(wanted), missing, extra, shapes, "is it of this method and size?")
+    _check_values(found, wanted, what)
     for name, value in found.items():
         if name.endswith(FIXED) and not torch.allclose(value.cpu().float(), wanted[name].cpu(), atol=1e-4):
             raise UserError(f"{what}: {official[name]} is not the Gaussian of the official code")

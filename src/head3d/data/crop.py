@@ -20,7 +20,7 @@ from head3d.data import boxes, faces, sources, video
 from head3d.data.box_tracker import BoxTracker
 from head3d.data.boxes import Rejected, Square
 from head3d.data.clips import Window, windows
-from head3d.data.store import ClipRecord, NpyWriter, write_records
+from head3d.data.store import LISTING, ClipRecord, NpyWriter, write_records
 from head3d.errors import UserError
 from head3d.files import replacing_directory
 
@@ -70,7 +70,8 @@ def run(params: "Params", shard: int) -> None:
     if shard not in params.shards:
         raise UserError(f"there is no shard {shard}", allowed=", ".join(map(str, params.shards)))
     found = sources.videos(params)
-    hands, stems = sources.deal(found, len(params.shards)), sources.stems(found)
+    sized, stems = sources.measured(found), sources.stems(found)
+    hands = sources.deal(sized, len(params.shards))
     mine = hands[list(params.shards).index(shard)]
     size, length = params.data.image_size, params.data.clip_length
     records: list[ClipRecord] = []
@@ -93,6 +94,7 @@ def run(params: "Params", shard: int) -> None:
         frames.close()
         points.close()
         write_records(folder / "clips.csv", records)
+        (folder / LISTING).write_text(f"{sources.listing(sized)}\n")
         used = sum(record.row >= 0 for record in records)
         tracked.metrics({"videos": len(mine), "clips": used, "clips_left_out": len(records) - used}, step=0)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from head3d import tracking
-from head3d.data.store import ClipRecord, digest, read_records, write_records
+from head3d.data.store import LISTING, ClipRecord, digest, read_records, write_records
 from head3d.errors import UserError
 from head3d.files import replacing
 
@@ -32,6 +32,7 @@ def run(params: "Params") -> None:
 def join_shards(params: "Params") -> dict[str, Any]:
     """Write the manifest and the summary of all shards; returns the summary."""
     records: list[ClipRecord] = []
+    _check_listings([Path("data/clips") / f"shard-{shard}" for shard in params.shards])
     for shard in params.shards:
         folder = Path("data/clips") / f"shard-{shard}"
         masks, points = _array(Path("data/masks") / f"shard-{shard}.npy"), _array(folder / "landmarks.npy")
@@ -41,9 +42,10 @@ def join_shards(params: "Params") -> dict[str, Any]:
     ids = Counter(record.clip_id for record in records)
     if twice := [name for name, count in ids.items() if count > 1]:
         raise UserError(
-            f"data/clips: {len(twice)} clip ids come twice, {twice[0]} is one", fix="run `head3d crop` again"
+            f"data/clips: {len(twice)} clip ids come twice, {twice[0]} is one", fix="delete data/clips and crop again"
         )
     usable = [record for record in records if record.status == "ok"]
+    _check_apart(usable)
     by_video: dict[tuple[str, str], Counter[str]] = {(record.source, record.video): Counter() for record in records}
     for record in usable:
         by_video[record.source, record.video][record.split] += 1
@@ -69,6 +71,31 @@ def join_shards(params: "Params") -> dict[str, Any]:
     with replacing("data/summary.json") as file:
         file.write_text(json.dumps(summary, indent=1) + "\n")
     return summary
+
+
+def _check_listings(folders: list[Path]) -> None:
+    """Raises UserError if shards shared out different videos: some would be in two of them, and some in none."""
+    listed = {folder: (folder / LISTING).read_text() if (folder / LISTING).is_file() else "" for folder in folders}
+    if len(set(listed.values())) > 1:
+        first, *others = listed
+        other = next(folder for folder in others if listed[folder] != listed[first])
+        raise UserError(
+            f"{first} and {other} were cropped from different lists of videos",
+            fix="delete data/clips and crop every shard again, once no video comes or goes any more",
+        )
+
+
+def _check_apart(usable: list[ClipRecord]) -> None:
+    """Raises UserError if the very pixels that are trained on are also those of people who are never trained on."""
+    trained = {record.pixels_sha256: record for record in usable if record.split == "train"}
+    for record in usable:
+        if record.split.endswith("-unseen") and record.pixels_sha256 in trained:
+            twin = trained[record.pixels_sha256]
+            raise UserError(
+                f"data/clips: {record.source}/{record.video} is for testing and the same as "
+                f"{twin.source}/{twin.video}, which is trained on",
+                fix="delete one of them, and crop again",
+            )
 
 
 def _array(path: Path) -> np.ndarray:

@@ -61,7 +61,10 @@ def folder(params: "Params") -> list[Video]:
     """All videos under ``data.folder``.
 
     With sub-directories, each is one person (videos beside them are one person each); without, each file is one
-    person. Videos under a sub-directory named ``unseen`` are never trained on.
+    person. Videos under a sub-directory named ``unseen``, in capitals or not, are never trained on.
+
+    Raises:
+        UserError: no such directory, no videos, or a person who is to be trained on and unseen.
     """
     if params.data.folder is None:
         raise UserError(
@@ -76,12 +79,20 @@ def folder(params: "Params") -> list[Video]:
         hidden = any(part.startswith(".") for part in inside.parts)
         if hidden or path.suffix.lower() not in EXTENSIONS or not path.is_file():
             continue
-        unseen = inside.parts[0] == "unseen" and len(inside.parts) > 1
+        unseen = inside.parts[0].casefold() == UNSEEN and len(inside.parts) > 1
         below = list(inside.parts[1:] if unseen else inside.parts)
         person = below[0] if len(below) > 1 else Path(below[0]).stem
-        videos.append(Video("folder", inside.as_posix(), f"unseen/{person}" if unseen else person, path, unseen))
+        videos.append(Video("folder", inside.as_posix(), f"{UNSEEN}/{person}" if unseen else person, path, unseen))
     if not videos:
         raise UserError(f"{root}: no videos in it", allowed=" ".join(sorted(EXTENSIONS)))
+    trained = {one.person for one in videos if not one.unseen}
+    both = sorted({one.person.removeprefix(f"{UNSEEN}/") for one in videos if one.unseen} & trained)
+    if both:
+        raise UserError(
+            f"{root}: {', '.join(both[:3])}{', ...' * (len(both) > 3)} both in {UNSEEN} and beside it",
+            allowed=f"each person on one side, as nobody in {UNSEEN} is trained on",
+            fix="move the files, or rename those of somebody else",
+        )
     return videos
 
 
@@ -105,6 +116,9 @@ SOURCES: dict[str, Callable[[Any], list[Video]]] = {
     "voxceleb": voxceleb,
     "faceforensics": faceforensics,
 }
+
+
+UNSEEN = "unseen"  # sub-directory of a folder of videos, whose people are never trained on
 
 
 def videos(params: "Params") -> list[Video]:
@@ -133,12 +147,33 @@ def stems(found: list[Video]) -> dict[tuple[str, str], str]:
     }
 
 
-def deal(found: list[Video], shards: int) -> list[list[Video]]:
-    """Share videos out over shards of about equal size on disk; the same videos give the same shards."""
+def measured(found: list[Video]) -> list[tuple[int, Video]]:
+    """Videos with their sizes in bytes, the largest first.
+
+    Raises:
+        UserError: one has gone since it was listed.
+    """
+    try:
+        sized = [(one.path.stat().st_size, one) for one in found]
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: cannot be read ({error.strerror})", fix="crop once no video comes or goes any more"
+        ) from error
+    return sorted(sized, key=lambda pair: (-pair[0], pair[1].source, pair[1].name))
+
+
+def listing(sized: list[tuple[int, Video]]) -> str:
+    """SHA-256 of what :func:`deal` shares out: shards that are to fit together must have had the same."""
+    lines = (f"{size} {one.source}/{one.name}" for size, one in sized)
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def deal(sized: list[tuple[int, Video]], shards: int) -> list[list[Video]]:
+    """Share :func:`measured` videos out over shards of about equal size on disk; the same ones give the same shards."""
     hands: list[list[Video]] = [[] for _ in range(shards)]
     sizes = [0] * shards
-    for video in sorted(found, key=lambda v: (-v.path.stat().st_size, v.source, v.name)):
+    for size, video in sized:
         lightest = sizes.index(min(sizes))
         hands[lightest].append(video)
-        sizes[lightest] += video.path.stat().st_size
+        sizes[lightest] += size
     return [sorted(hand, key=lambda v: (v.source, v.name)) for hand in hands]

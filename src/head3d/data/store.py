@@ -51,6 +51,7 @@ class ClipRecord:
         return self.source, self.person
 
 
+LISTING = "videos.sha256"  # beside a shard's clips: of all videos that were shared out, not only its own
 COLUMNS = [field.name for field in fields(ClipRecord)]
 _NUMBERS = {"shard": int, "row": int, "start_frame": int, **dict.fromkeys(("fps", "x0", "y0", "x1", "y1"), float)}
 
@@ -185,6 +186,13 @@ class ClipStore:
 
 
 def digest(records: Iterable[ClipRecord]) -> str:
-    """SHA-256 over the digests of clips and their labels, in the order of their names."""
-    lines = sorted(f"{record.clip_id} {record.pixels_sha256} {record.labels_sha256}" for record in records)
+    """SHA-256 over the digests of clips and their labels, who is in them and what they are for, in the order of names.
+
+    A clip that moves from the training set to a test set makes other data of it: what was trained on it is not taken
+    for trained.
+    """
+    lines = sorted(
+        f"{one.clip_id} {one.split} {one.source}/{one.person} {one.pixels_sha256} {one.labels_sha256}"
+        for one in records
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -53,13 +53,15 @@ def load(params: "Params", name: str, models: str | Path = "models") -> Baseline
     """A baseline: trained here, or what `head3d import` has made of an official checkpoint.
 
     Raises:
-        UserError: it is not there, or with other networks than params.yaml asks for.
+        UserError: it is not there, with other networks than params.yaml asks for, or lacks some that it cannot do
+            without.
     """
     compute = Compute.resolve(params.device, params.precision, params.train.channels_last)
     network = getattr(params.baseline, name).network.model_dump()
     path, size = Path(models) / f"baseline-{name}.safetensors", params.data.image_size
     if path.is_file() and convert.is_imported(path):
         method = convert.load(path, size, name, **network)
+        method.complete()
     else:
         method = load_weights(build(name, size, **network), path)
     return BaselineMethod(method.eval(), compute, params.evaluate.batch_size)

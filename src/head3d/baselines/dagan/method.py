@@ -149,6 +149,15 @@ class Dagan(Method):
         suffix = str(self.depth_layers)
         return super().load_official({name.removesuffix(suffix): state for name, state in states.items()}, what)
 
+    def complete(self) -> None:
+        if self.lacks:
+            from head3d.assets.cache import dagan_names, fetch_all
+            from head3d.baselines.dagan.official import load_depth
+
+            files = fetch_all(dagan_names(self.depth_layers))
+            load_depth(self.depth_encoder, self.depth_decoder, *files.values())
+            self.lacks = ()
+
     @full_precision
     def disparity(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Disparity in (0, 1), in float32 like the keypoints; without a gradient, as its networks stay as they are."""
