@@ -37,3 +37,4 @@ def test_every_part_has_its_row(
     assert (first.unit, first.value, first.plain_value) == ("frames/s", loop.FRAMES, loop.FRAMES)
     assert len(parts) == 7
     assert all(row.unit == "ms" and row.value > 0 for row in parts)
+    assert {row.scale for row in (first, *parts)} == {"smoke"}

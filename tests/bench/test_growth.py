@@ -7,7 +7,7 @@ from PIL import Image
 
 from forked import Forked
 from head3d.bench import growth
-from head3d.bench.rows import Row, keep
+from head3d.bench.rows import Row, keep, read_table
 from head3d.params import Params
 
 
@@ -36,14 +36,22 @@ def test_steepness() -> None:
     assert growth.steepness([1, 2, 4], [7, 5, 20]) == pytest.approx(2)
 
 
-def test_the_picture(in_tmp: Path) -> None:
+def test_the_picture(tiny: Params, in_tmp: Path) -> None:
     assert set(growth.CURVES) == {"references", "size", "length", "clips"}
-    keep(
-        Row("growth", curve.what, f"{x} {curve.against}", 0.1 * x**curve.order, "s", memory_mb=2.0 * x)
-        for curve in growth.CURVES.values()
-        for x in curve.at
-    )
-    growth.draw()
+    params = tiny.model_copy(update={"scale": "demo"})
+    for of, slower in ((params, 1), (tiny, 10)):
+        keep(
+            Row("growth", curve.what, f"{x} {curve.against}", slower * 0.1 * x**curve.order, "s", memory_mb=2.0 * x,
+                scale=curve.scale(of), on=curve.on(of))
+            for curve in growth.CURVES.values()
+            for x in curve.at
+        )  # fmt: skip
+    for name, curve in growth.CURVES.items():  # of params.yaml's scale alone, but for what is of none
+        points = growth.points_of(curve, params, read_table())
+        assert [x for x, _ in points] == list(curve.at)
+        first = 0.1 * curve.at[0] ** curve.order * (10 if name == "clips" else 1)
+        assert float(points[0][1]["value"]) == pytest.approx(first, rel=1e-3)
+    growth.draw(params)
     with Image.open(growth.PICTURE) as picture:
         assert picture.width > 1000
         assert len(picture.getcolors(1 << 20) or []) > 20

@@ -1,12 +1,14 @@
 """What a step takes is counted from shapes: as closed forms say, and as the step itself computes."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from head3d.bench import steps
 from head3d.bench.made_up import write_clips
 from head3d.bench.steps import Memory, Shapes, measure
 from head3d.data.store import ClipStore
@@ -44,6 +46,14 @@ def test_made_up_heads_turn(tmp_path: Path, tiny: Params) -> None:
     clips = load_clips(ClipStore(tmp_path), "train", tiny, poses=True)
     yaw, pitch, _ = euler_from_pose(Pose(clips.rotation[1], clips.translation[1]))
     assert torch.allclose(yaw, torch.linspace(-20, 20, 9), atol=0.1) and pitch.abs().max() < 0.1
+
+
+def test_rows_are_of_the_scale_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = SimpleNamespace(returncode=0, stdout='{"gflop": 3.0, "memory_mb": 2.0, "seconds": null}\n')
+    monkeypatch.setattr("head3d.bench.steps.subprocess.run", lambda *_, **__: done)
+    monkeypatch.chdir(ROOT)
+    (row,) = steps.rows("paper256", ("fusion",), (64,), (1,), 0)
+    assert (row.part, row.scale, row.what, row.value) == ("steps", "paper256", "train fusion, 64x64", 3.0)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from head3d.report.figures import (
     datasheet,
     failures,
     framework,
+    heads,
     meshes,
     motion,
     people,
@@ -108,6 +109,17 @@ def test_attention_red_is_high_blue_is_low() -> None:
     assert low[2] > low[0]
 
 
+def test_the_bar_of_figure_6_has_the_colours_of_its_maps(tiny: Params) -> None:
+    """Which are mixed with a grey image."""
+    bar = heads.attention_sheet(cast("Any", None), [], tiny.animate.motion).colorbar
+    assert bar is not None
+    figure = Sheet(rows=[Row([flat(0, 128)] * 3)], colorbar=bar).figure(128)
+    ((drawn,),) = (axes.images for axes in figure.axes[1:])
+    for value in (0.0, 0.25, 0.5, 1.0):
+        map_of_it = pictures.attention_picture(np.full((2, 2), value), flat(128, 2))[0, 0]
+        assert np.abs(drawn.to_rgba(np.array([[value]]), bytes=True)[0, 0, :3].astype(int) - map_of_it).max() <= 2
+
+
 def test_outline_is_inside_and_thin() -> None:
     mask = np.zeros((9, 9), np.uint8)
     mask[2:7, 2:7] = 255
@@ -134,11 +146,23 @@ def test_fates(data: Path) -> None:
     assert "cap" in [label.get_text() for label in axes.get_yticklabels()]
 
 
+def test_videos_of_one_name_have_a_bar_each() -> None:
+    """Names are unique in their source only, and a file's is only in its folder."""
+    videos = [("folder", "cap"), ("mini", "cap"), ("folder", "a/1.mp4"), ("folder", "b/1.mp4"), ("mini", "franck")]
+    rows = [{"source": source, "video": video, "split": "train", "status": "ok"} for source, video in [*videos] * 2]
+    table = datasheet.fates(pd.DataFrame(rows))
+    assert table["train"].to_dict() == dict.fromkeys(
+        ("folder/cap", "mini/cap", "folder/a/1.mp4", "folder/b/1.mp4", "franck"), 2
+    )
+    (axes,) = datasheet.fates_figure(table).axes
+    assert {label.get_text() for label in axes.get_yticklabels()} == set(table.index)
+
+
 def test_fates_of_thousands_of_videos_are_one_bar() -> None:
     """Each of them unreadable for a reason of its own."""
-    rows = [{"video": f"{n:06}-0-100.mp4", "split": "train", "status": "ok"} for n in range(2000)]
+    rows: list[dict] = [{"video": f"{n:06}-0-100.mp4", "split": "train", "status": "ok"} for n in range(2000)]
     rows += [{"video": f"x{n}.mp4", "split": "unused", "status": f"unreadable: byte {n}"} for n in range(500)]
-    table = datasheet.fates(pd.DataFrame(rows))
+    table = datasheet.fates(pd.DataFrame(rows).assign(source="voxceleb"))
     assert table.to_dict("index") == {"all 2500 videos": {"train": 2000, "left out: unreadable": 500}}
     figure = datasheet.fates_figure(table)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["train (2000)", "left out: unreadable (500)"]
@@ -159,8 +183,17 @@ def test_dots_leave_out_what_was_not_found() -> None:
 
 
 def test_no_two_lines_of_the_curves_look_alike() -> None:
-    styles = [curves.style(number) for number in range(len(curves.COLORS) * len(curves.DASHES))]
+    styles = [curves.style(number) for number in range(len(curves.LINE_COLORS) * len(curves.DASHES))]
     assert len(set(styles)) == len(styles)
+
+
+def test_every_line_of_the_curves_is_seen_on_white() -> None:
+    """Contrast as WCAG defines it; a yellow line has 1.3."""
+    from matplotlib.colors import to_rgb
+
+    for color, _ in (curves.style(number) for number in range(28)):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+        assert 1.05 / (np.dot((0.2126, 0.7152, 0.0722), linear) + 0.05) > 2, color
 
 
 def test_the_curves_legend_is_not_cut_off() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from head3d.errors import UserError
 from head3d.params import Params
-from head3d.report import captions, html_tables, page, tables
+from head3d.report import captions, html_style, html_tables, page, tables
 
 VOID = {"meta", "link", "img", "br"}
 MADE_BY = [("Commit", "0123abc <script>"), ("Scale", "demo")]
@@ -28,12 +28,15 @@ class Reader(HTMLParser):
         self.links: list[str] = []
         self.ids: list[str] = []
         self.images: list[dict] = []
+        self.named: list[tuple[str, str | None]] = []  # regions and tables, and by what
         self.text: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
         found = dict(attrs)
         self.links += [found[name] for name in ("src", "href", "action", "poster", "srcset") if name in found]
         self.ids += [found["id"]] if "id" in found else []
+        if tag == "table" or found.get("role") == "region":
+            self.named.append((tag, found.get("aria-labelledby")))
         if tag in ("img", "video"):
             self.images.append({"tag": tag, **found})
         if tag not in VOID:
@@ -94,6 +97,27 @@ def test_videos_and_pictures_are_inside(params: Params, reports: Path) -> None:
     sources = {image["tag"]: image["src"] for image in reader.images}
     assert base64.b64decode(sources["video"].partition(",")[2]) == b"not really a video"
     assert base64.b64decode(sources["img"].partition(",")[2])[8:12] == b"WEBP"
+
+
+def test_tables_are_for_those_who_hear_them_too(params: Params, reports: Path) -> None:
+    """Each is named by its section's heading, so is what scrolls it, and a group's head stands in its own body."""
+    text = page.build(params, MADE_BY, reports)
+    reader = read(text)
+    tables = ["table1", "table2", "table3", "cross_identity", "paired", "geometry", "parser"]
+    assert reader.named == [
+        *((tag, f"{name}-title") for name in tables for tag in ("div", "table")),
+        ("table", "made-title"),
+    ]
+    assert {name for _, name in reader.named} <= set(reader.ids)
+    bodies = re.findall(r"<tbody>(.*?)</tbody>", text)
+    assert sum("rowgroup" in body for body in bodies) > 8
+    assert all(body.find("rowgroup") == body.rfind("rowgroup") for body in bodies)
+
+
+def test_an_interval_that_is_copied_stays_apart_from_its_mean(params: Params, reports: Path) -> None:
+    copied = "".join(read(page.build(params, MADE_BY, reports)).text)
+    assert re.search(r"\d \[", copied)
+    assert not re.search(r"\d\[", copied)
 
 
 def test_smoke_is_labelled(params: Params, reports: Path) -> None:
@@ -164,6 +188,13 @@ def test_figures_that_were_not_drawn_are_left_out(params: Params, reports: Path)
     assert 'id="figure4_cross"' not in text and 'id="figure3"' in text and 'id="video_self"' in text
 
 
+def test_no_picture_shrinks_to_a_phone() -> None:
+    """Whatever section it stands in: figures of many columns are scrolled."""
+    phone = html_style.CSS.partition("@media (max-width:640px){")[2].partition("}}")[0]
+    selector = phone.partition("{max-width:none")[0].rpartition("}")[2]
+    assert selector == ".wide img"
+
+
 def test_provenance(params: Params, data: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that is made on a machine without a GPU says what the networks were trained on."""
     (in_tmp / "metrics").mkdir()
@@ -173,5 +204,8 @@ def test_provenance(params: Params, data: Path, in_tmp: Path, monkeypatch: pytes
     assert len(found["Data digest"]) == 64
     assert found["Clips"] == "mini-seen 3, mini-unseen 2, train 1"
     assert found["Trained on"] == "cpu, float32; H, bfloat16"
+    Path("metrics/train_canonical.json").unlink()
+    with pytest.raises(UserError, match=r"train_canonical\.json is missing; run `dvc repro` first"):
+        page.trained_on(Path("metrics"))
     monkeypatch.setenv("PATH", "")
     assert "unknown" in page.commit()

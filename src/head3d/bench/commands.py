@@ -35,15 +35,18 @@ def run(args: argparse.Namespace) -> None:
     """Measure the parts that are asked for; each row is kept as soon as it is there."""
     import torch
 
-    from head3d.bench.rows import TABLE, keep, machine
+    from head3d.bench.rows import TABLE, compute_of, keep, machine, read_table
+    from head3d.compute import Compute
     from head3d.params import load_params
 
     unknown = [part for part in args.parts if part not in PARTS]
     if unknown:
         raise UserError(f"bench: there is no part {unknown[0]!r}", allowed=", ".join(PARTS))
     params = load_params()
+    read_table()  # a table that cannot be written to is told now, not after minutes of measuring
     torch.manual_seed(0)
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    for on in dict.fromkeys((compute_of(params), Compute.resolve("cpu"))):
+        print(", ".join(f"{name} {value}" for name, value in machine(on).items()))
     for part in args.parts or USUAL:
         for row in rows_of(part, params, args):
             print(row.line(), flush=True)

@@ -11,8 +11,7 @@ import torch
 
 from head3d.assets.cache import fetch
 from head3d.bench.made_up import write_clips
-from head3d.bench.rows import Row, in_turns
-from head3d.compute import Compute
+from head3d.bench.rows import Row, compute_of, in_turns
 from head3d.data import video
 from head3d.data.crop import crop_clip
 from head3d.data.faces import FaceTracker
@@ -75,7 +74,7 @@ def from_video(params: Params) -> Iterator[Row]:
         return sum(1 for _ in survey(path, params).crops(params.data.image_size))
 
     for what, work in (("video into memory", read), ("a clip of frames in memory", clip), ("video to crops", whole)):
-        yield Row("data", what, "", rate(work), "frames/s", beside, decoded)
+        yield Row("data", what, "", rate(work), "frames/s", beside, decoded, scale=params.scale)
 
 
 def from_store(params: Params) -> Iterator[Row]:
@@ -96,8 +95,8 @@ def from_store(params: Params) -> Iterator[Row]:
 
         for work in (some, all_of_it):  # once through all, so that nothing waits for the disk
             work()
-        yield Row("data", "clip store", f"{FRAMES} random frames a clip", rate(some), "frames/s")
-        yield Row("data", "clip store", "whole clips", rate(all_of_it), "frames/s")
+        for way, work in ((f"{FRAMES} random frames a clip", some), ("whole clips", all_of_it)):
+            yield Row("data", "clip store", way, rate(work), "frames/s", scale=params.scale)
         clips, step = load_clips(store, "train", params), 0
 
         def batches(augmented: bool) -> int:
@@ -110,13 +109,13 @@ def from_store(params: Params) -> Iterator[Row]:
 
         for way, augmented in (("as tensors", False), ("augmented too", True)):
             yield Row("data", f"training batches of {batch * FRAMES} frames", way,
-                      rate(lambda augmented=augmented: batches(augmented)), "frames/s")  # fmt: skip
+                      rate(lambda augmented=augmented: batches(augmented)), "frames/s", scale=params.scale)  # fmt: skip
 
 
 def lpips_row(params: Params, rounds: int) -> Row:
     """LPIPS of a clip's second half: the package frame by frame, ours on all frames at once."""
     size, count = params.data.image_size, params.data.clip_length // 2
-    metric, compute = Lpips("alex"), Compute.resolve(params.device)
+    metric, compute = Lpips("alex"), compute_of(params)
     metric.to(compute.device)
     made, truth = torch.rand(2, count, 3, size, size, device=compute.device)
     known = metric.features(truth)  # kept: all methods are compared with the same frames
@@ -131,4 +130,4 @@ def lpips_row(params: Params, rounds: int) -> Row:
 
     plain, fast = in_turns(one_by_one, together, rounds)
     return Row("data", f"LPIPS (AlexNet), {count} frames", "together, truth's kept", fast, "ms",
-               "the package, one by one", plain)  # fmt: skip
+               "the package, one by one", plain, scale=params.scale, on=compute)  # fmt: skip

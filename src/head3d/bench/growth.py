@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from head3d.bench.made_up import write_clips
-from head3d.bench.rows import TABLE, Row, machine, read_table, timed
+from head3d.bench.rows import TABLE, Row, compute_of, machine, read_table, timed
 from head3d.bench.steps import Memory
 from head3d.compute import Compute
 from head3d.errors import UserError
@@ -45,6 +45,7 @@ class Curve:
         at: its values.
         order: the power of it that the work itself grows with.
         memory: what its megabytes are of.
+        networks: whether they do it: only then does it hang on the scale and the device of params.yaml.
     """
 
     measure: Callable[[Params, int, int], Measured]
@@ -53,6 +54,15 @@ class Curve:
     at: tuple[int, ...]
     order: int
     memory: str
+    networks: bool = True
+
+    def scale(self, params: Params) -> str:
+        """The scale of its rows."""
+        return params.scale if self.networks else ""
+
+    def on(self, params: Params) -> Compute:
+        """Where it runs."""
+        return compute_of(params) if self.networks else Compute.resolve("cpu")
 
 
 def rows(params: Params, rounds: int) -> Iterator[Row]:
@@ -71,8 +81,9 @@ def rows(params: Params, rounds: int) -> Iterator[Row]:
         if done.returncode != 0:
             raise UserError(f"bench: {curve.what} with {x} {curve.against} ended with {done.returncode}")
         seconds, memory = json.loads(done.stdout.splitlines()[-1])
-        yield Row("growth", curve.what, f"{x} {curve.against}", seconds, "s", memory_mb=memory)
-    draw()
+        yield Row("growth", curve.what, f"{x} {curve.against}", seconds, "s", memory_mb=memory,
+                  scale=curve.scale(params), on=curve.on(params))  # fmt: skip
+    draw(params)
 
 
 def resident_mb(most: bool = False) -> float:
@@ -113,7 +124,7 @@ def networks(params: Params) -> tuple[Any, Any, Any, Compute]:
     from head3d.training.build.fusion import build_fusion
     from head3d.training.build.geometry import build_geometry, place_geometry
 
-    compute = Compute.resolve(params.device)
+    compute = compute_of(params)
     geometry = freeze(place_geometry(build_geometry(params), compute))
     recurrent, fusion = (freeze(compute.place(make(params))) for make in (build_canonical, build_fusion))
     return geometry, recurrent, fusion, compute
@@ -202,7 +213,15 @@ CURVES = {
     "references": Curve(references, "a canonical head", "references", (2, 4, 8, 16, 32), 1, "tensors"),
     "size": Curve(size, "a driving frame, without parsing", "pixels a side", (64, 128, 256, 512), 2, "tensors"),
     "length": Curve(length, "animate, from file to file", "frames of video", (50, 100, 200, 400), 1, "the process"),
-    "clips": Curve(clips, "the manifest, and its digests", "clips of the data", (1000, 4000, 16000), 1, "the process"),
+    "clips": Curve(
+        clips,
+        "the manifest, and its digests",
+        "clips of the data",
+        (1000, 4000, 16000),
+        1,
+        "the process",
+        networks=False,
+    ),
 }
 
 
@@ -211,20 +230,27 @@ def steepness(xs: list[float], ys: list[float]) -> float:
     return float(np.log(ys[-1] / ys[-2]) / np.log(xs[-1] / xs[-2]))
 
 
-def draw(table: Path = TABLE, picture: Path = PICTURE) -> None:
-    """A picture of what the table says of this machine: a row of panels for time, one for memory."""
+def points_of(curve: Curve, params: Params, table: list[dict[str, str]]) -> list[tuple[float, dict[str, str]]]:
+    """(x, row) of a curve in their order, of this machine and of the scale of params.yaml alone."""
+    about = machine(curve.on(params))
+    mine = {"part": "growth", "what": curve.what, "scale": curve.scale(params)}
+    mine |= {name: about[name] for name in ("machine", "threads", "type")}
+    found = [(float(row["way"].split()[0]), row) for row in table if mine.items() <= row.items()]
+    return sorted(found, key=lambda point: point[0])
+
+
+def draw(params: Params, table: Path = TABLE, picture: Path = PICTURE) -> None:
+    """A picture of what the table says of this machine at this scale: a row of panels for time, one for memory."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
     from head3d.report.figures.sheet import png_bytes, write_bytes
 
-    here = {name: machine()[name] for name in ("machine", "threads", "type")}
-    found = [row for row in read_table(table) if row["part"] == "growth" and here.items() <= row.items()]
+    measured, here = read_table(table), machine(compute_of(params))
     figure = Figure(figsize=(3 * len(CURVES), 5.6), layout="constrained")
     panels = figure.subplots(2, len(CURVES), squeeze=False)
-    points = {what: list(of) for what, of in groupby(sorted(found, key=lambda r: r["what"]), lambda r: r["what"])}
     for column, curve in enumerate(CURVES.values()):
-        mine = sorted((float(row["way"].split()[0]), row) for row in points.get(curve.what, []))
+        mine = points_of(curve, params, measured)
         for line, (key, unit) in enumerate((("value", "seconds"), ("memory_mb", f"MB of {curve.memory}"))):
             axes = panels[line][column]
             xs, ys = [x for x, _ in mine], [max(float(row[key]), 1e-3) for _, row in mine]
@@ -243,7 +269,8 @@ def draw(table: Path = TABLE, picture: Path = PICTURE) -> None:
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
             axes.tick_params(labelsize=7)
-    figure.suptitle(f"{here['machine']}, {here['threads']} threads, {here['type']}", fontsize=9)
+    title = f"{here['machine']}, {here['threads']} threads, {here['type']}, scale {params.scale}"
+    figure.suptitle(title, fontsize=9)
     write_bytes(picture, png_bytes(figure))
 
 

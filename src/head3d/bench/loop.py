@@ -11,6 +11,7 @@ from head3d import use
 from head3d.assets.cache import fetch
 from head3d.bench.data import VIDEO, rate
 from head3d.bench.rows import Row, Work, timed
+from head3d.compute import Compute
 from head3d.data import video
 from head3d.data.footage import survey
 from head3d.images import to_frames, to_tensor
@@ -39,7 +40,9 @@ def rows(params: Params, rounds: int) -> Iterator[Row]:
             return FRAMES
 
         full, small = (rate(lambda parser=parser: whole(parser)) for parser in ("full", "small"))
-        yield Row("loop", "driving, from file to file", "small parser", small, "frames/s", "face parser", full)
+        compute, processor = models["small"].compute, Compute.resolve("cpu")
+        yield Row("loop", "driving, from file to file", "small parser", small, "frames/s", "face parser", full,
+                  scale=params.scale, on=compute)  # fmt: skip
 
         model, footage = models["small"], survey(given, params, name="driving")
         crops = list(footage.crops(params.data.image_size))
@@ -48,14 +51,15 @@ def rows(params: Params, rounds: int) -> Iterator[Row]:
         masks = model.driving_masks(frames)
         poses = model.pose(frames, masks)
         made = to_frames(model.animate(person.subject, frames, masks, pose=poses).frames)
-        parts: dict[str, Work] = {
-            "the face followed": lambda: survey(given, params, name="driving"),
-            "read and cropped": lambda: list(footage.crops(params.data.image_size)),
-            "the head found, small parser": lambda: model.driving_masks(frames),
-            "the head found, face parser": lambda: models["full"].driving_masks(frames),
-            "the pose": lambda: model.pose(frames, masks),
-            "rendered and fused": lambda: model.animate(person.subject, frames, masks, pose=poses),
-            "written": lambda: video.write_video(out, iter(made), fps=info.fps),
+        parts: dict[str, tuple[Work, Compute]] = {
+            "the face followed": (lambda: survey(given, params, name="driving"), processor),
+            "read and cropped": (lambda: list(footage.crops(params.data.image_size)), processor),
+            "the head found, small parser": (lambda: model.driving_masks(frames), compute),
+            "the head found, face parser": (lambda: models["full"].driving_masks(frames), compute),
+            "the pose": (lambda: model.pose(frames, masks), compute),
+            "rendered and fused": (lambda: model.animate(person.subject, frames, masks, pose=poses), compute),
+            "written": (lambda: video.write_video(out, iter(made), fps=info.fps), processor),
         }
-        for what, work in parts.items():
-            yield Row("loop", f"a frame: {what}", "", min(timed(work) for _ in range(rounds)) / count, "ms")
+        for what, (work, on) in parts.items():
+            each = min(timed(work) for _ in range(rounds)) / count
+            yield Row("loop", f"a frame: {what}", "", each, "ms", scale=params.scale, on=on)

@@ -5,7 +5,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import torch
 
 from head3d.compute import Compute
 from head3d.data.store import write_rows
+from head3d.errors import UserError
+from head3d.params import Params
 
 TABLE = Path("reports/bench.csv")
 Work = Callable[[], object]
@@ -33,6 +35,8 @@ class Row:
         gflop: arithmetic of it, 10^9 operations.
         share: of the machine's measured peak of matrix products in the data type used.
         memory_mb: largest growth of the memory in use.
+        scale: of params.yaml, where it decides what was done; empty where it does not.
+        on: where it ran and in which type, both ways of a ratio; the processor unless networks did it.
     """
 
     part: str
@@ -45,6 +49,8 @@ class Row:
     gflop: float | None = None
     share: float | None = None
     memory_mb: float | None = None
+    scale: str = ""
+    on: Compute = field(default_factory=lambda: Compute.resolve("cpu"))
 
     @property
     def ratio(self) -> float | None:
@@ -87,48 +93,75 @@ def peak_gflops(compute: Compute, side: int = 2048, rounds: int = 5) -> float:
     return 2e-6 * side**3 / min(timed(lambda: a @ b) for _ in range(rounds))
 
 
-def machine() -> dict[str, str]:
-    """What the numbers were measured on."""
-    compute = Compute.resolve()
+def compute_of(params: Params) -> Compute:
+    """Where networks are measured: what params.yaml asks for, in the layout that is fast."""
+    return Compute.resolve(params.device, params.precision)
+
+
+def machine(on: Compute) -> dict[str, str]:
+    """What numbers were measured on, by the name of the device that they ran on."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if compute.device.type == "cuda":
-        name = torch.cuda.get_device_name(compute.device)
+    if on.device.type == "cuda":
+        name = torch.cuda.get_device_name(on.device)
     elif cpuinfo.is_file():
         models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         name = models[0] if models else name
     return {
         "machine": name,
         "threads": str(torch.get_num_threads()),
-        "type": str(compute.dtype).removeprefix("torch."),
+        "type": str(on.dtype).removeprefix("torch."),
         "torch": torch.__version__,
         "date": date.today().isoformat(),
     }
 
 
-COLUMNS = [*(f.name for f in fields(Row)), "ratio", "machine", "threads", "type", "torch", "date"]
+MEASURED = [*(f.name for f in fields(Row) if f.name != "on"), "ratio"]
+COLUMNS = [*MEASURED, "machine", "threads", "type", "torch", "date"]
+WITHOUT_SCALE = [name for name in COLUMNS if name != "scale"]  # the table until 2026-11-29
+KEY = ("machine", "threads", "type", "part", "scale", "what", "way")  # rows that have all of it alike are one
 
 
 def read_table(path: Path = TABLE) -> list[dict[str, str]]:
-    """What the table holds; nothing where there is none, or one of an older version."""
+    """What the table holds; nothing where there is none.
+
+    Raises:
+        UserError: its columns are another version's: to write a new one would lose what other machines measured.
+    """
     if not path.is_file():
         return []
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        return list(reader) if reader.fieldnames == COLUMNS else []
+        columns, found = reader.fieldnames, list(reader)
+    if columns == WITHOUT_SCALE:
+        return [_with_scale(row) for row in found]
+    if columns != COLUMNS:
+        raise UserError(
+            f"{path}: its columns are not those of this version",
+            allowed=", ".join(COLUMNS),
+            fix="move the file away, and a new one is begun",
+        )
+    return found
+
+
+def _with_scale(row: Mapping[str, str]) -> dict[str, str]:
+    """A row of before the column: only the steps had their scale, after the part's name."""
+    part, _, scale = row["part"].partition(", ")
+    return {**row, "part": part, "scale": scale}
 
 
 def keep(rows: Iterable[Row], path: Path = TABLE) -> None:
-    """Write rows into the table; those of the same machine and type that measured the same thing give way."""
-    about = machine()
+    """Write rows into the table; those of the same machine, type and scale that measured the same thing give way.
 
-    def key(row: Mapping[str, object]) -> tuple[object, ...]:
-        return tuple(row[name] for name in ("machine", "threads", "type", "part", "what", "way"))
+    Raises:
+        UserError: the table that is there is another version's.
+    """
+    kept = {tuple(row[name] for name in KEY): row for row in (*read_table(path), *map(_cells, rows))}
+    write_rows(path, COLUMNS, (kept[key] for key in sorted(kept)))
 
-    kept: dict[tuple[object, ...], Mapping[str, object]] = {key(row): row for row in read_table(path)}
-    for row in rows:
-        numbers = {k: f"{v:.4g}" for k, v in {**asdict(row), "ratio": row.ratio}.items() if isinstance(v, float)}
-        texts = {k: v for k, v in asdict(row).items() if isinstance(v, str)}
-        line = dict.fromkeys(COLUMNS, "") | texts | numbers | about
-        kept[key(line)] = line
-    write_rows(path, COLUMNS, (kept[k] for k in sorted(kept, key=str)))
+
+def _cells(row: Row) -> dict[str, str]:
+    """A row as the table has it: numbers to four digits."""
+    values = {name: getattr(row, name) for name in MEASURED}
+    shown = {k: "" if v is None else v if isinstance(v, str) else f"{v:.4g}" for k, v in values.items()}
+    return shown | machine(row.on)

@@ -31,8 +31,7 @@ from tqdm import tqdm
 from head3d import baselines, scales
 from head3d.bench.commands import STAGES
 from head3d.bench.made_up import write_clips
-from head3d.bench.rows import Row, peak_gflops
-from head3d.compute import Compute
+from head3d.bench.rows import Row, compute_of, peak_gflops
 from head3d.errors import UserError
 from head3d.params import Params, check_params
 
@@ -54,7 +53,8 @@ def rows(
     Raises:
         UserError: a stage failed, for example for want of memory.
     """
-    peak = peak_gflops(Compute.resolve()) if steps else None
+    compute = compute_of(check_params(scales.values(scale)))  # as the stages find it
+    peak = peak_gflops(compute) if steps else None
     wanted = [f"{size}x{batch}" for size in sizes for batch in batches]
     for stage in tqdm(stages, desc="training steps", unit="stage", disable=None, leave=False):
         command = [sys.executable, "-m", "head3d.bench.steps", stage, str(steps), *wanted, "--scale", scale]
@@ -65,11 +65,11 @@ def rows(
             what, way = f"train {stage}, {size}x{size}", f"batch of {batch}"
             memory = one["memory_mb"]
             if peak is None:
-                yield Row(f"steps, {scale}", what, way, one["gflop"], "GFLOP", memory_mb=memory)
+                yield Row("steps", what, way, one["gflop"], "GFLOP", memory_mb=memory, scale=scale, on=compute)
             else:
                 share = one["gflop"] / one["seconds"] / peak
-                yield Row(f"steps, {scale}", what, way, one["seconds"], "s/step",
-                          gflop=one["gflop"], share=share, memory_mb=memory)  # fmt: skip
+                yield Row("steps", what, way, one["seconds"], "s/step",
+                          gflop=one["gflop"], share=share, memory_mb=memory, scale=scale, on=compute)  # fmt: skip
         if done.returncode != 0:
             raise UserError(
                 f"bench: the training of {stage} ended with {done.returncode} after {len(found)} of {wanted}",

@@ -30,7 +30,7 @@ th{font-weight:600}
 td.n,th.n{text-align:right}
 tr.ours td,tr.ours th{background:var(--ours);font-weight:600}
 tr.group th{padding-top:1rem;color:var(--muted);font-weight:600}
-td .ci{color:var(--muted);font-weight:400;font-size:.86em;margin-left:.45em}
+td .ci{color:var(--muted);font-weight:400;font-size:.86em;margin-left:.2em}
 table.pairs td{white-space:normal;overflow-wrap:anywhere}
 figure{margin:0 0 2.2rem;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.8rem}
 figure img{background:#fff;border-radius:4px}
@@ -40,6 +40,6 @@ figcaption{margin-top:.7rem;font-size:.92rem;color:var(--muted);max-width:90ch}
 figcaption b{color:var(--fg)}
 li{margin:.25rem 0;max-width:90ch}
 main{padding-bottom:4rem}
-@media (max-width:640px){body{font-size:15px}#figures .wide img,#training .wide img{max-width:none;width:760px}}
+@media (max-width:640px){body{font-size:15px}.wide img{max-width:none;width:760px}}
 @media print{nav,.skip{display:none}figure{break-inside:avoid}}
 """

@@ -1,4 +1,7 @@
-"""The tables of ``reports/tables/`` for people: fewer columns than the CSV, the interval beside its mean."""
+"""The tables of ``reports/tables/`` for people: fewer columns than the CSV, the interval beside its mean.
+
+Each stands in the section that has the name of its file, and is named by that section's heading (:func:`heading_id`).
+"""
 
 from __future__ import annotations
 
@@ -56,11 +59,9 @@ def transfer(path: Path, params: Params) -> str:
     table = read(path)
     ours = names.plain("head3d", params.model.references)
     heads = ["method", "MSE, RGB in [0, 1]", "LPIPS (AlexNet)", "clips", "frames", "paper: L2", "paper: LPIPS"]
-    rows = []
+    bodies = []
     for dataset, group in table.groupby("dataset", sort=False):
-        there = group["paper_dataset"].dropna()
-        beside = f" (paper's columns: {escape(str(there.iloc[0]))})" if len(there) else ""
-        rows.append(_group(f"{escape(str(dataset))}{beside}", len(heads)))
+        rows = []
         for row in group.to_dict("records"):
             cells = [
                 _interval(row["mse_01"], row["mse_01_low"], row["mse_01_high"], 5),
@@ -68,6 +69,9 @@ def transfer(path: Path, params: Params) -> str:
                 *(escape(cell(row[name])) for name in ("n_clips", "n_frames", "paper_l2", "paper_lpips")),
             ]
             rows.append(_row(method(str(row["method"])), cells, ours=row["method"] == ours))
+        there = group["paper_dataset"].dropna()
+        beside = f" (paper's columns: {escape(str(there.iloc[0]))})" if len(there) else ""
+        bodies.append(_group(f"{escape(str(dataset))}{beside}", rows, len(heads)))
     counts = {str(name): int(group["n_clips"].max()) for name, group in table.groupby("dataset", sort=False)}
     caption = f"Lower is better. Brackets: 95 % bootstrap interval over clips. {captions.clips_sentence(counts)} "
     said = captions.scale_pointer(params, MEANING_TITLE)
@@ -75,7 +79,7 @@ def transfer(path: Path, params: Params) -> str:
         said = " ".join([*captions.row_notes(params), said])
     elif params.baselines:
         said += f" {captions.baselines_sentence(params)}"
-    return _table(heads, rows, caption + captions.with_smoke(params, said))
+    return _table(path, heads, bodies, caption + captions.with_smoke(params, said))
 
 
 def preferences(path: Path, params: Params) -> str:
@@ -83,11 +87,9 @@ def preferences(path: Path, params: Params) -> str:
     table = read(path)
     heads = ["against", "Head3D / other (%)", "paper (%)", "Wilson", "over raters", "votes", "raters", "agreement"]
     heads += ["alpha", "checks failed"]
-    rows = []
+    bodies = []
     for (dataset, criterion), group in table.groupby(["dataset", "criterion"], sort=False):
-        there = group["paper_dataset"].dropna()
-        beside = f" (paper's column: {escape(str(there.iloc[0]))})" if len(there) else ""
-        rows.append(_group(f"{escape(str(dataset))}, {escape(str(criterion))}{beside}", len(heads)))
+        rows = []
         for row in group.to_dict("records"):
             cells = [
                 _shares(row["win_percent"]) if row["votes"] else "no votes",
@@ -98,6 +100,9 @@ def preferences(path: Path, params: Params) -> str:
                 f"{int(row['checks_failed'])} of {int(row['checks'])}" if row["checks"] else "–",
             ]
             rows.append(_row(method(str(row["against"])), cells))
+        there = group["paper_dataset"].dropna()
+        beside = f" (paper's column: {escape(str(there.iloc[0]))})" if len(there) else ""
+        bodies.append(_group(f"{escape(str(dataset))}, {escape(str(criterion))}{beside}", rows, len(heads)))
     caption = (
         "Share of votes for the video of Head3D and for the other method's, of the same subject and driving videos, "
         "with two 95 % intervals: Wilson's takes votes for independent, the other one draws whole raters. Agreement: "
@@ -106,7 +111,7 @@ def preferences(path: Path, params: Params) -> str:
     )
     if not table["votes"].sum():
         caption = f"No votes yet: no rater study has been held. {caption}"
-    return _table(heads, rows, captions.with_smoke(params, caption))
+    return _table(path, heads, bodies, captions.with_smoke(params, caption))
 
 
 def paired(path: Path, params: Params) -> str:
@@ -114,9 +119,9 @@ def paired(path: Path, params: Params) -> str:
     table = read(path)
     n_default = params.model.references
     heads = ["against", "MSE difference", "MSE ratio", "LPIPS difference", "LPIPS ratio"]
-    rows = []
+    bodies = []
     for dataset, of_set in table.groupby("dataset", sort=False):
-        rows.append(_group(escape(str(dataset)), len(heads)))
+        rows = []
         for against, group in of_set.groupby("against", sort=False):
             by_metric = {row["metric"]: row for row in group.to_dict("records")}
             cells = []
@@ -125,12 +130,13 @@ def paired(path: Path, params: Params) -> str:
                 cells.append(_interval(row["difference"], row["difference_low"], row["difference_high"], digits, "+"))
                 cells.append(_interval(row["ratio"], row["ratio_low"], row["ratio_high"], 2))
             rows.append(_row(method(names.plain(str(against), n_default)), cells))
+        bodies.append(_group(escape(str(dataset)), rows, len(heads)))
     caption = (
         f"{names.plain('head3d', n_default)} minus the other method on the same clips, and ratio of the means, with "
         "95 % bootstrap intervals over clips. Below 0 and below 1 Head3D is better; an interval that holds 0 decides "
         "nothing."
     )
-    return _table(heads, rows, captions.with_smoke(params, caption))
+    return _table(path, heads, bodies, captions.with_smoke(params, caption))
 
 
 CROSS_NAMES = {
@@ -151,9 +157,9 @@ def across(path: Path, params: Params) -> str:
     ours = names.plain("head3d", params.model.references)
     known = {name: head for name in table.columns for start, head in CROSS_NAMES.items() if _is_measure(name, start)}
     heads = ["method", *(f"{head}, {name.rpartition('_')[2]}" for name, head in known.items()), "pairs"]
-    rows = []
+    bodies = []
     for dataset, group in table.groupby("dataset", sort=False):
-        rows.append(_group(escape(str(dataset)), len(heads)))
+        rows = []
         for row in group.to_dict("records"):
             cells = [
                 _interval(mean, low, high, cross.digits(name)) + cross.missing(pairs, row["n_pairs"])
@@ -161,8 +167,10 @@ def across(path: Path, params: Params) -> str:
                 for mean, low, high, pairs in [[row[column] for column in cross.columns_of(name)]]
             ]
             rows.append(_row(method(str(row["method"])), [*cells, str(row["n_pairs"])], ours=row["method"] == ours))
+        bodies.append(_group(escape(str(dataset)), rows, len(heads)))
     counts = {str(name): int(group["n_pairs"].max()) for name, group in table.groupby("dataset", sort=False)}
-    return _table(heads, rows, captions.cross_caption(params, counts, captions.scale_pointer(params, MEANING_TITLE)))
+    caption = captions.cross_caption(params, counts, captions.scale_pointer(params, MEANING_TITLE))
+    return _table(path, heads, bodies, caption)
 
 
 def _is_measure(column: str, start: str) -> bool:
@@ -192,7 +200,7 @@ def _measures(path: Path, caption: str) -> str:
         whole = name.startswith("n_")
         values = [escape(str(int(v)) if whole and v == v else cell(float(v), digits)) for v in table[name]]
         rows.append(_row(escape(MEASURES.get(name, name.replace("_", " "))), values))
-    return _table(["measure", *sets], rows, caption)
+    return _table(path, ["measure", *sets], [f"<tbody>{''.join(rows)}</tbody>"], caption)
 
 
 def sentences(path: Path, params: Params) -> list[str]:
@@ -252,10 +260,16 @@ def _verdict(low: float, high: float) -> str:
     return "worse" if low > 0 else "not told apart"
 
 
-def pairs(entries: list[tuple[str, str]]) -> str:
+def pairs(entries: list[tuple[str, str]], section: str) -> str:
     """A table of two columns."""
     rows = "".join(f'<tr><th scope="row">{escape(a)}</th><td>{escape(b)}</td></tr>' for a, b in entries)
-    return f'<div class="wide"><table class="pairs"><tbody>{rows}</tbody></table></div>'
+    named = f'aria-labelledby="{heading_id(section)}"'
+    return f'<div class="wide"><table class="pairs" {named}><tbody>{rows}</tbody></table></div>'
+
+
+def heading_id(section: str) -> str:
+    """The id of a section's heading."""
+    return f"{section}-title"
 
 
 def method(name: str) -> str:
@@ -264,19 +278,22 @@ def method(name: str) -> str:
     return text.replace("x̄^c", "x̄<sup>c</sup>").replace("x̂_dri", "x̂<sub>dri</sub>")
 
 
-def _table(heads: list[str], rows: list[str], caption: str) -> str:
+def _table(path: Path, heads: list[str], bodies: list[str], caption: str) -> str:
     first, *others = heads
     head = f'<th scope="col">{escape(first)}</th>' + "".join(
         f'<th scope="col" class="n">{escape(other)}</th>' for other in others
     )
+    named = f'aria-labelledby="{heading_id(path.stem)}"'
     return (
-        f'<p class="caption">{escape(caption)}</p><div class="wide" tabindex="0" role="region" aria-label="table">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<p class="caption">{escape(caption)}</p><div class="wide" tabindex="0" role="region" {named}>'
+        f"<table {named}><thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>"
     )
 
 
-def _group(text: str, columns: int) -> str:
-    return f'<tr class="group"><th scope="rowgroup" colspan="{columns}">{text}</th></tr>'
+def _group(text: str, rows: list[str], columns: int) -> str:
+    """Rows under a head of their own: the scope of such a head is the ``tbody`` that it stands in."""
+    head = f'<tr class="group"><th scope="rowgroup" colspan="{columns}">{text}</th></tr>'
+    return f"<tbody>{head}{''.join(rows)}</tbody>"
 
 
 def _row(first: str, cells: list[str], ours: bool = False) -> str:
@@ -299,4 +316,4 @@ def _interval(mean: Any, low: Any, high: Any, digits: int, sign: str = "") -> st
     def show(value: Any) -> str:
         return f"{float(value):{sign}.{digits}f}".replace("-", "−") if value == value else "–"
 
-    return f'{show(mean)}<span class="ci">[{show(low)}, {show(high)}]</span>'
+    return f'{show(mean)} <span class="ci">[{show(low)}, {show(high)}]</span>'

@@ -62,7 +62,7 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
         ("table1", "Table 1: self-reconstruction", html_tables.transfer(tables / "table1.csv", params)),
         ("table2", "Table 2: whose video people prefer", html_tables.preferences(tables / "table2.csv", params)),
         ("table3", "Table 3: ablations", html_tables.transfer(tables / "table3.csv", params)),
-        ("across", "Transfer between people", html_tables.across(tables / "cross_identity.csv", params)),
+        ("cross_identity", "Transfer between people", html_tables.across(tables / "cross_identity.csv", params)),
         ("paired", "Head3D against the others, clip by clip", html_tables.paired(tables / "paired.csv", params)),
         ("geometry", "Geometry", html_tables.geometry(tables / "geometry.csv", params)),
         ("parser", "The small parser", html_tables.parser(tables / "parser.csv", params)),
@@ -70,10 +70,13 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
         ("figures", "Figures", _pictures(figures, FIGURES, reports, picture)),
         ("training", "Training and data", _pictures(figures, LATER, reports, picture)),
         ("meaning", html_tables.MEANING_TITLE, meaning(params)),
-        ("made", "What made this page", html_tables.pairs(made_by)),
+        ("made", "What made this page", html_tables.pairs(made_by, "made")),
     ]
     links = "".join(f'<li><a href="#{key}">{escape(title)}</a></li>' for key, title, _ in sections)
-    body = "".join(f'<section id="{key}"><h2>{escape(title)}</h2>{text}</section>' for key, title, text in sections)
+    body = "".join(
+        f'<section id="{key}"><h2 id="{html_tables.heading_id(key)}">{escape(title)}</h2>{text}</section>'
+        for key, title, text in sections
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -173,8 +176,12 @@ def provenance(params: Params, data: Path) -> list[tuple[str, str]]:
 
 def trained_on(metrics: Path) -> str:
     """Devices and types of convolutions of Head3D's stages: this page may be made on another machine."""
-    stages = ("geometry", "canonical", "fusion-full")
-    found = [json.loads((metrics / f"train_{stage}.json").read_text()) for stage in stages]
+    found = []
+    for stage in ("geometry", "canonical", "fusion-full"):
+        path = metrics / f"train_{stage}.json"
+        if not path.is_file():
+            raise UserError(f"{path} is missing", fix=REPRO)
+        found.append(json.loads(path.read_text(encoding="utf-8")))
     return "; ".join(dict.fromkeys(summary.get("compute", "not recorded") for summary in found))
 
 

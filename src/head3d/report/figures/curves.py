@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
-from head3d.report.figures.sheet import COLORS, DPI, STYLE
+from head3d.report.figures.sheet import DPI, LINE_COLORS, STYLE
 from head3d.report.names import plain
 from head3d.sections.baselines import NAMES
 
@@ -30,8 +30,8 @@ SMOOTH = 9  # points of the running median
 
 
 def style(number: int) -> tuple[str, str]:
-    """Colour and dash of the ``number``-th line; no two of the first ``len(COLORS) * len(DASHES)`` are alike."""
-    return COLORS[number % len(COLORS)], DASHES[(number + number // len(COLORS)) % len(DASHES)]
+    """Colour and dash of the ``number``-th line; no two of the first 28 are alike: 7 and 4 have no common divisor."""
+    return LINE_COLORS[number % len(LINE_COLORS)], DASHES[number % len(DASHES)]
 
 
 def curve_files(folder: Path, params: Params) -> dict[str, Path]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST = 10  # videos with pictures
 MOST_BARS = 30  # videos with bars
+LETTERS = 40  # of a bar's name, the last ones: before them stand source and folders
 MOMENTS = (0.0, 0.33, 0.66, 1.0)
 DOT = (240, 228, 66)
 HATCHES = ("", "///", "...", "xxx", "---", "\\\\\\", "+++", "ooo")
@@ -64,10 +65,17 @@ def fates(manifest: pd.DataFrame) -> pd.DataFrame:
     kept = manifest["status"] == "ok"
     reason = manifest["status"].astype(str).str.partition(":")[0]  # without what only one file has
     fate = manifest["split"].where(kept, "left out: " + reason)
-    table = pd.crosstab(manifest["video"].astype(str), fate)
+    table = pd.crosstab([manifest["source"].astype(str), manifest["video"].astype(str)], fate)
     if len(table) > MOST_BARS:
         return table.sum().to_frame(f"all {len(table)} videos").T
+    table.index = pd.Index(short_names(list(table.index)), name="video")
     return table
+
+
+def short_names(videos: list[tuple[str, str]]) -> list[str]:
+    """What each (source, video) is called: its file alone, or source and all of it where others share that."""
+    stems = [Path(video).stem for _, video in videos]
+    return [stem if stems.count(stem) == 1 else "/".join(one) for stem, one in zip(stems, videos, strict=True)]
 
 
 def fates_figure(table: pd.DataFrame):
@@ -98,7 +106,7 @@ def fates_figure(table: pd.DataFrame):
             plate = {"facecolor": "#333333", "edgecolor": "none", "pad": 1.0}
             axes.bar_label(bars, counts, label_type="center", color="white", fontweight="bold", bbox=plate)
             start += width
-        axes.set_yticks(np.arange(len(table)), [Path(name).stem[:24] for name in table.index])
+        axes.set_yticks(np.arange(len(table)), [str(name)[-LETTERS:] for name in table.index])
         axes.invert_yaxis()
         axes.set_xlabel("clips")
         figure.legend(loc="outside lower center", ncols=min(4, len(columns)))

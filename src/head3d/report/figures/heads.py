@@ -74,7 +74,8 @@ def attention_sheet(model: Head3D, shown: list[Example], motion: Motion) -> Shee
     """Figure 6: what fusion is given, where it looks, and what it makes; self first, then across people."""
     inputs = ["subject", "driving", "canonical", "deformed", "transformed"]
     maps = [f"attention\n{name}" for name in ("head", "subject", "decoder")]
-    sheet = Sheet(heads=[*inputs, *maps, "output"], colorbar=(pictures.ATTENTION_COLORS, 0.0, 1.0, "attention"))
+    bar = (pictures.attention_colors(), 0.0, 1.0, "attention, over middle grey")
+    sheet = Sheet(heads=[*inputs, *maps, "output"], colorbar=bar)
     for number, example in enumerate(shown):
         sheet.rows.append(Row(_attention(model, example, example, "absolute"), example.label, new_group=True))
         driver = people.driver_of(shown, number)

@@ -1,11 +1,18 @@
 """Numbers as pictures: colours for depth, shading, attention and mask outlines. All uint8 (H, W, 3)."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from matplotlib.colors import ListedColormap
+
 DEPTH_COLORS = "cividis_r"  # near is bright; safe for colour-blind eyes
 ATTENTION_COLORS = "RdYlBu_r"  # red is high and blue is low, as in the paper; told apart by colour-blind eyes too
+STRENGTH = 0.65  # of the colours of attention over the grey image
 OUTLINE = (230, 159, 0)
 LIGHT = (-0.35, -0.45, -0.82)  # from the upper left, towards the face; camera axes: x right, y down, z away
 
@@ -43,15 +50,23 @@ def shading_picture(depth_m: np.ndarray, mask: np.ndarray, fov_deg: float) -> np
     return over(np.repeat((grey[..., None] * 255).round().astype(np.uint8), 3, axis=-1), mask, (255, 255, 255))
 
 
-def attention_picture(attention: np.ndarray, image: np.ndarray, strength: float = 0.65) -> np.ndarray:
+def attention_picture(attention: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Attention (h, w) in [0, 1] coloured over a grey version of ``image`` (H, W, 3)."""
     from PIL import Image
 
     size = (image.shape[1], image.shape[0])
     smooth = np.asarray(Image.fromarray(attention.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
     grey = image.astype(np.float64) @ (0.299, 0.587, 0.114)
-    mixed = strength * colored(smooth, ATTENTION_COLORS, 0.0, 1.0) + (1 - strength) * grey[..., None]
+    mixed = STRENGTH * colored(smooth, ATTENTION_COLORS, 0.0, 1.0) + (1 - STRENGTH) * grey[..., None]
     return mixed.round().astype(np.uint8)
+
+
+def attention_colors() -> ListedColormap:
+    """What :func:`attention_picture` makes of 0 to 1 over middle grey: its colour bar, as the bare map is not in it."""
+    from matplotlib.colors import ListedColormap
+
+    ramp = attention_picture(np.linspace(0, 1, 256)[None], np.full((1, 256, 3), 128, np.uint8))
+    return ListedColormap(ramp[0] / 255)
 
 
 def over(picture: np.ndarray, mask: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from head3d.report.formats import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
 
 DPI = 150
 MAX_BYTES = 1_400_000  # a sheet that would be larger is drawn with smaller tiles
@@ -21,6 +24,7 @@ LETTER = 9.5  # pixels, the width of a letter of 8 points
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+LINE_COLORS = tuple(color for color in COLORS if color != "#F0E442")  # a yellow line on white is not seen
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.0,
@@ -64,7 +68,7 @@ class Sheet:
 
     heads: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    colorbar: tuple[str, float, float, str] | None = None
+    colorbar: tuple[str | Colormap, float, float, str] | None = None
     block: int | None = None
 
     def canvas(self, tile: int) -> tuple[np.ndarray, list[int], list[int]]:
