@@ -54,3 +54,23 @@ def two_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     video.write_video(path, map(beside, small, large), 25.0)
     return path
+
+
+@pytest.fixture(scope="module")
+def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the stand-in for YouTube serves."""
+    from .vox import film  # which imports from here
+
+    return film(tmp_path_factory.mktemp("film") / "film.mp4")
+
+
+@pytest.fixture
+def server(movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A stand-in for YouTube, with one for yt-dlp on the PATH."""
+    from .vox import Server, put_on_path
+
+    put_on_path(tmp_path / "bin", monkeypatch)
+    running = Server(movie)
+    yield running
+    running.shutdown()
+    running.server_close()

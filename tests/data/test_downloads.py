@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,47 +19,12 @@ from head3d.errors import UserError
 from head3d.params import Params, read_yaml
 
 from .conftest import ROOT
-from .vox import REASONS, Server, counts, film, put, put_on_path, settings, write_csv
-
-
-@pytest.fixture(scope="module")
-def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return film(tmp_path_factory.mktemp("film") / "film.mp4")
-
-
-@pytest.fixture
-def server(movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    put_on_path(tmp_path / "bin", monkeypatch)
-    running = Server(movie)
-    yield running
-    running.shutdown()
-    running.server_close()
-
-
-def one_each(tmp_path: Path, *names: str) -> Path:
-    """Metadata with one stretch, frames 30 to 130, of each video; each shows another person."""
-    rows = [(name, f"id{index}", 30, 130, "train") for index, name in enumerate(names)]
-    return write_csv(tmp_path / "vox-metadata.csv", rows)
-
-
-def table(params: Params) -> dict[str, list[str]]:
-    """Status of each try, by video, as the tables on the disk tell."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(Path(params.data.voxceleb.videos or "").rglob("shard-*.csv")):
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                found.setdefault(row["video"], []).append(row["status"])
-    return found
+from .vox import TOLD, Server, counts, files, one_each, put, put_on_path, settings, table, write_csv
 
 
 def progress(params: Params) -> str:
     library = voxceleb_files.open_library(params)
     return downloads.status(params, library, voxceleb_files.drawn(params, library))
-
-
-def files(params: Params) -> list[str]:
-    root = Path(params.data.voxceleb.videos or "") / "downloaded"
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.mp4"))
 
 
 def test_only_the_needed_seconds_arrive_and_begin_at_the_very_frame(
@@ -88,15 +53,6 @@ def test_only_the_needed_seconds_arrive_and_begin_at_the_very_frame(
     }  # fmt: skip
     downloads.download(params, [0])
     assert len(server.asked) == 3, "what is there is not asked for again"
-
-
-# name of the video -> its status after the first try
-TOLD = {
-    "good": "ok", "moved": "ok", "gone": "gone", "private": "private", "agelimit": "private", "region": "region",
-    "claimed": "region", "ended": "gone", "removed": "gone", "drm": "broken", "formats": "retry later",
-    "refused": "retry later", "broken": "retry later", "hangsup": "retry later", "page": "retry later",
-    "cut": "retry later",
-}  # fmt: skip
 
 
 def test_every_end_has_its_status(
@@ -253,31 +209,6 @@ def test_enough_is_enough_wherever_it_stands_in_line(demo: Params, tmp_path: Pat
     assert todo == order.train[:2]
 
 
-def test_cookies_go_to_yt_dlp_and_nowhere_else(
-    server: Server, demo: Params, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    secret = tmp_path / "cookies.txt"
-    secret.write_text("SESSION=verysecret\n")
-    before = secret.read_bytes()
-    metadata = one_each(tmp_path, "good1", "private2", "formats3")
-    params = settings(demo, metadata, tmp_path / "videos", server.address, cookies=str(secret))
-    downloads.download(params, [0])
-    assert server.cookies[0] == "SESSION=verysecret"
-    assert secret.read_bytes() == before, "yt-dlp writes the file that it is given back: it gets a copy"
-    for path in (path for path in (tmp_path / "videos").rglob("*") if path.is_file()):
-        assert b"verysecret" not in path.read_bytes()
-    said = capfd.readouterr()
-    assert "verysecret" not in said.out + said.err
-    # a file that yt-dlp cannot read, which it quotes
-    secret.write_text("quoted\tSESSION=verysecret\n")
-    downloads.download(
-        settings(demo, one_each(tmp_path, "quoted4"), tmp_path / "v", server.address, cookies=str(secret)), [0]
-    )
-    assert [path for path in (tmp_path / "v").rglob("*") if path.is_file() and b"verysecret" in path.read_bytes()] == []
-    with pytest.raises(UserError, match=r"download\.cookies is '.*none\.txt', which cannot be read"):
-        downloads.download(settings(demo, metadata, tmp_path / "v", cookies=str(tmp_path / "none.txt")), [0])
-
-
 def project(tmp_path: Path, metadata: Path, address: str) -> Path:
     """A directory with params.yaml from which the command downloads."""
     values = read_yaml(ROOT / "params.yaml")
@@ -337,37 +268,71 @@ def test_one_process_a_shard(server: Server, demo: Params, tmp_path: Path) -> No
         downloads.download(params, [0])
 
 
-def test_meanings_of_what_yt_dlp_says() -> None:
-    kinds = {name: status for name, status in TOLD.items() if name in REASONS}
-    kinds |= {"robot": "blocked", "limited": "blocked"}
-    assert set(kinds) == set(REASONS)
-    for kind, reason in REASONS.items():
-        status, told = ytdlp.meaning(f"WARNING: x\nERROR: [youtube] a-b_c: {reason}\n")
-        assert status == kinds[kind], reason
-        assert told and "\n" not in told and "ERROR" not in told and "--cookies" not in told
-    assert (
-        ytdlp.meaning("[https @ 0x1] HTTP error 429 Too Many Requests\nERROR: ffmpeg exited with code 1")[0]
-        == "blocked"
-    )
-    assert (
-        ytdlp.meaning("ERROR: [youtube] x: Video unavailable\nThis video has been removed by the uploader.")[0]
-        == "gone"
-    )
-    assert ytdlp.meaning("usage: yt-dlp\nyt-dlp: error: no such option: --x")[1] == "no such option: --x"
-    assert ytdlp.meaning("")[0] == "retry later"
-
-
-@pytest.mark.skipif(subprocess.run(["which", "yt-dlp"], capture_output=True).returncode != 0, reason="no yt-dlp here")
-def test_the_real_yt_dlp(movie: Path, demo: Params, tmp_path: Path) -> None:
-    running = Server(movie)
-    try:
-        metadata = one_each(tmp_path, "good1", "moved2", "gone3", "refused4", "broken5", "cut6")
-        params = settings(demo, metadata, tmp_path / "videos", running.address + ".mp4", timeout_s=60.0)
+@pytest.mark.parametrize("name", ["shard-0.lock", "turn.lock"])
+def test_a_lock_that_cannot_be_is_one_line(name: str, server: Server, demo: Params, tmp_path: Path) -> None:
+    params = settings(demo, one_each(tmp_path, "good1"), tmp_path / "videos", server.address)
+    (tmp_path / "videos/downloaded/status" / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"{name}: cannot be opened \(Is a directory\)"):
         downloads.download(params, [0])
-    finally:
-        running.shutdown()
-        running.server_close()
-    assert table(params) == {
-        "good1": ["ok"], "moved2": ["ok"], "gone3": ["gone"], "refused4": ["retry later"], "broken5": ["retry later"],
-        "cut6": ["retry later"],
-    }  # fmt: skip
+
+
+def test_only_what_arrives_broken_three_times_is_given_up(
+    demo: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that failed says nothing of the video."""
+    tries = []
+
+    def fetch(_video: str, sections: list[tuple[float, float]], folder: Path, _settings: object) -> ytdlp.Outcome:
+        tries.append(folder)
+        if len(tries) in (1, 2, 4):
+            return ytdlp.Outcome({}, "retry later", "HTTP Error 503")
+        return ytdlp.Outcome({section: put(folder / "torn.mp4", b"torn") for section in sections})
+
+    put_on_path(tmp_path / "bin", monkeypatch)
+    monkeypatch.setattr(ytdlp, "fetch", fetch)
+    params = settings(demo, one_each(tmp_path, "good1"), tmp_path / "videos")
+    for _ in range(8):
+        downloads.download(params, [0])
+    assert table(params)["good1"] == ["retry later"] * 5 + ["broken"]
+    assert "arrived, but not a readable video" in (tmp_path / "videos/downloaded/status/shard-0.csv").read_text()
+
+
+def test_the_reason_of_a_block_is_the_one_that_stands_for_it(
+    movie: Path, demo: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(_video: str, sections: list[tuple[float, float]], folder: Path, _settings: object) -> ytdlp.Outcome:
+        path = Path(shutil.copy(movie, folder / "part.mp4"))
+        return ytdlp.Outcome({sections[-1]: path}, "blocked", "HTTP Error 429")
+
+    put_on_path(tmp_path / "bin", monkeypatch)
+    monkeypatch.setattr(ytdlp, "fetch", fetch)
+    metadata = write_csv(tmp_path / "m.csv", [("good1", "id1", 0, 100, "train"), ("good1", "id1", 100, 200, "train")])
+    params = counts(settings(demo, metadata, tmp_path / "videos"), test=0)
+    with pytest.raises(
+        UserError, match=r"stopped with 1 of 2 there, this machine or account is blocked \(HTTP .*429\)"
+    ):
+        downloads.download(params, [0])
+
+
+@pytest.mark.parametrize("kind", ["csv", "txt"])
+def test_what_would_be_too_short_for_a_clip_is_not_asked_for(
+    kind: str, server: Server, demo: Params, tmp_path: Path
+) -> None:
+    """Of 46 frames as few as 39 may be left, as the last quarter of a second is not used."""
+    lengths = {"good1": 46, "good2": 47}
+    metadata = tmp_path / "txt"
+    if kind == "csv":
+        rows = [(name, f"id{name}", 30, 30 + length, "train") for name, length in lengths.items()]
+        metadata = write_csv(tmp_path / "m.csv", rows)
+    for name, length in lengths.items():
+        lines = "".join(f"{index} 40 10 40 50\n" for index in range(30, 30 + length))
+        put(tmp_path / "txt" / f"id{name}" / name / "00001.txt", lines.encode())
+    params = counts(settings(demo, metadata, tmp_path / "videos", server.address), test=0)
+    downloads.download(params, [0])
+    assert (server.asked, table(params)) == (["good2"], {"good1": ["broken"], "good2": ["ok"]})
+    (one,) = sources.videos(params)
+    info = video.probe(one.path)
+    assert crop._within(one, info, 25.0, info.n_frames)[1] >= 40
+    # whoever has the whole video can take a clip of it
+    put(tmp_path / "videos/good1.mp4")
+    assert len(sources.videos(params)) == 2

@@ -142,8 +142,8 @@ def test_odd_sizes_are_padded_for_yuv420p(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [0.3, 3.0])
 def test_sound_is_taken_along(clip: Path, tmp_path: Path, seconds: float) -> None:
-    talking = tmp_path / "talking.mp4"
-    ffmpeg("-i", clip, "-f", "lavfi", "-i", f"sine=duration={seconds}", "-c:v", "copy", "-c:a", "aac", talking)
+    talking, tone = tmp_path / "talking.mp4", ("-f", "lavfi", "-i", f"sine=duration={seconds}")
+    ffmpeg("-i", clip, *tone, "-c:v", "copy", "-c:a", "aac", "-metadata", "title=audio:0k", talking)
     assert video.probe(talking).has_audio
     video.write_video(tmp_path / "out.mp4", gradient(20, 64, 64), fps=25, audio_from=talking)
     assert video.probe(tmp_path / "out.mp4").has_audio
@@ -238,6 +238,36 @@ def test_bad_files_are_one_clear_line(clip: Path, tmp_path: Path, name: str) -> 
             use(path)
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
+
+
+WORDS = [
+    "Duration: 99:00:00.00, start: 5.000000 rotation of 90 degrees",
+    "Stream #0:0: Video: h264, 100 fps, start 7.000000",
+    "\n  Duration: 98:00:00.00, start: 5.000000, bitrate: 1 kb/s\n  Stream #0:1: Audio: aac\n",
+    "\n      displaymatrix: rotation of 90.00 degrees\nOutput #0, null\n  Stream #0:0: Video: wrapped_avframe, 9x9\n",
+    "x\r\nMetadata:\n  Stream #0:0: Video: wrapped_avframe (/smpte2084), 9x9, 100 fps",
+]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_tags_and_names_are_not_taken_for_what_ffmpeg_says(clip: Path, tmp_path: Path, words: str) -> None:
+    tags = [f"-metadata{of}" for of in ("", ":s:v:0")]
+    named = Path(tmp_path, words.replace("/", "") + "':.mkv")
+    plain, tagged = tmp_path / "plain.mkv", tmp_path / "tagged.mkv"
+    ffmpeg("-i", clip, "-c", "copy", plain)
+    key = "Stream #0:0(x): Video: wrapped_avframe, 9x9, 100 fps, start 7.0"
+    ffmpeg(
+        "-i", clip, "-c", "copy", *(w for tag in tags for w in (tag, f"title={words}", tag, f"{key}={words}")), tagged
+    )
+    named.write_bytes(tagged.read_bytes())
+    assert video.probe(tagged) == video.probe(plain)
+    assert video.probe(named) == video.probe(plain)
+
+
+def test_a_language_is_no_stream(clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / "spoken.mkv"
+    ffmpeg("-i", clip, "-c", "copy", "-metadata:s:v:0", "language=x: Video: y (attached pic), 100 fps", path)
+    assert video.probe(path).fps == 25
 
 
 def test_names_are_never_options_or_addresses(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def test_metadata_of_fomm(tmp_path: Path) -> None:
         ("x,1,2,0-0-1,25,9,9,train,id1", "line 3: bbox is '0-0-1'; allowed: left-top-right-bottom"),
         ("x,1,2,5-0-1-1,25,9,9,train,id1", "of some width and height"),
         ("x,1,2,0-0-1-1,0,9,9,train,id1", "line 3: fps is '0'"),
+        *(
+            (f"x,1,99,0-0-1-1,{rate},9,9,train,id1", f"line 3: fps is '{rate}'; allowed: 1 to 240 frames a second")
+            for rate in ("nan", "inf", "1e-320", "1e-300", "-25", "fast")
+        ),
+        ("x,1,99,0-0-1-1,25,9,9,val,id1", "line 3: partition is 'val'; allowed: train, test, or nothing"),
+        ("x,1,99,0-0-1-" + "9" * 400 + ",25,9,9,train,id1", "line 3: bbox is '0-0-1-99"),
+        ("x,1," + "9" * 400 + ",0-0-1-1,25,9,9,train,id1", "line 3: end is '99"),
         ("x,1,2,0-0-1-1,25,9,0,train,id1", "line 3: height is '0'; allowed: at least 1"),
         ("x", "line 3: person_id is ''"),
     ],
@@ -57,6 +65,13 @@ def test_wrong_lines_are_named(tmp_path: Path, row: str, words: str) -> None:
         voxceleb.read_metadata(csv(tmp_path / "m.csv", ROW, row), 1)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_metadata_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
+    rows = [ROW.replace("train", " Test "), ROW.replace("3994", "3995").replace("train", "TRAIN")]
+    path = csv(tmp_path / "m.csv", *rows, ROW.replace("3994", "3996").replace("train", ""))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [one.test for one in voxceleb.read_metadata(path, 30)] == [True, False, False]
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:
@@ -100,6 +115,29 @@ def test_text_files_of_voxceleb(tmp_path: Path) -> None:
     assert second.box.within(1280, 720) == pytest.approx((320, 72, 960, 432))  # VoxCeleb2 shares
     with pytest.raises(UserError, match=r"00096\.txt: no table of faces in it; allowed: lines of FRAME X Y W H"):
         voxceleb.detailed(found["00096"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("1 nan nan nan nan", "a number in it is none of a frame; allowed: FRAME X Y W H below 100,000,000"),
+        ("1 0 0 8 8\n2 inf 0 8 8", "a number in it is none of a frame"),
+        ("1 1e308 1e308 1e308 1e308", "a number in it is none of a frame"),
+        ("9" * 400 + " 1 1 1 1", "a number in it is none of a frame"),
+        ("100 0 0 8 8\n1 0 0 8 8", "its frames run from 100 to 1; allowed: frames in their order"),
+    ],
+)
+def test_a_wrong_text_file_costs_only_itself(demo: Params, tmp_path: Path, rows: str, words: str) -> None:
+    good = "\n".join(f"{index} 30 30 60 60" for index in range(100))
+    put(tmp_path / "txt/id1/good/00001.txt", UTTERANCE.format(rows=good).encode())
+    wrong = put(tmp_path / "txt/id2/wrong/00001.txt", UTTERANCE.format(rows=rows).encode())
+    for name in ("good", "wrong"):
+        put(tmp_path / f"videos/{name}.mp4")
+    with pytest.raises(UserError, match=words) as caught:
+        voxceleb.detailed(Stretch("id2", "wrong", "00001", text=wrong))
+    assert str(wrong) in str(caught.value)
+    found = sources.voxceleb(counts(settings(demo, tmp_path / "txt", tmp_path / "videos"), test=0))
+    assert [one.name for one in found] == ["id1/good/00001"]
 
 
 def stretches(n: int, people: int, kept: int = 0) -> list[Stretch]:
@@ -150,12 +188,16 @@ def test_layouts_that_others_have_made(demo: Params, tmp_path: Path) -> None:
     assert (found["cut_by_fomm"].span, found["cut_by_fomm"].box) == (None, None)
     assert (found["ours_is_here"].span, found["ours_is_here"].box) == (None, box)
     assert [one.unseen for one in found.values()] == [False, False, True]
-    # without metadata: what names tell
+    # without metadata nobody knows who is meant in a downloaded video, and who is kept for testing
+    with pytest.raises(UserError, match=r"metadata is null, but .*downloaded holds whole frames.*; name it again, or"):
+        sources.voxceleb(settings(demo, None, root))
+    shutil.rmtree(root / "downloaded")
+    # of those that were cut to the face names tell it
     put(root / "test" / "id9#another#000001#000200.mp4")
     put(root / "dev/mp4/id00012/21Uxsk56VDQ/00001.mp4")
     found = {one.name: one for one in sources.voxceleb(settings(demo, None, root))}
     assert {name: (one.person, one.unseen) for name, one in found.items()} == {
-        "id2/cut_by_fomm/000030-000130": ("id2", False), "id3/ours_is_here/000000-000100": ("id3", False),
+        "id2/cut_by_fomm/000030-000130": ("id2", False),
         "id00012/21Uxsk56VDQ/00001": ("id00012", False), "id9/another/000001-000200": ("id9", True),
     }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import http.server
 import re
 import sys
@@ -31,6 +32,14 @@ REASONS = {
     "formats": "Requested format is not available. Use --list-formats for a list of available formats",
     "drm": "This video is DRM protected",
 }
+
+# name of the video -> its status after the first try
+TOLD = {
+    "good": "ok", "moved": "ok", "gone": "gone", "private": "private", "agelimit": "private", "region": "region",
+    "claimed": "region", "ended": "gone", "removed": "gone", "drm": "broken", "formats": "retry later",
+    "refused": "retry later", "broken": "retry later", "hangsup": "retry later", "page": "retry later",
+    "cut": "retry later",
+}  # fmt: skip
 
 # Behaves like yt-dlp 2026.10 as far as it is asked to: the same options, exit status, words on stderr, files.
 STAND_IN = """#!{python} -IS
@@ -217,3 +226,25 @@ def put(path: Path, content: bytes = b"a video") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
+
+
+def one_each(tmp_path: Path, *names: str) -> Path:
+    """Metadata with one stretch, frames 30 to 130, of each video; each shows another person."""
+    rows = [(name, f"id{index}", 30, 130, "train") for index, name in enumerate(names)]
+    return write_csv(tmp_path / "vox-metadata.csv", rows)
+
+
+def table(params: Params) -> dict[str, list[str]]:
+    """Status of each try, by video, as the tables on the disk tell."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(Path(params.data.voxceleb.videos or "").rglob("shard-*.csv")):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(row["video"], []).append(row["status"])
+    return found
+
+
+def files(params: Params) -> list[str]:
+    """The videos that were downloaded."""
+    root = Path(params.data.voxceleb.videos or "") / "downloaded"
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.mp4"))

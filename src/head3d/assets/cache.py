@@ -5,6 +5,7 @@ publisher states one, the first file that loads is trusted and recorded (``lock.
 ``~/.cache/head3d`` or ``$HEAD3D_CACHE``.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -245,21 +246,18 @@ def _group(asset: Asset) -> str:
 
 
 def _is_good(asset: Asset) -> bool:
-    path = path_of(asset)
-    if not digest_of(asset):
+    path, wanted = path_of(asset), digest_of(asset)
+    if not wanted or not path.is_file():
         return False
     with _verifying:
-        if path in _verified and path.is_file():
+        if path in _verified:
             return True
-    if not path.is_file():
-        return False
-    if not download.sha256(path).startswith(digest_of(asset)):
-        print(f"head3d: {path} is damaged and is fetched again", file=sys.stderr)
-        path.unlink()
-        return False
-    with _verifying:
-        _verified.add(path)
-    return True
+    with contextlib.suppress(FileNotFoundError):  # a process that has the group's lock found it damaged, too
+        if download.sha256(path).startswith(wanted):
+            with _verifying:
+                _verified.add(path)
+            return True
+    return False
 
 
 class _StoppedError(Exception):
@@ -278,8 +276,11 @@ def _fetch_group(assets: list[Asset], bar: tqdm, stop: threading.Event) -> None:
             for asset in assets:
                 if _is_good(asset):  # another process brought it while we waited
                     bar.update(asset.size)
-                else:
-                    _fetch_one(asset, work, archives, bar, stop)
+                    continue
+                if digest_of(asset) and path_of(asset).is_file():  # removed here alone: nobody else writes it now
+                    print(f"head3d: {path_of(asset)} is damaged and is fetched again", file=sys.stderr)
+                    path_of(asset).unlink(missing_ok=True)
+                _fetch_one(asset, work, archives, bar, stop)
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise UserError(

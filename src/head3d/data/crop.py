@@ -21,6 +21,7 @@ from head3d.data.box_tracker import BoxTracker
 from head3d.data.boxes import Rejected, Square
 from head3d.data.clips import Window, windows
 from head3d.data.store import LISTING, ClipRecord, NpyWriter, write_records
+from head3d.data.voxceleb import RAGGED_S
 from head3d.errors import UserError
 from head3d.files import replacing_directory
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 _WORKING_SIDE = (
     2048  # pixels; larger frames are shrunk to this while they are read, so that forty of them fit in memory
 )
-
-_RAGGED_S = 0.25  # seconds at the end of a cut video that are not used
 
 
 def working_size(info: video.VideoInfo) -> tuple[video.VideoInfo, float]:
@@ -176,7 +175,7 @@ def _within(one: sources.Video, info: video.VideoInfo, fps: float, n_frames: int
         return 0, n_frames
     # What was cut out of a longer video holds stored frames before its begin that are never shown, so that its duration
     # counts, not they; and where it ends, frames that others were needed for are missing between those that are there.
-    n_frames = min(n_frames, max(0, int((info.duration - _RAGGED_S) * fps)))
+    n_frames = min(n_frames, max(0, int((info.duration - RAGGED_S) * fps)))
     if one.span is None:
         return 0, n_frames
     first = math.ceil(one.span[0] * fps)

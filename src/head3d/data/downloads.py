@@ -8,6 +8,7 @@ the video that was under way. Tables of all shards are read together: other numb
 import csv
 import os
 import shutil
+import tempfile
 import time
 import zlib
 from collections import Counter
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from tqdm import tqdm
 
 from head3d.data import video, voxceleb, voxceleb_files, ytdlp
@@ -35,6 +36,7 @@ _FINAL = _OF_VIDEO | {BROKEN}  # not tried again, unless asked for
 _BARREN = 5  # so many times `give_up_after` videos in a row without one that is there end a shard
 _SHORT_S = 0.5  # by so much a video may end early
 _TRIES = 3  # times that a file arrives broken until it is given up
+_ARRIVED = "arrived, but "  # how the reasons of those begin, as the table has no column for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,14 @@ class Table:
         self.folder = folder
         self._last: dict[str, Entry] = {}
         self._lost: dict[str, Entry] = {}  # by video
+        self._arrived_broken: Counter[str] = Counter()
         # By time and not by file: a stretch may have been another shard's before.
         found = [entry for path in sorted(folder.glob("shard-*.csv")) for entry in _lines(path)]
         for entry in sorted(found, key=lambda one: one.when):
             self._take(entry)
 
     def _take(self, entry: Entry) -> None:
+        self._arrived_broken[entry.name] += entry.reason.startswith(_ARRIVED)
         before = self._last.get(entry.name)
         if before is None or before.when <= entry.when:
             self._last[entry.name] = entry
@@ -81,6 +85,10 @@ class Table:
     def own(self, one: Stretch) -> Entry | None:
         """The last try of just this stretch."""
         return self._last.get(one.name)
+
+    def arrived_broken(self, one: Stretch) -> int:
+        """How often a file of this stretch has come that was of no use; a network that failed brings none."""
+        return self._arrived_broken[one.name]
 
     def add(self, shard: int, one: Stretch, status: str, reason: str) -> Entry:
         """Append a line; it is on the disk on return."""
@@ -187,14 +195,29 @@ def download(params: "Params", shards: Iterable[int], again: bool = False) -> No
     library = Library(root)
     planned = plans(params, voxceleb_files.drawn(params, library))
     for shard in shards:
-        lock = FileLock(_folder(root) / f"shard-{shard}.lock")
         try:
-            with lock.acquire(timeout=0):
-                print(_shard(params, root, shard, planned[shard], library, again), flush=True)
+            lock = _acquire(_folder(root) / f"shard-{shard}.lock", timeout=0)
         except Timeout:
             raise UserError(
                 f"voxceleb, shard {shard}: another process is downloading it", fix="wait for it, or take another shard"
             ) from None
+        with lock:
+            print(_shard(params, root, shard, planned[shard], library, again), flush=True)
+
+
+def _acquire(path: Path, timeout: float = -1) -> AcquireReturnProxy:
+    """A file that is locked until the block ends; -1 waits for ever.
+
+    Raises:
+        Timeout: another process has it.
+        UserError: there cannot be such a file.
+    """
+    try:
+        return FileLock(path).acquire(timeout=timeout)
+    except Timeout:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened ({error.strerror})", fix="remove it, or see who owns it") from None
 
 
 def _folder(root: Path) -> Path:
@@ -222,11 +245,11 @@ def _shard(params: "Params", root: Path, shard: int, planned: list[Plan], librar
                 entries = list(_one_video(params, root, work, shard, group, library, table))
                 counts.update(entry.status for entry in entries)
                 bar.update(len(entries))
-                last = entries[-1]
+                last, blocked = entries[-1], next((one for one in entries if one.status == BLOCKED), None)
                 in_a_row = in_a_row + 1 if all(entry.status == LATER for entry in entries) else 0
                 barren = 0 if again or OK in (entry.status for entry in entries) else barren + 1
-                if BLOCKED in (entry.status for entry in entries):
-                    raise _stop(shard, planned, library, "this machine or account is blocked", last.reason)
+                if blocked:
+                    raise _stop(shard, planned, library, "this machine or account is blocked", blocked.reason)
                 if in_a_row >= params.download.give_up_after:
                     raise _stop(shard, planned, library, f"{in_a_row} videos in a row failed", last.reason)
                 if barren >= _BARREN * params.download.give_up_after:  # a wrong address makes all of them gone
@@ -262,35 +285,49 @@ def _one_video(
 ) -> Iterable[Entry]:
     """Try some stretches of one video with one request; gives an entry for each."""
     wanted: dict[tuple[float, float], Stretch] = {}
+    shortest = voxceleb.shortest_cut(params.data.clip_length, params.data.fps)
     for one in group:
         try:
-            section = voxceleb.window(voxceleb.detailed(one), params.data.voxceleb.seconds, params.seed)
+            known = voxceleb.detailed(one)
         except UserError as error:
             yield table.add(shard, one, BROKEN, error.what)
             continue
+        if known.end - known.start < shortest:  # its end is not used: no clip could be taken of it
+            yield table.add(shard, one, BROKEN, f"{known.end - known.start} frames, of {shortest} that a clip wants")
+            continue
+        section = voxceleb.window(known, params.data.voxceleb.seconds, params.seed)
         while any(begin == section[0] for begin, _ in wanted):  # two people side by side: files are told by their begin
             section = round(section[0] + 0.001, 3), section[1]
         wanted[section] = one
     if not wanted:
         return
-    shutil.rmtree(work, ignore_errors=True)
-    try:
-        work.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{work}: cannot be made ({error.strerror})") from None
+    folder = _new_folder(work)
     _wait_for_turn(_folder(root), params.download.pause_s)
-    outcome = ytdlp.fetch(group[0].video, list(wanted), work, params.download)
+    outcome = ytdlp.fetch(group[0].video, list(wanted), folder, params.download)
     for section, one in wanted.items():
         if section not in outcome.files:
             yield table.add(shard, one, outcome.status, outcome.reason)
             continue
         if wrong := _wrong(outcome.files[section], section[1] - section[0]):
-            before = table.own(one)
-            often = before is not None and before.tries + 1 >= _TRIES
-            yield table.add(shard, one, BROKEN if often else LATER, wrong)
+            often = table.arrived_broken(one) + 1 >= _TRIES
+            yield table.add(shard, one, BROKEN if often else LATER, _ARRIVED + wrong)
             continue
         library.note(one, _accept(outcome.files[section], root, one))
         yield table.add(shard, one, OK, "")
+
+
+def _new_folder(work: Path) -> Path:
+    """An empty folder below ``work``, which holds nothing else then.
+
+    No two calls get the same: the yt-dlp of a run that was killed may live on, and would drop its files among those of
+    the next video.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=work))
+    except OSError as error:
+        raise UserError(f"{work}: cannot be made ({error.strerror})") from None
 
 
 def _wrong(part: Path, seconds: float) -> str:
@@ -302,7 +339,7 @@ def _wrong(part: Path, seconds: float) -> str:
         info = video.probe(part)
     except UserError as error:
         return error.what.replace(f"{part}: ", "")[:160]
-    return f"only {info.duration:.1f} of {seconds:.1f} s arrived" if info.duration < seconds - _SHORT_S else ""
+    return f"only {info.duration:.1f} of {seconds:.1f} s" if info.duration < seconds - _SHORT_S else ""
 
 
 def _accept(part: Path, root: Path, one: Stretch) -> Path:
@@ -319,7 +356,7 @@ def _accept(part: Path, root: Path, one: Stretch) -> Path:
 def _wait_for_turn(folder: Path, pause: float) -> None:
     """Wait until ``pause`` seconds after the last request of any shard; the wait is agreed on through a file."""
     note = folder / "turn"
-    with FileLock(folder / "turn.lock"):
+    with _acquire(folder / "turn.lock"):
         now = time.time()
         try:
             last = float(note.read_text())

@@ -23,6 +23,7 @@ from typing import Any
 import ffmpeg
 import numpy as np
 
+from head3d.data.ffmpeg_log import last_words, own_words
 from head3d.errors import UserError
 from head3d.files import replacing
 
@@ -80,19 +81,20 @@ def probe(path: str | os.PathLike) -> VideoInfo:
     path = existing_file(path)
     graph = pictures(path).filter("scale", **_SQUARE_PIXELS).filter("setsar", "1")
     log = run_graph(graph.output("-", format="null", vframes=1), path)
-    head, _, tail = log.partition("\nOutput #0")
-    shown = re.search(r"Video: wrapped_avframe.*?, (\d+)x(\d+)", tail)
-    stream = re.search(r"Stream #0:.*?: Video: (?!.*\(attached pic\)).*", head)
+    head, _, tail = own_words(log, _url(path)).partition("\nOutput #0")
+    shown = re.search(r"^ +Stream #0:.*: Video: wrapped_avframe.*?, (\d+)x(\d+)", tail, re.MULTILINE)
+    # the last ": Video: " of its line: a language in parentheses before it may be any words
+    stream = re.search(r"^ +Stream #0:.*: Video: (?!.*\(attached pic\))(.*)", head, re.MULTILINE)
     if not shown or not stream:
-        raise UserError(f"{path}: not a readable video ({_last_words(log)})")
+        raise UserError(f"{path}: not a readable video ({last_words(log)})")
     width, height = int(shown[1]), int(shown[2])
     if max(width, height) > _MAX_SIDE or min(width, height) < 2:
         raise UserError(f"{path}: frames of {width}x{height} pixels", allowed=f"2 to {_MAX_SIDE} pixels a side")
-    rate = re.search(r"([\d.]+)(k?) fps", stream[0]) or re.search(r"([\d.]+)(k?) tb[rn]", stream[0])
+    rate = re.search(r"([\d.]+)(k?) fps", stream[1]) or re.search(r"([\d.]+)(k?) tb[rn]", stream[1])
     fps = float(rate[1]) * (1000 if rate[2] else 1) if rate else 0.0
     fps = _NTSC.get(round(fps, 2), fps) or 25.0
-    rotation = re.search(r"rotation of (-?[\d.]+) degrees", head)
-    stated = re.search(r"Duration: (\d+):(\d+):([\d.]+)", head)
+    rotation = re.search(r"^ +display ?matrix: rotation of (-?[\d.]+) degrees", head, re.MULTILINE | re.IGNORECASE)
+    stated = re.search(r"^ +Duration: (\d+):(\d+):([\d.]+)", head, re.MULTILINE)
     duration = int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3]) if stated else 0.0
     try:
         counted = run_graph(pictures(path).output("-", format="null", vcodec="copy"), path)
@@ -111,15 +113,16 @@ def probe(path: str | os.PathLike) -> VideoInfo:
         n_frames=n_frames,
         duration=duration,
         rotation=round(float(rotation[1])) if rotation else 0,
-        has_audio=re.search(r"^ *Stream #0:\d+.*?: Audio: (?!none)", head, re.MULTILINE) is not None,
-        late=_late(head, stream[0]),
-        hdr=next((curve for curve in _HDR if f"/{curve}" in stream[0]), None),
+        has_audio=re.search(r"^ +Stream #0:\d+.*?: Audio: (?!none)", head, re.MULTILINE) is not None,
+        late=_late(head, stream[1]),
+        hdr=next((curve for curve in _HDR if f"/{curve}" in stream[1]), None),
     )
 
 
 def _late(head: str, stream: str) -> float:
     """By how many seconds a stream begins after its file, from what ffmpeg says of both."""
-    first, own = re.search(r"Duration: .*, start: (-?[\d.]+)", head), re.search(r", start (-?[\d.]+)", stream)
+    first = re.search(r"^ +Duration: .*, start: (-?[\d.]+)", head, re.MULTILINE)
+    own = re.search(r", start (-?[\d.]+)", stream)
     return max(0.0, float(own[1]) - (float(first[1]) if first else 0.0)) if own else 0.0
 
 
@@ -216,7 +219,7 @@ def stream(
             raise UserError(f"{path}: no frame came for {_STALL_S:.0f} s, after {given}", fix="try again")
         if given == 0 and count != 0 and start == 0:
             log.seek(0)
-            raise UserError(f"{path}: not a readable video ({_last_words(log.read().decode(errors='replace'))})")
+            raise UserError(f"{path}: not a readable video ({last_words(log.read().decode(errors='replace'))})")
 
 
 def write_video(
@@ -260,7 +263,7 @@ def write_video(
                 raise UserError(f"{path}: cannot be written (ffmpeg took no frame for {_STALL_S:.0f} s)")
             if process.returncode != 0:
                 log.seek(0)
-                raise UserError(f"{path}: cannot be written ({_last_words(log.read().decode(errors='replace'))})")
+                raise UserError(f"{path}: cannot be written ({last_words(log.read().decode(errors='replace'))})")
         finally:
             watchdog.stop()
             process.kill()
@@ -303,7 +306,8 @@ def _sound(path: Path) -> Any:
         log = run_graph(sound.output("-", format="null", aframes=10), path)
     except UserError:
         return None
-    return None if re.search(r"audio:0(\.0+)?[kK]", log) else sound
+    written = re.findall(r"audio:(\d+(?:\.\d+)?)[kK]", log)  # the last one: a title may have such words, too
+    return None if written and float(written[-1]) == 0 else sound
 
 
 class _Watchdog:
@@ -341,10 +345,14 @@ def existing_file(path: str | os.PathLike) -> Path:
     return path
 
 
+def _url(path: Path) -> str:
+    """A file's name for ffmpeg, which would take ``http:…`` for an address and ``-y.mp4`` for an option."""
+    return f"file:{path.absolute()}"
+
+
 def _input(path: Path) -> Any:
     """The start of an ffmpeg-python graph that reads a file, and nothing but files."""
-    # "file:" keeps a name such as "http:..." or "-y.mp4" a file name
-    return ffmpeg.input(f"file:{path.absolute()}", protocol_whitelist="file,pipe", format_whitelist=_CONTAINERS)
+    return ffmpeg.input(_url(path), protocol_whitelist="file,pipe", format_whitelist=_CONTAINERS)
 
 
 def pictures(path: Path) -> Any:
@@ -365,25 +373,5 @@ def run_graph(graph: Any, path: Path, failed: str = "not a readable video") -> s
         raise UserError(f"{path}: {failed} (nothing came for {_STALL_S:.0f} s)") from error
     log = done.stderr.decode(errors="replace")
     if done.returncode != 0:
-        raise UserError(f"{path}: {failed} ({_last_words(log)})")
+        raise UserError(f"{path}: {failed} ({last_words(log)})")
     return log
-
-
-_KNOWN = {  # what ffmpeg says, and what it means
-    "matches no streams": "no picture in it, only sound",
-    "not on whitelist": "its format is none of a video",
-    "No space left on device": "no room on the disk",
-    "moov atom not found": "cut short: the index at its end is missing",
-}
-
-
-def _last_words(log: str) -> str:
-    """Why ffmpeg gave up, by its log."""
-    for sign, words in _KNOWN.items():
-        if sign in log:
-            return words
-    lines = [re.sub(r"^\[[^\]]*\]\s*", "", line.strip()) for line in log.replace("\r", "\n").splitlines()]
-    lines = [line for line in lines if line and not line.startswith("frame=")]
-    telling = [line for line in lines if re.search(r"error|invalid|moov|not |unable|fail", line, re.IGNORECASE)]
-    reasons = [line for line in telling if not re.match(r"Error (opening|binding|splitting)", line)]
-    return (reasons or telling or lines or ["ffmpeg said nothing"])[-1]

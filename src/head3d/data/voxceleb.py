@@ -7,6 +7,7 @@ the paper. Where its video lies is the business of :mod:`head3d.data.voxceleb_fi
 
 import csv
 import hashlib
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -16,9 +17,12 @@ from pathlib import Path
 from head3d.errors import UserError
 
 FPS = 25.0  # VoxCeleb counts frames at this rate, whatever the rate of the video
+RAGGED_S = 0.25  # seconds at the end of a cut video that are not used
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of a person or a video: it becomes a part of paths and addresses
 _COLUMNS = ("video_id", "start", "end", "bbox", "width", "height")
 _REFERENCE_HEIGHT = 360.0  # pixels; the boxes of VoxCeleb1's text files are for videos of this height
+_RATES = (1.0, 240.0)  # frames a second that a csv file may count in
+_MOST = 10**8  # of frames and pixels: 46 days, and more than any picture; nan and inf are not below it
 _SPARE_PEOPLE = 2  # people are drawn for testing until they have this many times the stretches that are wanted
 
 
@@ -96,7 +100,7 @@ def read_metadata(path: str | os.PathLike, shortest: int) -> list[Stretch]:
 
 def _csv(path: Path) -> Iterator[Stretch]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
@@ -122,24 +126,29 @@ def _from_row(row: dict[str, str | None], where: str) -> Stretch:
             numbers[key] = int(row[key] or "")
         except ValueError:
             raise refuse(key, "a whole number") from None
-        if numbers[key] < least:
-            raise refuse(key, f"at least {least}")
-    rate = row.get("fps") or FPS
-    corners = re.fullmatch(r"(\d+)-(\d+)-(\d+)-(\d+)", row["bbox"] or "")
+        if not least <= numbers[key] < _MOST:
+            raise refuse(key, f"at least {least}, and below {_MOST:,}")
+    corners = re.fullmatch(r"(\d{1,8})-(\d{1,8})-(\d{1,8})-(\d{1,8})", row["bbox"] or "")
     if not corners:
         raise refuse("bbox", "left-top-right-bottom, whole pixels")
     x0, y0, x1, y1 = (float(value) for value in corners.groups())
     if x1 <= x0 or y1 <= y0:
         raise refuse("bbox", "left-top-right-bottom, of some width and height")
+    part = (row.get("partition") or "").strip().lower()
+    if part not in ("", "train", "test"):  # else the people of a "validation" would be trained on
+        raise refuse("partition", "train, test, or nothing")
     try:
-        scale = FPS / float(rate)
-    except (ValueError, ZeroDivisionError):
-        raise refuse("fps", "frames a second") from None
+        rate = float(row.get("fps") or FPS)
+    except ValueError:
+        rate = math.nan
+    if not _RATES[0] <= rate <= _RATES[1]:
+        raise refuse("fps", f"{_RATES[0]:g} to {_RATES[1]:g} frames a second")
+    scale = FPS / rate
     start, end = round(numbers["start"] * scale), round(numbers["end"] * scale)
     if end <= start:
         raise refuse("end", f"more than start, {numbers['start']}")
     box = Box(x0, y0, x1, y1, float(numbers["width"]), float(numbers["height"]))
-    return Stretch(person, video, f"{start:06d}-{end:06d}", row.get("partition") == "test", start, end, box)
+    return Stretch(person, video, f"{start:06d}-{end:06d}", part == "test", start, end, box)
 
 
 def _directory(root: Path) -> Iterator[Stretch]:
@@ -158,7 +167,11 @@ def _directory(root: Path) -> Iterator[Stretch]:
 
 
 def detailed(one: Stretch) -> Stretch:
-    """The stretch with what its text file tells, if it has one: frames, and the mean box of the face."""
+    """The stretch with what its text file tells, if it has one: frames, and the mean box of the face.
+
+    Raises:
+        UserError: the file cannot be read, or holds no faces, or no frames in order.
+    """
     if one.text is None:
         return one
     rows = []
@@ -171,12 +184,27 @@ def detailed(one: Stretch) -> Stretch:
         raise UserError(f"{one.text}: cannot be read ({error})") from error
     if not rows or any(row[3] <= 0 or row[4] <= 0 for row in rows):
         raise UserError(f"{one.text}: no table of faces in it", allowed="lines of FRAME X Y W H")
+    if not all(abs(value) < _MOST for row in rows for value in row):
+        raise UserError(f"{one.text}: a number in it is none of a frame", allowed=f"FRAME X Y W H below {_MOST:,}")
+    start, end = int(rows[0][0]), int(rows[-1][0]) + 1
+    if end <= start:
+        raise UserError(f"{one.text}: its frames run from {start} to {end - 1}", allowed="frames in their order")
     mean = [sum(row[column] for row in rows) / len(rows) for column in range(1, 5)]
     x, y, width, height = mean
     # VoxCeleb2 gives shares of the frame, VoxCeleb1 pixels
     size = (1.0, 1.0) if max(mean) <= 2 else (0.0, _REFERENCE_HEIGHT)
     box = Box(x, y, x + width, y + height, *size)
-    return replace(one, start=int(rows[0][0]), end=int(rows[-1][0]) + 1, box=box)
+    return replace(one, start=start, end=end, box=box)
+
+
+def shortest_cut(clip_length: int, fps: float | None) -> int:
+    """Frames at 25 a second that are to be downloaded of a stretch at least, so that one clip of it can be used.
+
+    Args:
+        clip_length: frames of a clip.
+        fps: rate of the clips; None, the video's own, is not known yet and taken for VoxCeleb's.
+    """
+    return math.ceil((clip_length / (fps or FPS) + RAGGED_S) * FPS)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 ====================================================  ================================================================
 below ``data.voxceleb.videos``                        what it is
 ====================================================  ================================================================
-``downloaded/person/video/part.mp4``                  ours: some seconds of a stretch, whole frames
+``downloaded/person/video/part.mp4``                  ours: some seconds of a stretch, whole frames; wants metadata
 ``…/video.mp4``                                       whole YouTube videos, as FOMM's load_videos.py keeps them
 ``…/person#video#start#end.mp4``                      stretches cut to the face, as FOMM's load_videos.py makes them
 ``…/person/video/utterance.mp4``                      VoxCeleb2 as it is given out, cut to the face
@@ -107,9 +107,20 @@ class Library:
         self._downloaded[one.name] = path
 
     def stretches(self) -> list[Stretch]:
-        """What lies there, where there is no metadata: downloaded and cut videos tell their person by their names."""
-        keys = {tuple(name.split("/", 2)) for name in self._downloaded if name.count("/") == 2} | set(self._cut)
-        return [Stretch(*key, test=key[0] in self._tested) for key in sorted(keys)]
+        """What lies there, where there is no metadata: videos cut to the face tell their person by their names.
+
+        Raises:
+            UserError: there are downloaded ones, which show whole frames: of whom, and who is kept for testing, only
+                the metadata tells.
+        """
+        if self._downloaded:
+            raise UserError(
+                f"params.yaml: data.voxceleb.metadata is null, but {self.root / DOWNLOADED} holds whole frames, "
+                "in which only the metadata tells whose face is meant",
+                allowed="the metadata that they were downloaded with",
+                fix=f"name it again, or move {DOWNLOADED} elsewhere",
+            )
+        return [Stretch(*key, test=key[0] in self._tested) for key in sorted(self._cut)]
 
 
 def drawn(params: "Params", library: Library) -> Order:

@@ -153,6 +153,12 @@ def _stem(section: tuple[float, float]) -> str:
 def _command(
     video: str, sections: Sequence[tuple[float, float]], folder: Path, settings: Any, more: list[str]
 ) -> list[str]:
+    if os.path.expandvars(folder) != str(folder):
+        raise UserError(
+            f"{folder}: yt-dlp takes a part of it for a variable of the environment",
+            fix="choose a data.voxceleb.videos without $",
+        )
+    literal = str(folder).replace("%", "%%")  # yt-dlp takes % for the beginning of a name of its own
     ranges = [word for begin, end in sections for word in ("--download-sections", f"*{begin:.3f}-{end:.3f}")]
     return [
         find(),
@@ -160,7 +166,7 @@ def _command(
         # the picture alone, in a container whose marks of begin and end every reader obeys
         *("--format", "bv*[ext=mp4]/b[ext=mp4]/bv*/b", "--format-sort", f"res:{settings.height},vcodec:h264"),
         *("--ffmpeg-location", ffmpeg_exe(), "--retries", "3", "--socket-timeout", "30"),
-        *("--output", f"{folder}/%(section_start)09.3f.%(ext)s"),
+        *("--output", f"{literal}/%(section_start)09.3f.%(ext)s"),
         *ranges,
         *more,
         "--",
