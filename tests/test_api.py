@@ -1,18 +1,24 @@
 """The inference path: choice of references, batches, motions, errors. Untrained networks."""
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from head3d import relative
+from head3d import api, relative
 from head3d.api import Head3D
 from head3d.errors import UserError
-from head3d.geometry import pose_from_euler
+from head3d.geometry import pose_from_euler, relative_pose
+from head3d.models.head3d import HeadGeometry
+from head3d.models.matching import Matcher
 from head3d.params import Params
+from head3d.views import hand_pose
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +120,99 @@ def test_view_renders_the_pose_that_was_asked_for(model: Head3D) -> None:
     heads, masks = model.render(subject, poses)
     assert torch.allclose(made.head, heads, atol=1e-5) and torch.allclose(made.head_mask, masks, atol=1e-5)
     assert made.frames.shape == (2, 3, 64, 64)
+
+
+def test_another_persons_face_is_matched_with_its_own_first_frame_alone(
+    model: Head3D, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver is dark and the subject bright: nothing bright may be matched across people."""
+    matched: list[tuple[float, float]] = []
+    moved: list[torch.Tensor | None] = []
+    starts: list[relative.Start] = []
+    assert model.fusion is not None and model.fusion.matcher is not None
+    fuse, of_driver = model.fusion.forward, api.shown_of_driver
+
+    def flow(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        matched.append((float(source.max()), float(target.max())))
+        return torch.zeros_like(source[:, :2])
+
+    def forward(*given: torch.Tensor | None) -> object:
+        moved.append(given[5])
+        return fuse(*given)  # type: ignore[arg-type]
+
+    def shown(matcher: Matcher, geometry: HeadGeometry, start: relative.Start, *rest: Any) -> object:
+        starts.append(start)
+        return of_driver(matcher, geometry, start, *rest)
+
+    monkeypatch.setattr(model.fusion.matcher, "flow", flow)
+    monkeypatch.setattr(model.fusion, "forward", forward)
+    monkeypatch.setattr(api, "shown_of_driver", shown)
+    frames, masks = clip(6)
+    subject = model.subject(0.7 + 0.3 * frames, masks)
+    driving, masks = clip(3, seed=1)
+    model.animate(subject, 0.3 * driving, masks, motion="relative")
+    assert len(matched) == len(starts) == 1 and max(matched[0]) < 0.4
+    assert moved[0] is not None and not moved[0].any()
+    first = model.pose(0.3 * driving[:1], masks[:1])
+    placed = relative_pose(first, first, subject.reference_pose)
+    assert torch.allclose(starts[0].pose.translation, placed.translation, atol=1e-6)
+    model.view(subject, pose_from_euler(torch.tensor([5.0])))
+    assert len(matched) == 1 and moved[1] is not None and not moved[1].any()  # nothing but the pose moves
+    model.animate(subject, 0.3 * driving, masks)  # of the same person: Phi matches by itself
+    assert moved[2] is None and matched[-1][0] > 0.6
+
+
+def test_poses_of_a_long_video_are_taken_in_parts(model: Head3D, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, masks = clip(10)
+    whole = model.pose(frames, masks)
+    counts: list[int] = []
+    watched = model.geometry.pose.register_forward_pre_hook(lambda network, given: counts.append(len(given[0])))
+    monkeypatch.setattr(api, "POSED_AT_ONCE", 4)
+    parts = model.pose(frames, masks)
+    watched.remove()
+    assert counts == [4, 4, 2]
+    assert torch.allclose(parts.rotation, whole.rotation, atol=1e-5)
+    assert torch.allclose(parts.translation, whole.translation, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda model, frames, masks: model.subject(frames * 255, masks), "subject frames: values that are not in"),
+        (lambda model, frames, masks: model.subject(frames * torch.nan, masks), "values that are not in [0, 1]"),
+        (lambda model, frames, masks: model.subject(frames, masks * 255), "masks with values that are not in [0, 1]"),
+        (lambda model, frames, masks: model.subject(frames, masks[:, 0]), "allowed: (2, 1, 64, 64), one a frame"),
+        (lambda model, frames, masks: model.subject(frames, masks[:3]), "3 masks of 4 frames"),
+        (lambda model, frames, masks: model.subject(frames, masks, references=0), "0 reference frames are wanted"),
+        (lambda model, frames, masks: model.subject(frames, masks, references=-1), "-1 reference frames are wanted"),
+        (lambda model, frames, masks: model.pose(frames, masks[:1]), "masks of shape (1, 1, 64, 64); allowed: (4, 1,"),
+        (
+            lambda model, frames, masks: model.animate(model.subject(frames, masks), frames, masks, motion="Absolute"),
+            "motion is 'Absolute'; allowed: absolute or relative",
+        ),
+        (
+            lambda model, frames, masks: model.view(one := model.subject(frames, masks), one.poses[slice(0, 0)]),
+            "no poses to show the subject at",
+        ),
+        (
+            lambda model, frames, masks: hand_pose(model.subject(frames, masks), yaw=[1, 2, 3], pitch=[1, 2]),
+            "3 angles of yaw, 2 of pitch, 1 of roll; allowed: as many of each, or a single one",
+        ),
+        (lambda model, frames, masks: hand_pose(model.subject(frames, masks), yaw=[]), "0 angles of yaw"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(model: Head3D, call: Callable[..., object], words: str) -> None:
+    params = model.params.model_copy(update={"model": model.params.model.model_copy(update={"references": 2})})
+    model = Head3D(model.geometry, model.canonical_net, model.fusion, params, model.compute)
+    with pytest.raises(UserError, match=re.escape(words)):
+        call(model, *clip(4))
+
+
+def test_devices_and_parsers_that_there_are_not(models: Path, tiny: Params) -> None:
+    with pytest.raises(UserError, match="device is 'gpu'; allowed: auto, cpu, cuda or cuda:N"):
+        Head3D.load(models, params=tiny, device="gpu")
+    with pytest.raises(UserError, match="parser is 'tiny'; allowed: full or small"):
+        Head3D.load(models, params=tiny, parser="tiny")  # type: ignore[arg-type]
 
 
 def test_a_random_reference_stays(model: Head3D) -> None:

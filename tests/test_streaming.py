@@ -49,6 +49,30 @@ def test_side_by_side_fits_heights() -> None:
     assert (row[:, 80:] == 9).all()
 
 
+def test_a_head_that_no_detector_sees_must_be_about_as_large_as_usual() -> None:
+    """What the parser finds without a face is mostly a speck of a wall: then the last output is held."""
+    shares = [0.2, 0.2, 0.2, 0.3, 0.04, 0.06, 0.004]
+    seen = [True, True, True, False, False, False, True]
+    crops = [np.full((64, 64, 3), number, np.uint8) for number in range(len(shares))]
+
+    def masks(frames: torch.Tensor) -> torch.Tensor:
+        each = [shares[round(float(frame.mean()) * 255)] for frame in frames]
+        return torch.tensor(each)[:, None, None, None].expand(-1, 1, 64, 64)
+
+    model: Any = SimpleNamespace(
+        image_size=64,
+        driving_masks=masks,
+        pose=lambda frames, masks: "pose",
+        choose_reference=lambda subject, pose, motion: subject,
+        animate=lambda subject, frames, masks, motion, first: SimpleNamespace(frames=frames),
+    )
+    footage: Any = SimpleNamespace(seen=np.array(seen), crops=lambda size: iter(crops))
+    subject: Any = "subject"
+    drive = streaming.Drive(model, subject, footage, "absolute", batch=3)
+    assert [int(shown.mean()) for _, shown in drive] == [0, 1, 2, 3, 3, 5, 5]
+    assert drive.lost == [4, 6]  # a fifth of the usual size; next to nothing, face or not
+
+
 def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
     """A driver who begins turned away shows a head, but nothing that a face could be laid on."""
     crops = [np.full((64, 64, 3), 10 * number, np.uint8) for number in range(6)]

@@ -10,27 +10,29 @@ The command line, the evaluation and the figures all go through this class::
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from head3d.compute import Compute
 from head3d.errors import UserError
-from head3d.geometry import Motion, Pose, Rendered, align_flow, box_blur, outside_flow, relative_pose, warp
+from head3d.geometry import Motion, Pose, align_flow, outside_flow, relative_pose, warp
+from head3d.inputs import check_frames, check_motion, place_frames, place_masks
 from head3d.models.canonical import CanonicalNet
 from head3d.models.fusion import FusionNet
 from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
 from head3d.models.small_parser import SmallParser
 from head3d.params import Params, load_params
 from head3d.references import draw_references
-from head3d.relative import Start, face_motion, fit_driver_face
+from head3d.relative import Start, fit_driver_face, shown_of_driver
 from head3d.training.build.canonical import build_canonical
-from head3d.training.build.fusion import build_fusion
+from head3d.training.build.fusion import build_fusion, place_fusion
 from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.weights import load_weights
 
+Parser = Literal["full", "small"]
+POSED_AT_ONCE = 64  # frames: of a whole video at once, the pose network alone would fill the memory
 FAR_DEG, FAR_XY_M, FAR_Z_M = 10.0, 0.01, 0.05  # differences of poses that count as equally far: angle, sideways, depth
 
 
@@ -96,6 +98,8 @@ class Transfer:
 class Head3D:
     """Trained Head3D networks of one variant; use :meth:`load`.
 
+    Its methods answer with inference tensors; ``clone()`` those that a training of yours is to go through.
+
     Args:
         geometry: F_D and F_P.
         canonical: E_H, Lambda, Omega_H, or None for the mean canonical head.
@@ -125,7 +129,7 @@ class Head3D:
         params: Params | None = None,
         variant: str | None = "full",
         device: str | None = None,
-        parser: Literal["full", "small"] = "full",
+        parser: Parser = "full",
     ) -> "Head3D":
         """Load trained networks.
 
@@ -137,8 +141,10 @@ class Head3D:
             parser: of driving frames: the face parser, or the small one that ``parser.safetensors`` holds.
 
         Raises:
-            UserError: weights are missing or do not fit the parameters.
+            UserError: weights are missing or do not fit the parameters, or there is no such device or parser.
         """
+        if parser not in get_args(Parser):
+            raise UserError(f"parser is {parser!r}", allowed=" or ".join(get_args(Parser)))
         params = params or load_params()
         compute = Compute.resolve(device or params.device, params.precision, params.train.channels_last)
         directory = Path(models)
@@ -150,7 +156,7 @@ class Head3D:
             canonical = freeze(compute.place(weights))
         if variant is not None:
             weights = load_weights(build_fusion(params, variant), directory / f"fusion-{variant}.safetensors")
-            fusion = freeze(compute.place(weights))
+            fusion = freeze(place_fusion(weights, compute))
         small = None
         if parser == "small":
             network = SmallParser(params.parser.input_size, params.parser.width)
@@ -184,17 +190,8 @@ class Head3D:
         step = self.params.evaluate.batch_size
         return torch.cat([self.parser.masks(part.to(self.compute.device)) for part in frames.split(step)])
 
-    def _check(self, frames: Tensor, what: str) -> Tensor:
-        size = self.image_size
-        if frames.ndim != 4 or frames.shape[1:] != (3, size, size) or len(frames) == 0:
-            raise UserError(
-                f"{what}: a tensor of shape {tuple(frames.shape)}", allowed=f"(T, 3, {size}, {size}), RGB in [0, 1]"
-            )
-        if not frames.is_floating_point():
-            raise UserError(
-                f"{what}: a tensor of {frames.dtype}", allowed="floating point in [0, 1]", fix="divide bytes by 255"
-            )
-        return frames.to(self.compute.device, torch.float32)
+    def _place(self, frames: Tensor, what: str) -> Tensor:
+        return place_frames(frames, self.image_size, self.compute.device, what)
 
     @torch.inference_mode()
     def subject(
@@ -209,13 +206,30 @@ class Head3D:
             seed: of the choice.
 
         Raises:
-            UserError: frames of a wrong shape, or no head in the chosen frames.
+            UserError: frames or masks of a wrong shape or range, or no head in the chosen frames.
         """
-        frames = self._check(frames, "subject frames")
-        count = min(references or self.params.model.references, len(frames))
+        check_frames(frames, self.image_size, "subject frames")
+        count = min(self.params.model.references if references is None else references, len(frames))
+        if count < 1:
+            raise UserError(f"{references} reference frames are wanted", allowed="1 or more")
+        if masks is not None and len(masks) != len(frames):
+            raise UserError(f"subject frames: {len(masks)} masks of {len(frames)} frames", allowed="one a frame")
         picks = draw_references(len(frames), count, seed)
-        own = frames[picks]
-        own_masks = (self.masks(own) if masks is None else masks[picks]).to(own)
+        return self.subject_of(frames[picks], None if masks is None else masks[picks])
+
+    @torch.inference_mode()
+    def subject_of(self, references: Tensor, masks: Tensor | None = None) -> Subject:
+        """The subject with just these reference frames (N, 3, H, W) in [0, 1], in their order; the first one is s_ref.
+
+        Args:
+            references: RGB in [0, 1].
+            masks: head masks (N, 1, H, W) in [0, 1]; parsed if not given.
+
+        Raises:
+            UserError: frames or masks of a wrong shape or range, or no head in them.
+        """
+        own, count = self._place(references, "subject frames"), len(references)
+        own_masks = place_masks(self.masks(own) if masks is None else masks, own, "subject frames")
         if float(own_masks.mean()) < 1e-3:
             raise UserError(
                 "subject frames: no head found in the reference frames", fix="give a video that shows a face"
@@ -238,9 +252,10 @@ class Head3D:
     @torch.inference_mode()
     def pose(self, frames: Tensor, masks: Tensor | None = None) -> Pose:
         """Head pose of each frame (B, 3, H, W)."""
-        frames = self._check(frames, "frames")
-        masks = (self.driving_masks(frames) if masks is None else masks).to(frames)
-        return self.geometry.pose(frames * masks)
+        frames = self._place(frames, "frames")
+        masks = place_masks(self.driving_masks(frames) if masks is None else masks, frames, "frames")
+        heads = zip(frames.split(POSED_AT_ONCE), masks.split(POSED_AT_ONCE), strict=True)
+        return Pose.cat([self.geometry.pose(some * their) for some, their in heads])
 
     @torch.inference_mode()
     def animate(
@@ -263,7 +278,8 @@ class Head3D:
             first: from :meth:`start`, when ``driving`` is a later part of the video.
             pose: poses of the driving frames where they are known already, from :meth:`pose`.
         """
-        driving = self._check(driving, "driving frames")
+        check_motion(motion)
+        driving = self._place(driving, "driving frames")
         seen = self.pose(driving, masks) if pose is None else pose
         if motion == "absolute":
             return self._fuse(subject, seen, driving)
@@ -284,7 +300,7 @@ class Head3D:
             frame: first driving frame (1, 3, H, W) in [0, 1].
             pose: of its head, from :meth:`pose`.
         """
-        frame = self._check(frame, "first driving frame")
+        frame = self._place(frame, "first driving frame")
         place = relative_pose(pose, pose, subject.reference_pose)
         rendered = self.geometry.render(subject.head(), place)
         background = outside_flow(subject.masks[[subject.reference_index]])
@@ -295,7 +311,13 @@ class Head3D:
 
     @torch.inference_mode()
     def view(self, subject: Subject, pose: Pose) -> Transfer:
-        """The subject at given poses (Sec. 3.4): the rendered head takes the driving frame's place."""
+        """The subject at given poses (Sec. 3.4): the rendered head takes the driving frame's place.
+
+        Raises:
+            UserError: there are no poses.
+        """
+        if len(pose) == 0:
+            raise UserError("no poses to show the subject at", allowed="1 or more")
         return self._fuse(subject, pose.to(self.compute.device), None)
 
     @torch.inference_mode()
@@ -307,31 +329,6 @@ class Head3D:
             for p in (pose[slice(i, i + 1)] for i in range(len(pose)))
         ]
         return torch.cat([p.image for p in parts]), torch.cat([p.mask for p in parts])
-
-    def _of_driver(
-        self, start: Start, canonical: Canonical, rendered: Rendered, shown: Tensor, pose: Pose
-    ) -> tuple[Tensor, Tensor | None]:
-        """What Phi is shown of another person's driving frames, and what has moved in them besides the pose.
-
-        Another person's face must not be matched with the subject's: that would carry its shape over. What has moved
-        besides the pose is told from the driver alone, whose first frame is carried to the driving poses as a stiff
-        head. What moves behind the driver is left out, and so are motions that no face makes.
-
-        Returns:
-            The first frame with no more than the face's own motion, around the head the driving frames, and that
-            motion as a backward flow; or the driving frames and None, where Phi matches nothing.
-        """
-        if self.fusion is None or self.fusion.matcher is None:
-            return shown, None
-        nothing = torch.zeros_like(start.frame[:, :2])
-        flow = rigid_flow(self.geometry, canonical, rendered, start.pose, nothing)
-        carried = warp(start.frame.expand(len(shown), -1, -1, -1), flow)
-        window = 2 * (shown.shape[-1] // 32) + 1
-        near = box_blur(F.max_pool2d(rendered.mask, window, stride=1, padding=window // 2), window)
-        still = near * carried + (1 - near) * shown
-        found = self.fusion.matcher.flow(still, shown)
-        moved = face_motion(found, pose, self.geometry.k(shown), self.geometry.distance_m)
-        return warp(still, moved), moved
 
     def _fuse(self, subject: Subject, pose: Pose, driving: Tensor | None, begins: Start | None = None) -> Transfer:
         """Render and fuse in batches; the result does not depend on the batch size.
@@ -358,8 +355,8 @@ class Head3D:
             if background is not None:
                 rigid = rigid_flow(self.geometry, each, rendered, subject.reference_pose, background)
             moved = torch.zeros_like(shown[:, :2]) if driving is None else None
-            if begins is not None:
-                shown, moved = self._of_driver(begins, each, rendered, shown, here)
+            if begins is not None and self.fusion.matcher is not None:
+                shown, moved = shown_of_driver(self.fusion.matcher, self.geometry, begins, each, rendered, shown, here)
             fused = self.fusion(rendered.image, reference, shown, rigid, rendered.mask, moved)
             parts.append(Transfer(fused.frame, rendered.image, rendered.mask, fused.deformed, fused.attention, here))
         return Transfer(
@@ -380,6 +377,7 @@ class Head3D:
                 background still.
             motion: for ``relative`` only rotations count.
         """
+        check_motion(motion)
         if self.params.animate.reference == "random":
             return subject
         trace = torch.einsum("bij,nij->bn", driving.rotation, subject.poses.rotation)

@@ -40,11 +40,14 @@ class Compute:
         device has a number, or the processes train together and have shared them out already.
 
         Raises:
-            UserError: a CUDA device is asked for and none is there.
+            UserError: there is no such device, or none of CUDA here.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        chosen = torch.device(device)
+        try:
+            chosen = torch.device(device)
+        except RuntimeError as error:
+            raise UserError(f"device is {device!r}", allowed="auto, cpu, cuda or cuda:N") from error
         if chosen.type == "cuda" and not torch.cuda.is_available():
             raise UserError(f"device: {device} is asked for but torch sees no GPU", fix="choose auto or cpu")
         if chosen.type == "cuda" and (chosen.index or 0) >= (gpus := torch.cuda.device_count()):
@@ -69,16 +72,21 @@ class Compute:
         """Context in which convolutions run in ``dtype``."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
-    def place(self, network: M) -> M:
+    def place(self, network: M, *methods: str) -> M:
         """Move a network to the device and let its forward pass, and nothing around it, run under autocast.
 
         Geometry between networks stays float32 without anybody having to think of it.
+
+        Args:
+            network: any.
+            methods: other passes of it that are asked for by themselves.
         """
         network = network.to(self.device)
         if self.channels_last:
             network = network.to(memory_format=torch.channels_last)
         if self.dtype == torch.bfloat16:
-            network.forward = self.autocast()(network.forward)  # type: ignore[method-assign]
+            for name in ("forward", *methods):
+                setattr(network, name, self.autocast()(getattr(network, name)))
         return network
 
 

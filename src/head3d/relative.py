@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from head3d.geometry import FaceFit, Pose, fit_affine, pixel_grid, project
+from head3d.geometry import FaceFit, Pose, Rendered, box_blur, fit_affine, pixel_grid, project, warp
+from head3d.models.head3d import Canonical, HeadGeometry, rigid_flow
+from head3d.models.matching import Matcher
 
 INNER = slice(17, 68)  # landmarks of brows, nose, eyes and mouth; the jaw's outline slides with the pose
 STRETCH = 1.7  # how much at most, about, one face is wider or longer than another of the same size
@@ -91,6 +94,44 @@ def face_motion(
     face = (-away.pow(4)).exp()[:, None]  # 1 on the face, with a soft edge
     most = (HEAD_MOTION + (FACE_MOTION - HEAD_MOTION) * face) * size
     return flow * most / (flow.square().sum(dim=1, keepdim=True) + most**2).sqrt()
+
+
+def shown_of_driver(
+    matcher: Matcher,
+    geometry: HeadGeometry,
+    start: Start,
+    canonical: Canonical,
+    rendered: Rendered,
+    shown: Float[Tensor, "b 3 h w"],
+    pose: Pose,
+) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 2 h w"]]:
+    """What Phi is shown of another person's driving frames, and what has moved in them besides the pose.
+
+    Another person's face must not be matched with the subject's: that would carry its shape over. What has moved
+    besides the pose is told from the driver alone, whose first frame is carried to the driving poses as a stiff head.
+    What moves behind the driver is left out, and so are motions that no face makes.
+
+    Args:
+        matcher: finds that motion.
+        geometry: renders heads.
+        start: where the driving video begins, laid on the subject.
+        canonical: head of the subject, B times.
+        rendered: it at the driving poses.
+        shown: driving frames, laid on the subject.
+        pose: of them, as the subject takes it.
+
+    Returns:
+        The first frame with no more than the face's own motion, around the head the driving frames, and that motion as
+        a backward flow in pixels.
+    """
+    nothing = torch.zeros_like(start.frame[:, :2])
+    flow = rigid_flow(geometry, canonical, rendered, start.pose, nothing)
+    carried = warp(start.frame.expand(len(shown), -1, -1, -1), flow)
+    window = 2 * (shown.shape[-1] // 32) + 1
+    near = box_blur(F.max_pool2d(rendered.mask, window, stride=1, padding=window // 2), window)
+    still = near * carried + (1 - near) * shown
+    moved = face_motion(matcher.flow(still, shown), pose, geometry.k(shown), geometry.distance_m)
+    return warp(still, moved), moved
 
 
 def _heads(pose: Pose, distance_m: float) -> Float[Tensor, "b 1 3"]:

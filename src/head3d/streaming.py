@@ -14,7 +14,6 @@ from head3d.data.boxes import Square
 from head3d.data.footage import Footage
 from head3d.errors import UserError
 from head3d.images import to_frames, to_tensor
-from head3d.references import draw_references
 
 if TYPE_CHECKING:
     from head3d.api import Head3D, Subject
@@ -68,10 +67,9 @@ def most_diverse(rotations: torch.Tensor, count: int) -> list[int]:
 
 
 def make_subject(model: Head3D, footage: Footage, count: int, choice: Choice, seed: int) -> tuple[Subject, list[int]]:
-    """The subject with its canonical head, and the index in the video of each of its references."""
+    """The subject with its canonical head, and the index in the video of each of its references; s_ref is the first."""
     picks = reference_frames(model, footage, count, choice, seed)
-    subject = model.subject(to_tensor(footage.crops_at(picks, model.image_size)), references=count, seed=seed)
-    return subject, [picks[index] for index in draw_references(count, count, seed)]
+    return model.subject_of(to_tensor(footage.crops_at(picks, model.image_size))), picks
 
 
 class Drive:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from head3d.errors import UserError
 from head3d.geometry import Pose, pose_from_euler
 
 if TYPE_CHECKING:
@@ -31,9 +32,16 @@ def hand_pose(
 
     Returns:
         M poses; single numbers hold for all of them.
+
+    Raises:
+        UserError: lists of different lengths, or an empty one.
     """
     angles = [torch.as_tensor(angle, dtype=torch.float32).reshape(-1) for angle in (yaw, pitch, roll)]
-    count = max(len(angle) for angle in angles)
+    lengths = [len(angle) for angle in angles]
+    count = max(lengths)
+    if not set(lengths) <= {1, count} or 0 in lengths:
+        said = f"{lengths[0]} angles of yaw, {lengths[1]} of pitch, {lengths[2]} of roll"
+        raise UserError(said, allowed="as many of each, or a single one")
     place = subject.reference_pose.translation.detach().float().cpu()
     return pose_from_euler(*(angle.expand(count) for angle in angles), translation=place.expand(count, 3))
 

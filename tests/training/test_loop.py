@@ -2,7 +2,9 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,19 +100,51 @@ def test_the_signal_handler_is_put_back(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("loss", "step", "words"),
+    [
+        (lambda weights: weights.sum() * float("nan"), 9, r"loss is nan at step 10; .*s\.pt stays as it is"),
+        # A number whose gradient is none: the weights are lost with it, before any loss could tell.
+        (lambda weights: (weights.sum() * 0).sqrt(), 9, r"weights are not finite at step 10; .*s\.pt stays"),
+    ],
+)
+def test_what_is_not_finite_is_never_saved(
+    tmp_path: Path, loss: Callable[[Tensor], Tensor], step: int, words: str
+) -> None:
+    """Logged at 8 and 16, saved at 5 and 10: what went wrong in between would fail at every start from then on."""
     state = make()
-    with pytest.raises(FloatingPointError, match="step 4"):
-        train(
-            state,
-            tmp_path / "s.pt",
-            Schedule(8),
-            lambda step: {"loss": next(state.modules["network"].parameters()).sum() * float("nan")},
-            label="t",
-            checkpoint_every=100,
-            log_every=4,
-        )
-    assert not (tmp_path / "s.pt").exists()
+    good = losses_of(state)
+
+    def losses(at: int) -> dict[str, Tensor]:
+        return {"loss": loss(next(state.modules["network"].parameters()))} if at == step else good(at)
+
+    options: Any = {"label": "t", "checkpoint_every": 5, "log_every": 8}
+    with pytest.raises(FloatingPointError, match=words):
+        train(state, tmp_path / "s.pt", Schedule(20), losses, **options)
+    state = make(seed=1)
+    state.load(tmp_path / "s.pt")
+    assert state.step == 5 and all(bool(weight.isfinite().all()) for weight in weights(state))
+    train(state, tmp_path / "s.pt", Schedule(20), losses_of(state), **options)
+    assert state.step == 20
+
+
+def test_means_are_right_after_another_log_every(tmp_path: Path) -> None:
+    """It may change between two starts, as nothing that is trained depends on it."""
+
+    def constant(state: State, stop: int | None = None):
+        def losses(step: int) -> dict[str, Tensor]:
+            if step == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return {"loss": next(state.modules["network"].parameters()).sum() * 0 + 1}
+
+        return losses
+
+    state = make()
+    with pytest.raises(Interrupted):
+        train(state, tmp_path / "s.pt", Schedule(20), constant(state, 12), label="t", checkpoint_every=50, log_every=10)
+    state = make()
+    train(state, tmp_path / "s.pt", Schedule(20), constant(state), label="t", checkpoint_every=50, log_every=8)
+    assert state.history == [(10, "loss", 1.0), (16, "loss", 1.0), (20, "loss", 1.0)]
 
 
 def test_logged_losses_are_means_since_the_last_log(tmp_path: Path) -> None:

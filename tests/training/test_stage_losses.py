@@ -17,7 +17,7 @@ from head3d.models.pose import PoseNet
 from head3d.training.batches import Batch
 from head3d.training.canonical import canonical_losses
 from head3d.training.fusion import Views, fusion_losses
-from head3d.training.geometry import geometry_losses, pose_l1
+from head3d.training.geometry import geometry_losses, pose_l1, warm_losses
 
 PLACES = [[(-8, 0), (6, 2), (10, -4), (-3, 5)], [(4, 4), (0, -6), (-12, 8), (9, 0)]]
 
@@ -108,3 +108,47 @@ def test_stage_3_is_held_to_the_frame_and_not_to_what_phi_is_shown() -> None:
     losses = fusion_losses(network, perceptual, views, settings, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
     assert float(losses["loss"]) == pytest.approx(10 * 0.2 + 30 * 0.1, rel=1e-4)
     assert (shown[0] - driving).abs().mean() > 0.02, "in other colours"
+
+
+def test_the_rigid_flow_goes_along_with_the_spline() -> None:
+    """A network that says just the rigid flow it is given is equivariant: that of the moved frames is composed."""
+    head, reference, driving = torch.rand(3, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    x, y = pixel_grid(64, 64, head).unbind(-1)
+    rigid = torch.stack((3 + 0.1 * (y - 31.5), -2 - 0.1 * (x - 31.5))).expand(2, -1, -1, -1)
+
+    class Rigid:
+        def __call__(self, *given: Any) -> Any:
+            return SimpleNamespace(frame=driving, reference_flow=given[3])
+
+        def flows(self, head: Tensor, reference: Tensor, driving: Tensor, carried: Tensor) -> Any:
+            return None, carried, None
+
+    settings: Any = SimpleNamespace(driving_jitter=0.0, perceptual_weight=0.0, pixel_weight=0.0, equivariance=10.0)
+    views = Views(head, torch.ones(2, 1, 64, 64), reference, driving, rigid)
+    network: Any = Rigid()
+    perceptual: Any = lambda a, b: (a - b).abs().mean()  # noqa: E731
+    losses = fusion_losses(network, perceptual, views, settings, torch.Generator().manual_seed(0))
+    assert float(losses["equivariance"]) < 1e-3
+    assert float(losses["loss"]) == pytest.approx(10 * float(losses["equivariance"]))
+
+
+def of_known_poses(batch: Batch, t_z: float = 0.0) -> Batch:
+    """The same frames, all from the front, so far behind the usual place."""
+    frames = batch.frames.shape[:2]
+    translation = torch.tensor([0.0, 0.0, t_z]).expand(*frames, 3)
+    return Batch(batch.frames, batch.masks, torch.eye(3).expand(*frames, 3, 3), translation)
+
+
+def test_stage_1_is_held_to_the_poses_of_the_warm_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: Any = SimpleNamespace(area_normalised=False, symmetry=0.0, smoothness=0.0, pose_hold=4.0)
+    geometry = of_flat_heads(monkeypatch)
+    free = geometry_losses(geometry, squares(PLACES), 2, settings)["loss"]
+    held = geometry_losses(geometry, squares(PLACES), 2, settings, of_known_poses(squares(PLACES)))
+    assert float(held["hold"]) > 0.01  # heads beside the middle, whose poses are said to be in it
+    assert float(held["loss"]) == pytest.approx(float(free) + 4 * float(held["hold"]))
+
+
+def test_the_warm_starts_depth_is_a_relief_wherever_the_head_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    geometry = of_flat_heads(monkeypatch)
+    near, far = (float(warm_losses(geometry, of_known_poses(squares(PLACES), t_z))["depth"]) for t_z in (0.0, 0.1))
+    assert far == pytest.approx(near, rel=0.1)

@@ -15,7 +15,7 @@ from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_cano
 from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, Clips, augment, jitter_colors
 from head3d.training.build.canonical import build_canonical
-from head3d.training.build.fusion import build_fusion
+from head3d.training.build.fusion import build_fusion, place_fusion
 from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.canonical import GEOMETRY
 from head3d.training.loop import BETAS, Schedule, State, file_digest, step_generator
@@ -222,11 +222,7 @@ def run(params: "Params", variant: str = "full") -> None:
         network = seeded_init(seed, build_fusion, params, variant)
         if network.matcher is not None:
             load_weights(network.matcher, MATCHING)
-        compute.place(network)
-        compute.place(network.predictor)  # the equivariance term runs Phi by itself
-        if network.matcher is not None:
-            compute.place(network.matcher)
-        network.train()
+        place_fusion(network, compute).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=BETAS)
         state = State({"network": network}, optimizer)
 

@@ -180,7 +180,7 @@ def train(
 
     Raises:
         Interrupted: SIGTERM came, to this rank or another; the state is saved, exit code 143.
-        FloatingPointError: a loss is not finite; the last saved state stays.
+        FloatingPointError: a loss or a weight is not finite; the last saved state stays.
         UserError: this rank does not see the state that rank 0 goes on from.
     """
     ranks = current()
@@ -193,6 +193,8 @@ def train(
         sync_batchnorm(module, ranks)
 
     def save() -> None:
+        if not all(bool(parameter.isfinite().all()) for parameter in parameters):  # of a loss that still was a number
+            raise FloatingPointError(f"{label}: weights are not finite at step {state.step}; {path} stays as it is")
         state.notes["logged_to"] = logged_to()
         state.save(path)
 
@@ -205,9 +207,11 @@ def train(
             # All ranks stop at the step at which one of them is told to.
             stopping, *values = ranks.means([sigterm.came, *(float(value.detach()) for value in losses.values())])
             for name, value in zip(losses, values, strict=True):
+                if not math.isfinite(value):
+                    raise FloatingPointError(f"{label}: {name} is {value} at step {state.step}; {path} stays as it is")
                 state.sums[name] = state.sums.get(name, 0.0) + value
             if state.step % log_every == 0 or state.step == schedule.steps:
-                means = _take_means(state, (state.step - 1) % log_every + 1, label)
+                means = _take_means(state)
                 on_log(state.step, means)
                 progress.tell(state.step, means["loss"])
             if stopping:
@@ -262,11 +266,10 @@ def _optimise(
     return losses
 
 
-def _take_means(state: State, count: int, label: str) -> dict[str, float]:
-    """The means of the last ``count`` steps' losses, which go into the history and begin anew."""
+def _take_means(state: State) -> dict[str, float]:
+    """The means of the losses since the last logged step, which go into the history and begin anew."""
+    count = state.step - (state.history[-1][0] if state.history else 0)  # log_every may have changed meanwhile
     means = {name: value / count for name, value in state.sums.items()}
-    if not all(map(math.isfinite, means.values())):
-        raise FloatingPointError(f"{label}: a loss is not finite at step {state.step}: {means}")
     state.sums.clear()
     state.history += [(state.step, name, value) for name, value in means.items()]
     return means

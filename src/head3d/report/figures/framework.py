@@ -94,7 +94,7 @@ def watched(networks: dict[str, nn.Module]) -> Iterator[dict[str, Seen]]:
             return found
 
         network.flow = flow
-        return lambda: delattr(network, "flow")
+        return lambda: setattr(network, "flow", plain)
 
     with ExitStack() as undo:
         for name, network in networks.items():

@@ -2,10 +2,18 @@
 
 from typing import TYPE_CHECKING
 
+from head3d.compute import Compute
 from head3d.models.fusion import FusionNet
 
 if TYPE_CHECKING:
     from head3d.params import Params
+
+
+def place_fusion(network: FusionNet, compute: Compute) -> FusionNet:
+    """Place a fusion network, with what the equivariance term and relative motion ask it for by themselves."""
+    if network.matcher is not None:
+        compute.place(network.matcher, "flow")
+    return compute.place(network, "flows")
 
 
 def build_fusion(params: "Params", variant: str = "full") -> FusionNet:
