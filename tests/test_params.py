@@ -74,9 +74,26 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
         ("camera.fov_deg", 30.0, ["camera.fov_deg", "30.0", "spans 0.15 to 0.2 m"]),
         ("camera", {"fov_deg": 20.0, "distance_m": 0.3}, ["camera.fov_deg", "not 0.106 m"]),
         ("camera", {"fov_deg": 30.0, "distance_m": 0.33}, ["model.pose.max_z_m", "less than camera.distance_m, 0.33"]),
+        ("camera", {"fov_deg": 1.0e-4, "distance_m": 1.0e5}, ["camera.distance_m", "100000.0", "equal to 10"]),
+        ("camera", {"fov_deg": 45.0, "distance_m": 0.2}, ["camera.distance_m", "0.2", "equal to 0.3"]),
+        ("model.pose.input_size", 32, ["model.pose.input_size", "32", "equal to 48"]),
         ("model.fusion.flow_scale", 0.1, ["model.fusion.flow_scale", "0.1", "multiple of 32"]),
         ("baselines", ["fomm", "x2face"], ["baselines.1", "'x2face'", "facev2v"]),
         ("baseline.fomm.network.motion_levels", 6, ["baseline.fomm.network.motion_levels", "multiple of 256"]),
+        ("baseline.mraa.network.background_levels", 8, ["baseline.mraa.network.background_levels", "multiple of 256"]),
+        ("baseline.dagan.network.most", 4, ["baseline.dagan.network.most", "4", "equal to 8"]),
+        ("fusion.perceptual_scales", [1.0, 0.1], ["fusion.perceptual_scales", "[1.0, 0.1]", "at least 16", "not 12"]),
+        ("baseline.training.perceptual_scales", [0.0625], ["baseline.training.perceptual_scales", "at least 16"]),
+        (
+            "baseline.training.perceptual_scales",
+            [1.0, 0.75],
+            ["perceptual_scales.1", "0.75", "1 divided by"],
+        ),
+        (
+            "baseline.training.perceptual_scales",
+            [0.3],
+            ["perceptual_scales.0", "0.3", "whole number"],
+        ),
         ("baseline.dagan.network.depth_layers", 34, ["baseline.dagan.network.depth_layers", "18 or 50"]),
         ("evaluate.references", [1, 50], ["evaluate.references", "50", "at most 20"]),
         ("model.references", 21, ["model.references", "21", "at most 20"]),
@@ -95,6 +112,18 @@ def test_wrong_values_are_one_line(values: dict[str, Any], key: str, value: Any,
     assert "allowed: " in message
     for word in words:
         assert word in message, message
+
+
+def test_pyramids_reach_down_to_what_vgg_needs() -> None:
+    values = scales.values("smoke", ROOT)  # frames of 64 pixels
+    put(values, "baseline.training.perceptual_scales", [1.0, 0.5, 0.25])
+    put(values, "fusion.perceptual_scales", [1.0, 0.75, 0.25])  # of any share: it averages areas
+    check_params(values)
+    put(values, "baseline.training.perceptual_scales", [1.0, 0.5, 0.25, 0.125])
+    with pytest.raises(UserError, match=r"baseline\.training\.perceptual_scales is .*, 64 pixels, .* not 8"):
+        check_params(values)
+    put(values, "baselines", [])
+    check_params(values)
 
 
 def test_an_unknown_key_names_the_likely_one(values: dict[str, Any]) -> None:

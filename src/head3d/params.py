@@ -51,7 +51,7 @@ class CameraParams(Section):
     """``camera``: the pinhole camera of Eq. 2."""
 
     fov_deg: Annotated[float, Field(gt=0, lt=120)]
-    distance_m: Positive
+    distance_m: Annotated[float, Field(ge=0.3, le=10)]  # as faces are filmed; from afar float32 tells no depth
 
 
 class DepthNetParams(Section):
@@ -66,7 +66,7 @@ class PoseNetParams(Section):
     """``model.pose``: F_P."""
 
     backbone: Literal["resnet18", "resnet50"]
-    input_size: Annotated[int, Field(ge=32, le=1024)]
+    input_size: Annotated[int, Field(ge=48, le=1024)]  # 32 end as one pixel, whose batch norm needs several frames
     max_xy_m: Positive
     max_z_m: Annotated[float, Field(gt=0, lt=1)]
 

@@ -14,6 +14,7 @@ from head3d.sections.types import show
 if TYPE_CHECKING:
     from head3d.params import Params
 
+SMALLEST = 16  # pixels that VGG must see: it halves four times
 Problem = tuple[str, object, str]  # a key, its value, and what is allowed
 
 
@@ -74,6 +75,7 @@ def _sizes(params: Params) -> Iterator[Problem]:
         now = f"which it makes {size * share:g} now"
         yield "model.fusion.flow_scale", share, f"a multiple of 32 pixels as that share of data.image_size, {now}"
     yield from _levels(params)
+    yield from _pyramids(params)
 
 
 def _levels(params: Params) -> Iterator[Problem]:
@@ -81,12 +83,24 @@ def _levels(params: Params) -> Iterator[Problem]:
     size = params.data.image_size
     for name in params.baselines:
         network = getattr(params.baseline, name).network
-        for key in ("detector_levels", "motion_levels"):
-            # These see a quarter of the resolution, and halve that; a method without such networks has no such key.
-            side = 4 * 2 ** getattr(network, key, 0)
+        # The first two see a quarter of the resolution; a method without such networks has no such key.
+        for key, shrunk in (("detector_levels", 4), ("motion_levels", 4), ("background_levels", 1)):
+            side = shrunk * 2 ** getattr(network, key, 0)
             if size % side:
                 fits = f"less: data.image_size, {size} pixels, must be a multiple of {side} with it"
                 yield f"baseline.{name}.network.{key}", getattr(network, key), fits
+
+
+def _pyramids(params: Params) -> Iterator[Problem]:
+    """Resolutions of the perceptual losses."""
+    size = params.data.image_size
+    used = {"fusion": params.fusion} | ({"baseline.training": params.baseline.training} if params.baselines else {})
+    for section, settings in used.items():
+        scales = settings.perceptual_scales
+        side = math.floor(size * min(scales))
+        if side < SMALLEST:
+            fits = f"shares of data.image_size, {size} pixels, that leave at least {SMALLEST} for VGG, not {side}"
+            yield f"{section}.perceptual_scales", list(scales), fits
 
 
 def _frames(params: Params) -> Iterator[Problem]:
