@@ -64,8 +64,6 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
         ("data.sources", ["folder"], ["test_sets", "folder-seen"]),
         ("data.sources", ["youtube"], ["data.sources.0", "'youtube'", "faceforensics"]),
         ("data.faceforensics.compression", "c1", ["data.faceforensics.compression", "'c1'", "c23"]),
-        ("data.voxceleb.seconds", 1.0, ["data.voxceleb.seconds", "1.0", "at least 3.2, two clips long"]),
-        ("data.voxceleb", {"metadata": None, "videos": None, "train": 0, "test": 0, "seconds": 8.0}, ["at least one"]),
         ("download.address", "https://a.b/c", ["download.address", "'https://a.b/c'", "{id}"]),
         ("download.pause_s", -1.0, ["download.pause_s", "-1.0", "greater than or equal to 0"]),
         ("data.image_size", 100, ["data.image_size", "100", "multiple of 32"]),
@@ -112,6 +110,22 @@ def test_wrong_values_are_one_line(values: dict[str, Any], key: str, value: Any,
     assert "allowed: " in message
     for word in words:
         assert word in message, message
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"seconds": 1.0}, r"data\.voxceleb\.seconds is 1\.0; allowed: at least 3\.2, two clips long"),
+        ({"train": 0, "test": 0}, r"data\.voxceleb\.train is 0; allowed: at least one video there or in data\.vox"),
+    ],
+)
+def test_voxceleb_is_checked_where_it_is_used(values: dict[str, Any], changed: dict[str, Any], words: str) -> None:
+    values["data"]["voxceleb"] |= {"videos": "videos"} | changed
+    check_params(values)
+    put(values, "data.sources", ["voxceleb"])
+    put(values, "test_sets", ["voxceleb-unseen"])
+    with pytest.raises(UserError, match=words):
+        check_params(values)
 
 
 def test_pyramids_reach_down_to_what_vgg_needs() -> None:

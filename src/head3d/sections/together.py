@@ -24,6 +24,11 @@ def check_together(params: Params, path: str | Path) -> None:
     _refuse_first(chain.from_iterable(subject(params) for subject in subjects), path)
 
 
+def check_voxceleb(params: Params, path: str | Path = "params.yaml") -> None:
+    """The part of :func:`check_together` that counts only where VoxCeleb is used, for whoever uses it anyway."""
+    _refuse_first(_voxceleb(params), path)
+
+
 def _refuse_first(problems: Iterable[Problem], path: str | Path) -> None:
     for key, value, allowed in problems:
         raise UserError(f"{path}: {key} is {show(value)}", allowed=allowed)
@@ -46,7 +51,8 @@ def _sources(params: Params) -> Iterator[Problem]:
     for source in ("voxceleb", "faceforensics"):
         if source in data.sources and getattr(data, source).videos is None:
             yield f"data.{source}.videos", None, f"the directory of the videos, as data.sources has {source}"
-    yield from _voxceleb(params)
+    if "voxceleb" in data.sources:
+        yield from _voxceleb(params)
 
 
 def _voxceleb(params: Params) -> Iterator[Problem]:
