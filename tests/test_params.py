@@ -361,9 +361,10 @@ def test_saving_a_scale(copied: Path) -> None:
     scales.use("smoke", copied)
     wanted = read_yaml(copied / "params.yaml")
     scales.save("mine", copied)
+    assert read_yaml(copied / "params.yaml") == wanted
     scales.use("demo", copied)
     scales.use("mine", copied)
-    assert read_yaml(copied / "params.yaml") == wanted
+    assert read_yaml(copied / "params.yaml") == wanted | {"scale": "mine"}, "tables name whose numbers these are"
     with pytest.raises(UserError, match=r"no scale 'x'; allowed: demo, mine, paper, paper256, smoke"):
         scales.use("x", copied)
 
