@@ -157,6 +157,16 @@ def test_scale_rewrites_the_parameters(project: Path, capsys: pytest.CaptureFixt
     assert "scale: smoke" in (project / "params.yaml").read_text()
 
 
+def test_a_saved_scale_has_its_own_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(ROOT / "workflow" / "scales", project / "workflow" / "scales")
+    before = (project / "params.yaml").read_text()
+    assert cli.main(["scale", "--save", "mine"]) == 0
+    assert capsys.readouterr().out.endswith("mine.yaml now holds the values of params.yaml, as scale: mine\n")
+    assert (project / "params.yaml").read_text() == before
+    assert cli.main(["scale", "mine"]) == 0
+    assert (project / "params.yaml").read_text() == before.replace("scale: demo ", "scale: mine ", 1)
+
+
 def test_user_errors_say_how_to_mend() -> None:
     error = UserError("a.mp4: no such file.", allowed="a video", fix="check the path")
     assert str(error) == "a.mp4: no such file; allowed: a video; check the path"

@@ -64,8 +64,6 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
         ("data.sources", ["folder"], ["test_sets", "folder-seen"]),
         ("data.sources", ["youtube"], ["data.sources.0", "'youtube'", "faceforensics"]),
         ("data.faceforensics.compression", "c1", ["data.faceforensics.compression", "'c1'", "c23"]),
-        ("data.voxceleb.seconds", 1.0, ["data.voxceleb.seconds", "1.0", "at least 3.2, two clips long"]),
-        ("data.voxceleb", {"metadata": None, "videos": None, "train": 0, "test": 0, "seconds": 8.0}, ["at least one"]),
         ("download.address", "https://a.b/c", ["download.address", "'https://a.b/c'", "{id}"]),
         ("download.pause_s", -1.0, ["download.pause_s", "-1.0", "greater than or equal to 0"]),
         ("data.image_size", 100, ["data.image_size", "100", "multiple of 32"]),
@@ -74,9 +72,26 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
         ("camera.fov_deg", 30.0, ["camera.fov_deg", "30.0", "spans 0.15 to 0.2 m"]),
         ("camera", {"fov_deg": 20.0, "distance_m": 0.3}, ["camera.fov_deg", "not 0.106 m"]),
         ("camera", {"fov_deg": 30.0, "distance_m": 0.33}, ["model.pose.max_z_m", "less than camera.distance_m, 0.33"]),
+        ("camera", {"fov_deg": 1.0e-4, "distance_m": 1.0e5}, ["camera.distance_m", "100000.0", "equal to 10"]),
+        ("camera", {"fov_deg": 45.0, "distance_m": 0.2}, ["camera.distance_m", "0.2", "equal to 0.3"]),
+        ("model.pose.input_size", 32, ["model.pose.input_size", "32", "equal to 48"]),
         ("model.fusion.flow_scale", 0.1, ["model.fusion.flow_scale", "0.1", "multiple of 32"]),
         ("baselines", ["fomm", "x2face"], ["baselines.1", "'x2face'", "facev2v"]),
         ("baseline.fomm.network.motion_levels", 6, ["baseline.fomm.network.motion_levels", "multiple of 256"]),
+        ("baseline.mraa.network.background_levels", 8, ["baseline.mraa.network.background_levels", "multiple of 256"]),
+        ("baseline.dagan.network.most", 4, ["baseline.dagan.network.most", "4", "equal to 8"]),
+        ("fusion.perceptual_scales", [1.0, 0.1], ["fusion.perceptual_scales", "[1.0, 0.1]", "at least 16", "not 12"]),
+        ("baseline.training.perceptual_scales", [0.0625], ["baseline.training.perceptual_scales", "at least 16"]),
+        (
+            "baseline.training.perceptual_scales",
+            [1.0, 0.75],
+            ["perceptual_scales.1", "0.75", "1 divided by"],
+        ),
+        (
+            "baseline.training.perceptual_scales",
+            [0.3],
+            ["perceptual_scales.0", "0.3", "whole number"],
+        ),
         ("baseline.dagan.network.depth_layers", 34, ["baseline.dagan.network.depth_layers", "18 or 50"]),
         ("evaluate.references", [1, 50], ["evaluate.references", "50", "at most 20"]),
         ("model.references", 21, ["model.references", "21", "at most 20"]),
@@ -95,6 +110,57 @@ def test_wrong_values_are_one_line(values: dict[str, Any], key: str, value: Any,
     assert "allowed: " in message
     for word in words:
         assert word in message, message
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"seconds": 1.0}, r"data\.voxceleb\.seconds is 1\.0; allowed: at least 3\.2, two clips long"),
+        ({"train": 0, "test": 0}, r"data\.voxceleb\.train is 0; allowed: at least one video there or in data\.vox"),
+    ],
+)
+def test_voxceleb_is_checked_where_it_is_used(values: dict[str, Any], changed: dict[str, Any], words: str) -> None:
+    values["data"]["voxceleb"] |= {"videos": "videos"} | changed
+    check_params(values)
+    put(values, "data.sources", ["voxceleb"])
+    put(values, "test_sets", ["voxceleb-unseen"])
+    with pytest.raises(UserError, match=words):
+        check_params(values)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"model.fusion.image_skip": False}, r"variants is 'no_skip'; .* without it: as model\.fusion\.image_skip is"),
+        ({"model.fusion.matching": False}, r"variants is 'no_matching'; .* as model\.fusion\.matching is false"),
+        (
+            {"geometry.lr_decay": "step", "geometry.epochs": 10},
+            r"lr_drop_epoch is 10; allowed: less than .*epochs, 10",
+        ),
+        (
+            {"fusion.perceptual_weight": 0.0, "fusion.pixel_weight": 0.0, "fusion.equivariance": 0.0},
+            r"fusion\.perceptual_weight is 0\.0; allowed: more than 0, there or in fusion\.pixel_weight",
+        ),
+    ],
+)
+def test_what_would_change_nothing_is_refused(values: dict[str, Any], changed: dict[str, Any], words: str) -> None:
+    for key, value in changed.items():
+        check_params(values)  # all of them together are wrong, none alone
+        put(values, key, value)
+    with pytest.raises(UserError, match=words):
+        check_params(values)
+
+
+def test_pyramids_reach_down_to_what_vgg_needs() -> None:
+    values = scales.values("smoke", ROOT)  # frames of 64 pixels
+    put(values, "baseline.training.perceptual_scales", [1.0, 0.5, 0.25])
+    put(values, "fusion.perceptual_scales", [1.0, 0.75, 0.25])  # of any share: it averages areas
+    check_params(values)
+    put(values, "baseline.training.perceptual_scales", [1.0, 0.5, 0.25, 0.125])
+    with pytest.raises(UserError, match=r"baseline\.training\.perceptual_scales is .*, 64 pixels, .* not 8"):
+        check_params(values)
+    put(values, "baselines", [])
+    check_params(values)
 
 
 def test_an_unknown_key_names_the_likely_one(values: dict[str, Any]) -> None:
@@ -295,9 +361,10 @@ def test_saving_a_scale(copied: Path) -> None:
     scales.use("smoke", copied)
     wanted = read_yaml(copied / "params.yaml")
     scales.save("mine", copied)
+    assert read_yaml(copied / "params.yaml") == wanted
     scales.use("demo", copied)
     scales.use("mine", copied)
-    assert read_yaml(copied / "params.yaml") == wanted
+    assert read_yaml(copied / "params.yaml") == wanted | {"scale": "mine"}, "tables name whose numbers these are"
     with pytest.raises(UserError, match=r"no scale 'x'; allowed: demo, mine, paper, paper256, smoke"):
         scales.use("x", copied)
 

@@ -131,7 +131,7 @@ def _scale(args: argparse.Namespace) -> None:
     from head3d import scales
 
     if args.save:
-        print(f"{scales.save(args.name)} now holds the values of params.yaml")
+        print(f"{scales.save(args.name)} now holds the values of params.yaml, as scale: {args.name}")
     else:
         print(f"params.yaml: {scales.use(args.name)}")
 
@@ -259,7 +259,7 @@ def _add_project(commands: Any) -> None:
     """What keeps a project and a machine in order."""
     scale = commands.add_parser("scale", help="rewrite params.yaml for a scale: smoke, demo, paper or paper256")
     scale.add_argument("name", metavar="NAME", help="a file of workflow/scales without .yaml")
-    scale.add_argument("--save", action="store_true", help="the other way: write params.yaml's values to that file")
+    scale.add_argument("--save", action="store_true", help="the other way: write params.yaml's values there, as NAME")
     scale.set_defaults(run=_scale)
 
     sync = commands.add_parser("sync", help="after `dvc repro` or `snakemake`: tell the other engine what has been run")

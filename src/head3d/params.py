@@ -7,7 +7,6 @@ allowed. The comments that explain each number stand in ``params.yaml`` itself.
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import Field, ValidationError
 from head3d.errors import UserError
 from head3d.sections.baselines import BaselineParams, ListOfBaselines
 from head3d.sections.data import DataParams, DownloadParams
+from head3d.sections.together import check_together
 from head3d.sections.types import (
     Count,
     Device,
@@ -33,6 +33,7 @@ from head3d.sections.types import (
     Section,
     Share,
     Whole,
+    show,
 )
 
 FLOORS = "floors"  # the "method" that stands for the floors copy, copy_last and paste: no training of their own
@@ -50,7 +51,7 @@ class CameraParams(Section):
     """``camera``: the pinhole camera of Eq. 2."""
 
     fov_deg: Annotated[float, Field(gt=0, lt=120)]
-    distance_m: Positive
+    distance_m: Annotated[float, Field(ge=0.3, le=10)]  # as faces are filmed; from afar float32 tells no depth
 
 
 class DepthNetParams(Section):
@@ -65,7 +66,7 @@ class PoseNetParams(Section):
     """``model.pose``: F_P."""
 
     backbone: Literal["resnet18", "resnet50"]
-    input_size: Annotated[int, Field(ge=32, le=1024)]
+    input_size: Annotated[int, Field(ge=48, le=1024)]  # 32 end as one pixel, whose batch norm needs several frames
     max_xy_m: Positive
     max_z_m: Annotated[float, Field(gt=0, lt=1)]
 
@@ -297,66 +298,8 @@ def check_params(values: dict[str, Any], path: str | Path = "params.yaml") -> Pa
         first = _explain(problems[0])
         more = f"; and {len(problems) - 1} more, the next at {_key(problems[1]['loc'])}" if problems[1:] else ""
         raise UserError(f"{path}: {first[0]}", allowed=first[1] + more) from None
-    _check_together(params, path)
+    check_together(params, path)
     return params
-
-
-def _check_together(params: Params, path: str | Path) -> None:
-    """What no single key can tell: keys that must fit each other."""
-
-    def refuse(key: str, value: object, allowed: str) -> None:
-        raise UserError(f"{path}: {key} is {_show(value)}", allowed=allowed)
-
-    if "full" not in params.variants:
-        refuse("variants", list(params.variants), "a list with full in it: figures and videos are made with it")
-    for test_set in params.test_sets:
-        names = [f"{source}-{part}" for source in params.data.sources for part in ("seen", "unseen")]
-        if test_set not in names:
-            refuse("test_sets", test_set, f"{', '.join(names)} (from data.sources)")
-    if "folder" in params.data.sources and params.data.folder is None:
-        refuse("data.folder", None, "the directory of the videos, as data.sources has folder")
-    for source in ("voxceleb", "faceforensics"):
-        if source in params.data.sources and getattr(params.data, source).videos is None:
-            refuse(f"data.{source}.videos", None, f"the directory of the videos, as data.sources has {source}")
-    if params.data.voxceleb.train + params.data.voxceleb.test == 0:
-        refuse("data.voxceleb.train", 0, "at least one video there or in data.voxceleb.test")
-    window = 2 * params.data.clip_length / 25  # VoxCeleb counts in frames at 25 a second
-    if params.data.voxceleb.seconds < window:
-        refuse("data.voxceleb.seconds", params.data.voxceleb.seconds, f"at least {window:g}, two clips long")
-    camera = params.camera
-    span_m = 2 * math.tan(math.radians(camera.fov_deg) / 2) * camera.distance_m
-    if not 0.15 <= span_m <= 0.2:
-        fits = f"an angle that spans 0.15 to 0.2 m at camera.distance_m, not {span_m:.3g} m: heads are made for that"
-        refuse("camera.fov_deg", camera.fov_deg, fits)
-    if params.model.pose.max_z_m >= camera.distance_m:
-        refuse("model.pose.max_z_m", params.model.pose.max_z_m, f"less than camera.distance_m, {camera.distance_m:g}")
-    flow_size = params.data.image_size * params.model.fusion.flow_scale
-    if flow_size % 32:  # Phi halves its input five times
-        refuse(
-            "model.fusion.flow_scale",
-            params.model.fusion.flow_scale,
-            f"a multiple of 32 pixels as that share of data.image_size, which it makes {flow_size:g} now",
-        )
-    for name in params.baselines:
-        network = getattr(params.baseline, name).network
-        for key in ("detector_levels", "motion_levels"):
-            # These see a quarter of the resolution, and halve that; a method without such networks has no such key.
-            side = 4 * 2 ** getattr(network, key, 0)
-            if params.data.image_size % side:
-                refuse(
-                    f"baseline.{name}.network.{key}",
-                    getattr(network, key),
-                    f"less: data.image_size, {params.data.image_size} pixels, must be a multiple of {side} with it",
-                )
-    half = params.data.clip_length // 2  # the first half of a clip is the subject video
-    for key, references in (("model.references", (params.model.references,)),
-                            ("evaluate.references", params.evaluate.references)):  # fmt: skip
-        if max(references) > half:
-            refuse(key, max(references), f"at most {half}, half of data.clip_length")
-    left = params.data.clip_length - params.model.references  # frames of a training clip that are no references
-    for section in ("geometry", "fusion"):
-        if (drivings := getattr(params, section).drivings) > left:
-            refuse(f"{section}.drivings", drivings, f"at most {left}, data.clip_length without model.references")
 
 
 def _explain(problem: Any) -> tuple[str, str]:
@@ -368,10 +311,10 @@ def _explain(problem: Any) -> tuple[str, str]:
         known = _keys_at(problem["loc"][:-1])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"{near[0]}? " if near else ""
-        return f"{key} is {_show(problem['input'])}, an unknown key", f"{hint}({', '.join(known)})"
+        return f"{key} is {show(problem['input'])}, an unknown key", f"{hint}({', '.join(known)})"
     allowed = re.sub(r"^(Value error, |Input should be (a |an )?valid |Input should be )", "", message)
     allowed = allowed.replace("dictionary or instance of", "section").replace("unable to parse string as", "")
-    return f"{key} is {_show(problem['input'])}", allowed
+    return f"{key} is {show(problem['input'])}", allowed
 
 
 def _keys_at(location: Iterable[int | str]) -> list[str]:
@@ -384,8 +327,3 @@ def _keys_at(location: Iterable[int | str]) -> list[str]:
 
 def _key(location: Iterable[int | str]) -> str:
     return ".".join(str(step) for step in location)
-
-
-def _show(value: object) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

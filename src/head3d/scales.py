@@ -74,11 +74,12 @@ def use(name: str, root: str | Path = ".") -> str:
 
 
 def save(name: str, root: str | Path = ".") -> Path:
-    """Write the values of ``params.yaml`` to a scale's file; returns its path."""
+    """Write the values of ``params.yaml`` to a scale's file, labelled as that scale; returns its path."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise UserError(f"{name!r} names no scale", allowed="letters, digits, _ and -")
     found = read_yaml(Path(root) / "params.yaml")
     check_params(found)
+    found["scale"] = name  # tables would give these numbers the name of the scale that they began as
     path = Path(root) / FOLDER / f"{name}.yaml"
     if name != BASE:
         under = read_yaml(path).get(EXTENDS) if path.exists() else None

@@ -56,6 +56,11 @@ def test_rows_are_of_the_scale_that_was_asked_for(monkeypatch: pytest.MonkeyPatc
     assert (row.part, row.scale, row.what, row.value) == ("steps", "paper256", "train fusion, 64x64", 3.0)
 
 
+@pytest.mark.parametrize("scale", ["demo", "paper", "paper256", "smoke"])
+def test_a_few_steps_of_any_scale_are_allowed(scale: str) -> None:
+    assert steps.params_of(scale, ROOT, size=128, batch=1, steps=1).geometry.epochs == 1
+
+
 @pytest.mark.slow
 def test_a_training_is_counted_and_timed(in_tmp: Path) -> None:
     found = []

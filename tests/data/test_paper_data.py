@@ -291,7 +291,11 @@ def test_the_command(demo: Params, in_tmp: Path, capsys: pytest.CaptureFixture[s
         code, said = run("download", *words)
         assert (code, said.count("\n")) == (2, 1)
         assert told in said
-    values["data"]["voxceleb"] |= {"videos": "vox", "metadata": "meta.csv"}
+    values["data"]["voxceleb"]["seconds"] = 1.0  # of a source that is not in data.sources: it stops nothing else
+    code, said = run("download", "--source", "voxceleb")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "params.yaml: data.voxceleb.seconds is 1.0; allowed: at least 3.2, two clips long" in said
+    values["data"]["voxceleb"] |= {"videos": "vox", "metadata": "meta.csv", "seconds": 8.0}
     values["data"]["faceforensics"]["videos"] = "ff"
     code, said = run("status")
     assert code == 0

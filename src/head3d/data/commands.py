@@ -33,6 +33,7 @@ def add(commands: Any) -> None:
 def _download(args: argparse.Namespace) -> None:
     from head3d.data import downloads
     from head3d.params import load_params
+    from head3d.sections.together import check_voxceleb
 
     params = load_params()
     if args.source == "faceforensics":
@@ -46,6 +47,7 @@ def _download(args: argparse.Namespace) -> None:
         raise UserError(
             f"--shard is {args.shard}", allowed=f"{', '.join(map(str, params.shards))} (params.yaml: shards)"
         )
+    check_voxceleb(params)  # it may be downloaded before data.sources has it
     downloads.download(params, params.shards if args.shard is None else [args.shard], args.again)
 
 

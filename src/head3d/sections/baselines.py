@@ -11,12 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, create_model
 
-from head3d.sections.types import Count, ListOfShares, NonNegative, Section, check_distinct
+from head3d.sections.types import Count, NonNegative, Section, Share, check_distinct
 
 if TYPE_CHECKING:
     from head3d.baselines.settings import BaselineSchedule
 
 NAMES = tuple(sorted(path.parent.name for path in Path(__file__).parents[1].glob("baselines/*/settings.py")))
+
+
+def _check_divides(value: float) -> float:
+    """Their pyramids take every n-th pixel, so only 1 / n can be had; 1 / 3 must have all of its digits."""
+    if not (1 / value).is_integer():
+        raise ValueError("1 divided by a whole number, as 1.0, 0.5, 0.25 and 0.125")
+    return value
+
+
+ListOfPyramid = Annotated[
+    tuple[Annotated[Share, AfterValidator(_check_divides)], ...],
+    Field(strict=False, min_length=1),
+    AfterValidator(check_distinct),
+]
 
 
 class BaselineTrainingParams(Section):
@@ -26,7 +40,7 @@ class BaselineTrainingParams(Section):
     id_sampling: bool
     lr_decay: Literal["cosine", "step"]
     perceptual: Literal["vgg16", "vgg19"]
-    perceptual_scales: ListOfShares
+    perceptual_scales: ListOfPyramid
     pixel_weight: NonNegative
 
 

@@ -61,3 +61,9 @@ class Section(BaseModel):
     """Base of every section: no unknown key, no silent conversion, no change after loading, no infinities."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+def show(value: object) -> str:
+    """A value as errors have it: as YAML names nothing, and never so long that the line is lost."""
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,6 +1,8 @@
 """Parameters of DaGAN, explained in ``params.yaml``."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from head3d.baselines.settings import HOURGLASS_SIZES, BaselineSchedule, FirstOrderWeights, HourglassNetParams
 from head3d.sections.types import Count, Positive, Whole, Width
@@ -11,6 +13,7 @@ class DaganNetParams(HourglassNetParams):
 
     keypoints: Count
     depth_layers: Literal[18, 50]
+    most: Annotated[int, Field(ge=8)]  # its attention, at the bottleneck, has an eighth of these channels
 
 
 class Settings(BaselineSchedule):

@@ -1,0 +1,137 @@
+"""What no single key of ``params.yaml`` can tell: values that must fit each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from head3d.errors import UserError
+from head3d.sections.types import show
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+SMALLEST = 16  # pixels that VGG must see: it halves four times
+Problem = tuple[str, object, str]  # a key, its value, and what is allowed
+
+
+def check_together(params: Params, path: str | Path) -> None:
+    """Raises UserError, naming ``path``, at the first values that do not fit each other."""
+    subjects = (_lists, _sources, _camera, _sizes, _frames, _without_effect)
+    _refuse_first(chain.from_iterable(subject(params) for subject in subjects), path)
+
+
+def check_voxceleb(params: Params, path: str | Path = "params.yaml") -> None:
+    """The part of :func:`check_together` that counts only where VoxCeleb is used, for whoever uses it anyway."""
+    _refuse_first(_voxceleb(params), path)
+
+
+def _refuse_first(problems: Iterable[Problem], path: str | Path) -> None:
+    for key, value, allowed in problems:
+        raise UserError(f"{path}: {key} is {show(value)}", allowed=allowed)
+
+
+def _lists(params: Params) -> Iterator[Problem]:
+    """What the stages are expanded from."""
+    if "full" not in params.variants:
+        yield "variants", list(params.variants), "a list with full in it: figures and videos are made with it"
+    names = [f"{source}-{part}" for source in params.data.sources for part in ("seen", "unseen")]
+    for test_set in params.test_sets:
+        if test_set not in names:
+            yield "test_sets", test_set, f"{', '.join(names)} (from data.sources)"
+
+
+def _sources(params: Params) -> Iterator[Problem]:
+    data = params.data
+    if "folder" in data.sources and data.folder is None:
+        yield "data.folder", None, "the directory of the videos, as data.sources has folder"
+    for source in ("voxceleb", "faceforensics"):
+        if source in data.sources and getattr(data, source).videos is None:
+            yield f"data.{source}.videos", None, f"the directory of the videos, as data.sources has {source}"
+    if "voxceleb" in data.sources:
+        yield from _voxceleb(params)
+
+
+def _voxceleb(params: Params) -> Iterator[Problem]:
+    settings = params.data.voxceleb
+    if settings.train + settings.test == 0:
+        yield "data.voxceleb.train", 0, "at least one video there or in data.voxceleb.test"
+    window = 2 * params.data.clip_length / 25  # VoxCeleb counts in frames at 25 a second
+    if settings.seconds < window:
+        yield "data.voxceleb.seconds", settings.seconds, f"at least {window:g}, two clips long"
+
+
+def _camera(params: Params) -> Iterator[Problem]:
+    camera, reach_m = params.camera, params.model.pose.max_z_m
+    span_m = 2 * math.tan(math.radians(camera.fov_deg) / 2) * camera.distance_m
+    if not 0.15 <= span_m <= 0.2:
+        fits = f"an angle that spans 0.15 to 0.2 m at camera.distance_m, not {span_m:.3g} m: heads are made for that"
+        yield "camera.fov_deg", camera.fov_deg, fits
+    if reach_m >= camera.distance_m:
+        yield "model.pose.max_z_m", reach_m, f"less than camera.distance_m, {camera.distance_m:g}"
+
+
+def _sizes(params: Params) -> Iterator[Problem]:
+    """What networks make of ``data.image_size``."""
+    size, share = params.data.image_size, params.model.fusion.flow_scale
+    if size * share % 32:  # Phi halves its input five times
+        now = f"which it makes {size * share:g} now"
+        yield "model.fusion.flow_scale", share, f"a multiple of 32 pixels as that share of data.image_size, {now}"
+    yield from _levels(params)
+    yield from _pyramids(params)
+
+
+def _levels(params: Params) -> Iterator[Problem]:
+    """Halvings of the baselines' hourglasses."""
+    size = params.data.image_size
+    for name in params.baselines:
+        network = getattr(params.baseline, name).network
+        # The first two see a quarter of the resolution; a method without such networks has no such key.
+        for key, shrunk in (("detector_levels", 4), ("motion_levels", 4), ("background_levels", 1)):
+            side = shrunk * 2 ** getattr(network, key, 0)
+            if size % side:
+                fits = f"less: data.image_size, {size} pixels, must be a multiple of {side} with it"
+                yield f"baseline.{name}.network.{key}", getattr(network, key), fits
+
+
+def _pyramids(params: Params) -> Iterator[Problem]:
+    """Resolutions of the perceptual losses."""
+    size = params.data.image_size
+    used = {"fusion": params.fusion} | ({"baseline.training": params.baseline.training} if params.baselines else {})
+    for section, settings in used.items():
+        scales = settings.perceptual_scales
+        side = math.floor(size * min(scales))
+        if side < SMALLEST:
+            fits = f"shares of data.image_size, {size} pixels, that leave at least {SMALLEST} for VGG, not {side}"
+            yield f"{section}.perceptual_scales", list(scales), fits
+
+
+def _frames(params: Params) -> Iterator[Problem]:
+    """Shares of a clip."""
+    length, references = params.data.clip_length, params.model.references
+    half = length // 2  # the first half of a clip is the subject video
+    for key, most in (("model.references", references), ("evaluate.references", max(params.evaluate.references))):
+        if most > half:
+            yield key, most, f"at most {half}, half of data.clip_length"
+    left = length - references  # frames of a training clip that are no references
+    for section in ("geometry", "fusion"):
+        if (drivings := getattr(params, section).drivings) > left:
+            yield f"{section}.drivings", drivings, f"at most {left}, data.clip_length without model.references"
+
+
+def _without_effect(params: Params) -> Iterator[Problem]:
+    """What would be taken, and change or teach nothing."""
+    fusion, geometry = params.fusion, params.geometry
+    for variant, key in (("no_skip", "image_skip"), ("no_matching", "matching")):
+        if variant in params.variants and not getattr(params.model.fusion, key):
+            yield "variants", variant, f"a list without it: as model.fusion.{key} is false, it would be full once more"
+    # canonical.lr_drop_epoch may be that late: it is the only way to say that the rate stays.
+    if geometry.lr_decay == "step" and geometry.lr_drop_epoch >= geometry.epochs:
+        fits = f"less than geometry.epochs, {geometry.epochs}, as geometry.lr_decay is step"
+        yield "geometry.lr_drop_epoch", geometry.lr_drop_epoch, fits
+    if not (fusion.perceptual_weight or fusion.pixel_weight or fusion.equivariance):
+        fits = "more than 0, there or in fusion.pixel_weight or fusion.equivariance: without them there is no loss"
+        yield "fusion.perceptual_weight", fusion.perceptual_weight, fits
