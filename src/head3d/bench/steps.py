@@ -82,7 +82,7 @@ def params_of(scale: str, root: Path, size: int, batch: int, steps: int) -> Para
     values = scales.values(scale, root)
     values["data"] |= {"image_size": size, "clip_length": 2 * max(LENGTH, *values["evaluate"]["references"])}
     # The official weights of the depth and pose networks may not be here; their size is what counts.
-    values["geometry"] |= {"warm_start": "none", "epochs": steps, "lr_drop_epoch": 0, "batch_size": batch}
+    values["geometry"] |= {"warm_start": "none", "epochs": steps, "batch_size": batch}
     values["canonical"] |= {"epochs": steps, "batch_size": batch}
     values["fusion"] |= {"epochs": steps, "batch_size": batch, "reference_draws": 0}
     values["baseline"]["training"]["repeats"] = 1

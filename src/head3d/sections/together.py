@@ -20,7 +20,7 @@ Problem = tuple[str, object, str]  # a key, its value, and what is allowed
 
 def check_together(params: Params, path: str | Path) -> None:
     """Raises UserError, naming ``path``, at the first values that do not fit each other."""
-    subjects = (_lists, _sources, _camera, _sizes, _frames, _without_effect)
+    subjects = (_lists, _sources, _camera, _sizes, _frames, _losses)
     _refuse_first(chain.from_iterable(subject(params) for subject in subjects), path)
 
 
@@ -122,16 +122,9 @@ def _frames(params: Params) -> Iterator[Problem]:
             yield f"{section}.drivings", drivings, f"at most {left}, data.clip_length without model.references"
 
 
-def _without_effect(params: Params) -> Iterator[Problem]:
-    """What would be taken, and change or teach nothing."""
-    fusion, geometry = params.fusion, params.geometry
-    for variant, key in (("no_skip", "image_skip"), ("no_matching", "matching")):
-        if variant in params.variants and not getattr(params.model.fusion, key):
-            yield "variants", variant, f"a list without it: as model.fusion.{key} is false, it would be full once more"
-    # canonical.lr_drop_epoch may be that late: it is the only way to say that the rate stays.
-    if geometry.lr_decay == "step" and geometry.lr_drop_epoch >= geometry.epochs:
-        fits = f"less than geometry.epochs, {geometry.epochs}, as geometry.lr_decay is step"
-        yield "geometry.lr_drop_epoch", geometry.lr_drop_epoch, fits
+def _losses(params: Params) -> Iterator[Problem]:
+    """A stage without anything to learn from."""
+    fusion = params.fusion
     if not (fusion.perceptual_weight or fusion.pixel_weight or fusion.equivariance):
         fits = "more than 0, there or in fusion.pixel_weight or fusion.equivariance: without them there is no loss"
         yield "fusion.perceptual_weight", fusion.perceptual_weight, fits
