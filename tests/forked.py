@@ -40,6 +40,7 @@ class Forked:
 
     def __init__(self, folder: Path, code: str, environment: dict[str, str] | None = None) -> None:
         self._said = folder / f".said-{os.getpid()}-{next(_count)}"
+        self._said.touch()  # it may be killed before it begins
         # All of them: what it is forked from has those of whatever test came first.
         variables = dict(os.environ) | (environment or {})
         self._process = _FORKS.Process(target=_run, args=(str(folder), str(self._said), code, variables), daemon=True)
