@@ -64,10 +64,11 @@ test-packages: ## what some tests want from Debian: a browser, Slurm, PostgreSQL
 	DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends \
 	  chromium chromium-driver munge postgresql slurm-wlm
 
-lint: setup ## format check, ruff and pyright
+lint: setup ## format check, ruff and pyright, and whether every test can be collected
 	ruff format --check .
 	ruff check .
 	pyright
+	python -m pytest --collect-only --quiet --quiet | tail -n 2
 
 format: setup ## format the code and mend what ruff can
 	ruff format .

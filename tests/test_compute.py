@@ -1,5 +1,6 @@
 """Which GPU a process takes; GPUs are made up here, locks and processes are real."""
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,3 +85,16 @@ def test_processes_that_train_together_take_different_gpus(tmp_path: Path, monke
     assert own_gpus(3) == [0, 1, 2]
     assert own_gpus(2) == [0, 3]  # one is free, the others have a process each
     assert own_gpus(4) == [0, 1, 2, 3]
+
+
+def test_what_never_learns_is_kept_in_the_type_that_it_is_used_in() -> None:
+    """The same answers, without another copy of the weights at every pass."""
+    compute = Compute(torch.device("cpu"), torch.bfloat16)
+    image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 2, 1)).eval()
+    frozen = compute.place(copy.deepcopy(network).requires_grad_(False))
+    learning = compute.place(network)
+    assert [weight.dtype for name, weight in frozen.named_parameters() if name[0] in "02"] == [torch.bfloat16] * 4
+    assert {weight.dtype for weight in learning.parameters()} == {torch.float32}
+    torch.testing.assert_close(frozen(image), learning(image), atol=0, rtol=0)

@@ -149,14 +149,14 @@ class Head3D:
         compute = Compute.resolve(device or params.device, params.precision, params.train.channels_last)
         directory = Path(models)
         geometry = load_weights(build_geometry(params), directory / "geometry.safetensors")
-        freeze(place_geometry(geometry, compute))
+        place_geometry(freeze(geometry), compute)
         canonical = fusion = None
         if variant != "mean_canonical":
             weights = load_weights(build_canonical(params), directory / "canonical.safetensors")
-            canonical = freeze(compute.place(weights))
+            canonical = compute.place(freeze(weights))
         if variant is not None:
             weights = load_weights(build_fusion(params, variant), directory / f"fusion-{variant}.safetensors")
-            fusion = freeze(place_fusion(weights, compute))
+            fusion = place_fusion(freeze(weights), compute)
         small = None
         if parser == "small":
             network = SmallParser(params.parser.input_size, params.parser.width)

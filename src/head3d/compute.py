@@ -85,6 +85,9 @@ class Compute:
         if self.channels_last:
             network = network.to(memory_format=torch.channels_last)
         if self.dtype == torch.bfloat16:
+            for module in network.modules():
+                if isinstance(module, nn.Conv2d) and not module.weight.requires_grad:
+                    module.to(self.dtype)  # else autocast would do that at every pass
             for name in ("forward", *methods):
                 setattr(network, name, self.autocast()(getattr(network, name)))
         return network

@@ -28,9 +28,23 @@ def disc(x: float, y: float, radius: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("window", [1, 3, 9, 17])
-def test_a_blur_in_two_passes_is_the_blur_in_one(window: int) -> None:
-    x = torch.rand(2, 3, 20, 31, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(box_blur(x, window), F.avg_pool2d(x, window, stride=1, padding=window // 2), atol=1e-6)
+def test_a_blur_by_sums_of_sums_is_the_mean_of_a_square_and_so_is_its_gradient(window: int) -> None:
+    rng = torch.Generator().manual_seed(0)
+    x, weight = torch.rand(2, 2, 3, 20, 31, generator=rng)
+    answers = []
+    for blur in (box_blur, lambda x, window: F.avg_pool2d(x, window, stride=1, padding=window // 2)):
+        x = x.detach().requires_grad_()
+        blurred = blur(x, window)
+        (blurred * weight).sum().backward()
+        answers.append((blurred.detach(), x.grad))
+    torch.testing.assert_close(*answers, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("window", [5, 13])
+def test_a_blur_wider_than_the_image(window: int) -> None:
+    x = torch.rand(1, 1, 4, 6, generator=torch.Generator().manual_seed(0))
+    padded = F.pad(x, [window // 2] * 4)
+    torch.testing.assert_close(box_blur(x, window), F.avg_pool2d(padded, window, stride=1))
 
 
 def test_masked_pixels_are_filled_from_the_nearest_outside() -> None:

@@ -152,6 +152,22 @@ def test_perceptual_loss_is_the_sum_over_sizes_and_layers() -> None:
     assert float(loss(a, b)) == pytest.approx(wanted, rel=1e-4)
 
 
+def test_perceptual_gradient_is_that_of_the_plain_sum() -> None:
+    loss = PerceptualLoss("vgg16", tiny_vgg(), (1.0,), layers=2)
+    truth, given = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for plain in (False, True):
+        image = given.clone().requires_grad_()
+        if plain:
+            pairs = zip(loss.features(image), loss.features(truth), strict=True)
+            value = torch.stack([(a - b).abs().mean() for a, b in pairs]).sum()
+        else:
+            value = 3 * loss(image, truth) / 3
+        value.backward()
+        gradients.append(image.grad)
+    torch.testing.assert_close(*gradients)
+
+
 def test_equivariance_is_told_in_shares_of_half_the_image() -> None:
     still = torch.zeros(1, 2, 9, 17)
     moved = still.clone()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from head3d.models.fusion import FusionNet
 from head3d.models.matching import ROUNDS, Matcher, correlate
@@ -18,6 +19,46 @@ def test_costs_are_highest_at_the_true_shift(x: int, y: int) -> None:
     costs = correlate(a, a.roll((y, x), dims=(2, 3)), reach)[0, :, 4:-4, 4:-4]
     assert (costs.argmax(dim=0) == (y + reach) * (2 * reach + 1) + x + reach).all()
     assert float(costs.max()) == pytest.approx(1, abs=1e-3)
+
+
+def plain_costs(a: torch.Tensor, b: torch.Tensor, reach: int) -> torch.Tensor:
+    """An offset after another, as one would write it down."""
+    a, b = (F.normalize(F.instance_norm(x), dim=1) for x in (a, b))
+    height, width = a.shape[-2:]
+    around, window = F.pad(b, (reach,) * 4), range(2 * reach + 1)
+    return torch.stack([(a * around[..., y : y + height, x : x + width]).sum(dim=1) for y in window for x in window], 1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 32), (16, 16), (7, 11), (3, 2)])
+@pytest.mark.parametrize("reach", [1, 4])
+def test_costs_and_gradients_by_matrix_products_are_those_of_an_offset_after_another(
+    height: int, width: int, reach: int
+) -> None:
+    rng = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 2, 5, height, width, generator=rng)
+    weight = torch.rand(2, (2 * reach + 1) ** 2, height, width, generator=rng)
+    answers = []
+    for costs in (correlate, plain_costs):
+        a, b = (x.clone().requires_grad_() for x in images)
+        found = costs(a, b, reach)
+        (found * weight).sum().backward()
+        answers.append((found.detach(), a.grad, b.grad))
+    torch.testing.assert_close(*answers, atol=2e-5, rtol=1e-4)
+
+
+def test_features_of_no_contrast_cost_nothing_and_teach_nothing() -> None:
+    flat = torch.full((1, 3, 8, 8), 0.5, requires_grad=True)
+    costs = correlate(flat, textured(1, 8), 1)
+    costs.sum().backward()
+    assert flat.grad is not None and bool(flat.grad.isfinite().all())
+    assert float(costs.detach().abs().max()) == 0
+
+
+def test_costs_are_exact_under_autocast() -> None:
+    a, b = textured(1, 16), textured(1, 16, seed=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        within = correlate(a, b, 2)
+    torch.testing.assert_close(within, correlate(a, b, 2), atol=0, rtol=0)
 
 
 def test_light_and_contrast_do_not_count() -> None:

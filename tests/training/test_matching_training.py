@@ -34,7 +34,7 @@ def test_what_leads_out_of_the_image_does_not_count() -> None:
     truth[..., 32:] = 1000.0
     frames = torch.zeros(1, 3, 64, 64)
     told = Told(torch.zeros(1, 2, 64, 64))
-    assert float(matching_losses(told, frames, truth, frames)["endpoint_error"]) == pytest.approx(0)  # type: ignore[arg-type]
+    assert float(matching_losses(told, frames, truth, frames)["endpoint_error"]) < 1e-5  # type: ignore[arg-type]
 
 
 def test_heads_move_otherwise_than_what_is_around_them() -> None:

@@ -125,8 +125,8 @@ def networks(params: Params) -> tuple[Any, Any, Any, Compute]:
     from head3d.training.build.geometry import build_geometry, place_geometry
 
     compute = compute_of(params)
-    geometry = freeze(place_geometry(build_geometry(params), compute))
-    recurrent, fusion = (freeze(compute.place(make(params))) for make in (build_canonical, build_fusion))
+    geometry = place_geometry(freeze(build_geometry(params)), compute)
+    recurrent, fusion = (compute.place(freeze(make(params))) for make in (build_canonical, build_fusion))
     return geometry, recurrent, fusion, compute
 
 

@@ -78,7 +78,7 @@ def training_step(params: Params, compute: Compute) -> Work:
 def parsing_pairs(params: Params, plain: Compute, fast: Compute) -> list[Pair]:
     """The face parser at its own size and at that of params.yaml, and the small parser."""
     size, side = params.data.image_size, params.parse.input_size
-    parser = {compute: freeze(compute.place(BiSeNet())) for compute in (plain, fast)}
+    parser = {compute: compute.place(freeze(BiSeNet())) for compute in (plain, fast)}
     small = SmallParser(params.parser.input_size, params.parser.width).prepare_for_inference(fast)
     crops = torch.rand(FRAMES, 3, size, size, device=fast.device)
 
@@ -103,9 +103,9 @@ class Driving:
 
     def __init__(self, params: Params, compute: Compute) -> None:
         size, self.n = params.data.image_size, params.model.references
-        self.geometry = freeze(place_geometry(build_geometry(params), compute))
-        self.recurrent = freeze(compute.place(build_canonical(params)))
-        self.fusion = freeze(compute.place(build_fusion(params)))
+        self.geometry = place_geometry(freeze(build_geometry(params)), compute)
+        self.recurrent = compute.place(freeze(build_canonical(params)))
+        self.fusion = compute.place(freeze(build_fusion(params)))
         self.frames = torch.rand(max(FRAMES, self.n), 3, size, size, device=compute.device)
         self.mask = torch.zeros(1, 1, size, size, device=compute.device)
         self.mask[..., size // 4 : -size // 4, size // 3 : -size // 3] = 1

@@ -6,6 +6,7 @@ are compared explicitly.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,8 @@ from head3d.geometry.warp import resize_flow, warp
 
 SLOPE = 0.1  # of the leaky ReLU
 ROUNDS = 2  # passes, each over what the last has left: one alone finds three quarters of what lips and brows move
+RUN = 16  # neighbours in a row whose costs are computed together: longer runs throw more away, shorter ones are slower
+LEAST = 1e-12  # length below which a feature is taken for none
 SHARPER = 3.0  # correlations, in [-1, 1] and mostly small, enter the convolutions times this
 
 
@@ -30,11 +33,63 @@ def correlate(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], reach: i
     Returns:
         K = (2 * reach + 1)^2 maps in [-1, 1], the offsets row by row; outside ``b`` they are zero.
     """
-    a, b = (F.normalize(F.instance_norm(x.float()), dim=1) for x in (a, b))
-    height, width = a.shape[-2:]
-    around, window = F.pad(b, (reach,) * 4), range(2 * reach + 1)
-    moved = (around[:, :, y : y + height, x : x + width] for y in window for x in window)
-    return torch.stack([(a * m).sum(dim=1) for m in moved], dim=1)
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = (F.instance_norm(x.float()) for x in (a, b))
+        # F.normalize does the same, ten times as slowly across channels.
+        a, b = (x * x.square().sum(dim=1, keepdim=True).clamp(min=LEAST**2).rsqrt() for x in (a, b))
+        return Correlation.apply(a, b, reach)
+
+
+class Correlation(torch.autograd.Function):
+    """Inner products of each feature with those around the same place, by batched matrix products.
+
+    A run of ``RUN`` neighbouring features in a row is multiplied with all that any of them looks at, and of that matrix
+    each keeps a band. Most of the products are thrown away, and still it takes a quarter of the time of one product of
+    maps an offset, whose gradients are as many maps of zeros with a part filled in.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], reach: int
+    ) -> Float[Tensor, "b k h w"]:
+        batch, channels, height, width = a.shape
+        run = RUN if width % RUN == 0 else width
+        seen, offsets = run + 2 * reach, 2 * reach + 1
+        runs = a.permute(0, 2, 3, 1).contiguous().view(-1, run, channels)
+        padded = F.pad(b.permute(0, 2, 3, 1), (0, 0, reach, reach, reach, reach)).contiguous()
+        image, row, column, _ = padded.stride()
+        windows = padded.as_strided(
+            (batch, height, width // run, offsets, seen, channels), (image, row, run * column, row, column, 1)
+        )
+        windows = windows.reshape(-1, offsets * seen, channels)
+        products = runs @ windows.transpose(1, 2)  # of a run's features with all of its window's, row by row
+        ctx.save_for_backward(runs, windows)
+        ctx.sizes = (*a.shape, run, reach)
+        return _band(products, offsets, seen).reshape(batch, height, width, offsets**2).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        runs, windows = ctx.saved_tensors
+        batch, channels, height, width, run, reach = ctx.sizes
+        seen, offsets = run + 2 * reach, 2 * reach + 1
+        of_products = runs.new_zeros(len(runs), run, offsets * seen)
+        band = _band(of_products, offsets, seen)
+        band.copy_(gradients[0].permute(0, 2, 3, 1).reshape(band.shape))
+        of_a = (of_products @ windows).view(batch, height, width, channels)
+        of_windows = of_products.transpose(1, 2) @ runs
+        of_windows = of_windows.view(batch, height, width // run, offsets, seen, channels)
+        of_b = runs.new_zeros(batch, height + 2 * reach, width + 2 * reach, channels)
+        for y in range(offsets):
+            for x in range(width // run):
+                of_b[:, y : y + height, x * run : x * run + seen] += of_windows[:, :, x, y]
+        of_b = of_b[:, reach : reach + height, reach : reach + width]
+        return of_a.permute(0, 3, 1, 2), of_b.permute(0, 3, 1, 2), None
+
+
+def _band(products: Float[Tensor, "n run m"], offsets: int, seen: int) -> Float[Tensor, "n run k k"]:
+    """Of each feature's products those with the ``offsets`` by ``offsets`` features around its own place; a view."""
+    each, one, _ = products.stride()
+    return products.as_strided((*products.shape[:2], offsets, offsets), (each, one + 1, seen, 1))
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

@@ -19,7 +19,7 @@ from head3d.models.head3d import HeadGeometry, freeze
 from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, Clips, augment
 from head3d.training.build.geometry import build_geometry, place_geometry
-from head3d.training.loop import BETAS, PACKAGE, Schedule, State, code_digest, file_digest, step_generator
+from head3d.training.loop import BETAS, PACKAGE, Schedule, State, adam, code_digest, file_digest, step_generator
 from head3d.training.prefetch import Prefetcher
 from head3d.training.session import Session, open_session
 from head3d.training.weights import load_weights, seeded_init
@@ -118,7 +118,7 @@ def what_is_read(params: "Params", name: str, geometry: bool) -> dict[str, Any]:
 
 def teacher(params: "Params", compute: Compute) -> HeadGeometry:
     """F_D and F_P of stage 1."""
-    return freeze(place_geometry(load_weights(build_geometry(params), GEOMETRY), compute))
+    return place_geometry(freeze(load_weights(build_geometry(params), GEOMETRY)), compute)
 
 
 def train_part(part: TrainingPhase, shift: int, session: Session, clips: Clips) -> dict[str, float]:
@@ -134,7 +134,7 @@ def train_part(part: TrainingPhase, shift: int, session: Session, clips: Clips) 
         Its steps and its last losses, for the summary.
     """
     part.network.requires_grad_(True).train()
-    state = State({"network": part.network}, torch.optim.Adam(part.groups(), betas=BETAS))
+    state = State({"network": part.network}, adam(part.groups(), betas=BETAS))
     shifted = session.params.model_copy(update={"seed": session.params.seed + shift})
     pairs_of = pair_loader(clips, shifted, part.batch_size, session.compute.device)
 
@@ -189,7 +189,7 @@ def train_method(objective: Objective, method: Method, session: Session, clips: 
     """
     params, settings, shared = session.params, objective.settings, session.params.baseline.training
     method.train()
-    state = State(objective.networks(), torch.optim.Adam(objective.parameters(), lr=settings.lr, betas=BETAS))
+    state = State(objective.networks(), adam(objective.parameters(), lr=settings.lr, betas=BETAS))
     per_epoch = steps_per_epoch(clips.per_pass, shared.repeats, settings.batch_size)
     cosine = shared.lr_decay == "cosine"
     drops = () if cosine else tuple(epoch * per_epoch for epoch in settings.milestones)

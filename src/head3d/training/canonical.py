@@ -13,7 +13,7 @@ from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, augment
 from head3d.training.build.canonical import build_canonical
 from head3d.training.build.geometry import build_geometry, place_geometry
-from head3d.training.loop import BETAS, Schedule, State, file_digest, step_generator
+from head3d.training.loop import BETAS, Schedule, State, adam, file_digest, step_generator
 from head3d.training.prefetch import Prefetcher
 from head3d.training.session import open_session
 from head3d.training.weights import load_weights, seeded_init
@@ -50,11 +50,11 @@ def run(params: "Params") -> None:
         geometry=file_digest(GEOMETRY),
     ) as session:
         clips, compute = session.load_clips(), session.compute
-        geometry = freeze(place_geometry(load_weights(build_geometry(params), GEOMETRY), compute))
+        geometry = place_geometry(freeze(load_weights(build_geometry(params), GEOMETRY)), compute)
         network = compute.place(seeded_init(seed, build_canonical, params))
         network.train()
         mine = current().rows(settings.batch_size, "canonical.batch_size")
-        optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=BETAS)
+        optimizer = adam(network.parameters(), lr=settings.lr, betas=BETAS)
         state = State({"network": network}, optimizer)
 
         def batch_of(step: int) -> Batch:

@@ -18,7 +18,7 @@ from head3d.training.build.canonical import build_canonical
 from head3d.training.build.fusion import build_fusion, place_fusion
 from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.canonical import GEOMETRY
-from head3d.training.loop import BETAS, Schedule, State, file_digest, step_generator
+from head3d.training.loop import BETAS, Schedule, State, adam, file_digest, step_generator
 from head3d.training.matching import MATCHING
 from head3d.training.prefetch import Prefetcher
 from head3d.training.session import open_session
@@ -212,10 +212,10 @@ def run(params: "Params", variant: str = "full") -> None:
     reads = what_is_read(params, variant)
     with open_session(params, "fusion", ("camera", "fusion", "augment"), instance=variant, **reads) as session:
         clips, compute = session.load_clips(), session.compute
-        geometry = freeze(place_geometry(load_weights(build_geometry(params), GEOMETRY), compute))
+        geometry = place_geometry(freeze(load_weights(build_geometry(params), GEOMETRY)), compute)
         canonical_net = None
         if variant != "mean_canonical":
-            canonical_net = freeze(compute.place(load_weights(build_canonical(params), CANONICAL)))
+            canonical_net = compute.place(freeze(load_weights(build_canonical(params), CANONICAL)))
         perceptual = compute.place(
             PerceptualLoss(settings.perceptual, load_vgg(settings.perceptual), settings.perceptual_scales)
         )
@@ -223,7 +223,7 @@ def run(params: "Params", variant: str = "full") -> None:
         if network.matcher is not None:
             load_weights(network.matcher, MATCHING)
         place_fusion(network, compute).train()
-        optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=BETAS)
+        optimizer = adam(network.parameters(), lr=settings.lr, betas=BETAS)
         state = State({"network": network}, optimizer)
 
         source = FusionBatches(clips, geometry, canonical_net, params, compute.device)

@@ -30,7 +30,7 @@ from head3d.training.batches import (
     turn,
 )
 from head3d.training.build.geometry import build_geometry, place_geometry
-from head3d.training.loop import BETAS, Schedule, State, file_digest, step_generator
+from head3d.training.loop import BETAS, Schedule, State, adam, file_digest, step_generator
 from head3d.training.official import start
 from head3d.training.prefetch import Prefetcher
 from head3d.training.session import Session, open_session
@@ -189,7 +189,7 @@ def optimizer_of(geometry: HeadGeometry, depth_lr: float, pose_lr: float) -> tor
         {"params": list(geometry.depth.parameters()), "lr": depth_lr},
         {"params": list(geometry.pose.parameters()), "lr": pose_lr},
     ]
-    return torch.optim.Adam(groups, betas=BETAS)
+    return adam(groups, betas=BETAS)
 
 
 def warm_up(geometry: HeadGeometry, clips: Clips, session: Session) -> None:

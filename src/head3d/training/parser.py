@@ -18,7 +18,7 @@ from head3d.models.parsing import BiSeNet, load_parser
 from head3d.models.small_parser import SmallParser, soft_iou
 from head3d.ranks import current, distributed
 from head3d.training.batches import augment, jitter_colors
-from head3d.training.loop import Schedule, State, file_digest, step_generator
+from head3d.training.loop import Schedule, State, adam, file_digest, step_generator
 from head3d.training.prefetch import Prefetcher
 from head3d.training.scenes import other_backgrounds, recolored_heads
 from head3d.training.session import open_session
@@ -87,7 +87,7 @@ def run(params: "Params") -> None:
         mine = current().rows(settings.batch_size, "parser.batch_size")
         rates = ((network.coarse,), settings.coarse_lr), (network.decoder, settings.lr)
         groups = [{"params": [p for part in parts for p in part.parameters()], "lr": lr} for parts, lr in rates]
-        state = State({"parser": network}, torch.optim.Adam(groups))
+        state = State({"parser": network}, adam(groups))
 
         def batch_of(step: int) -> tuple[Tensor, Tensor]:
             rng = step_generator(seed + 2, step)
