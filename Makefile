@@ -68,7 +68,8 @@ lint: setup ## format check, ruff and pyright, and whether every test can be col
 	ruff format --check .
 	ruff check .
 	pyright
-	python -m pytest --collect-only --quiet --quiet | tail -n 2
+	@echo "every test can be collected?"; found=$$(python -m pytest --collect-only --quiet --quiet 2>&1) \
+	  || { tail -n 30 <<< "$$found"; exit 1; }
 
 format: setup ## format the code and mend what ruff can
 	ruff format .

@@ -92,9 +92,12 @@ def test_what_never_learns_is_kept_in_the_type_that_it_is_used_in() -> None:
     compute = Compute(torch.device("cpu"), torch.bfloat16)
     image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 2, 1)).eval()
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 2, 1))
+    network(torch.rand(8, 3, 8, 8))  # statistics that bfloat16 would round
+    network.eval()
     frozen = compute.place(copy.deepcopy(network).requires_grad_(False))
     learning = compute.place(network)
     assert [weight.dtype for name, weight in frozen.named_parameters() if name[0] in "02"] == [torch.bfloat16] * 4
+    assert {value.dtype for value in frozen[1].state_dict().values()} == {torch.float32, torch.int64}
     assert {weight.dtype for weight in learning.parameters()} == {torch.float32}
     torch.testing.assert_close(frozen(image), learning(image), atol=0, rtol=0)

@@ -75,7 +75,8 @@ class Compute:
     def place(self, network: M, *methods: str) -> M:
         """Move a network to the device and let its forward pass, and nothing around it, run under autocast.
 
-        Geometry between networks stays float32 without anybody having to think of it.
+        Geometry between networks stays float32 without anybody having to think of it. Freeze first what will not learn:
+        its convolutions are kept in ``dtype``, rounded for good, so it is not to be saved or trained afterwards.
 
         Args:
             network: any.

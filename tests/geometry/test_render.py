@@ -217,6 +217,26 @@ def test_splat_against_a_slow_reference() -> None:
                 assert covered[0, 0, row, column] == 1
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "closes"),
+    [
+        (slice(12, 17), slice(12, 17), True),
+        (slice(12, 18), slice(8, 24), True),
+        (slice(0, 5), slice(12, 17), True),  # outside the image counts as covered
+        (slice(12, 19), slice(12, 19), False),
+        (slice(10, 19), slice(8, 24), False),
+    ],
+)
+def test_gaps_narrower_than_seven_pixels_count_as_covered(rows: slice, columns: slice, closes: bool) -> None:
+    size = 32
+    mask = torch.ones(1, 1, size, size)
+    mask[..., rows, columns] = 0
+    pixels = pixel_grid(size, size, mask).reshape(1, -1, 2)
+    points = torch.cat((torch.zeros_like(pixels), torch.ones(1, size * size, 1)), dim=-1)
+    covered = splat(points, pixels, mask)[2]
+    assert torch.equal(covered, torch.ones_like(mask) if closes else mask)
+
+
 def test_mean_of_views_ignores_holes() -> None:
     image = torch.tensor([0.2, 0.0, 0.6]).reshape(3, 1, 1, 1).expand(3, 3, 4, 4)
     mask = torch.tensor([1.0, 0.0, 1.0]).reshape(3, 1, 1, 1).expand(3, 1, 4, 4)

@@ -162,10 +162,18 @@ def test_perceptual_gradient_is_that_of_the_plain_sum() -> None:
             pairs = zip(loss.features(image), loss.features(truth), strict=True)
             value = torch.stack([(a - b).abs().mean() for a, b in pairs]).sum()
         else:
-            value = 3 * loss(image, truth) / 3
-        value.backward()
+            value = loss(image, truth)
+        (3 * value).backward()
         gradients.append(image.grad)
     torch.testing.assert_close(*gradients)
+
+
+def test_perceptual_loss_of_many_bfloat16_features_is_summed_in_float32() -> None:
+    """Ten thousand ones added up in bfloat16 stop at 256."""
+    loss = PerceptualLoss("vgg16", tiny_vgg(), (1.0,), layers=1)
+    loss.features = lambda image: [image]  # type: ignore[method-assign]
+    ones = torch.ones(1, 3, 64, 64, dtype=torch.bfloat16)
+    assert float(loss(ones, 0 * ones)) == pytest.approx(1, abs=1e-6)
 
 
 def test_equivariance_is_told_in_shares_of_half_the_image() -> None:

@@ -46,7 +46,14 @@ def test_costs_and_gradients_by_matrix_products_are_those_of_an_offset_after_ano
     torch.testing.assert_close(*answers, atol=2e-5, rtol=1e-4)
 
 
-def test_features_of_no_contrast_cost_nothing_and_teach_nothing() -> None:
+def test_costs_of_features_in_bfloat16_are_made_in_float32() -> None:
+    a, b = textured(1, 16).bfloat16(), textured(1, 16, seed=1).bfloat16()
+    costs = correlate(a, b, 2)
+    assert costs.dtype == torch.float32
+    torch.testing.assert_close(costs, plain_costs(a.float(), b.float(), 2), atol=1e-5, rtol=0)
+
+
+def test_features_of_no_contrast_cost_nothing_and_have_finite_gradients() -> None:
     flat = torch.full((1, 3, 8, 8), 0.5, requires_grad=True)
     costs = correlate(flat, textured(1, 8), 1)
     costs.sum().backward()

@@ -155,8 +155,8 @@ def driving_pairs(params: Params, fast: Compute) -> list[Pair]:
 def blur_pair(params: Params, device: torch.device) -> Pair:
     """A wide blur of flows."""
     flows = torch.rand(10, 2, params.data.image_size, params.data.image_size, device=device)
-    return ("blur of 17 pixels", "one pass", lambda: F.avg_pool2d(flows, 17, 1, 8),
-            "two passes", lambda: box_blur(flows, 17))  # fmt: skip
+    return ("blur of 17 pixels", "pooling", lambda: F.avg_pool2d(flows, 17, 1, 8),
+            "sums of sums", lambda: box_blur(flows, 17))  # fmt: skip
 
 
 def baseline_pairs(fast: Compute) -> list[Pair]:

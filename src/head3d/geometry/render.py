@@ -42,7 +42,7 @@ class Rendered:
 
 
 def box_blur(x: Float[Tensor, "b c h w"], window: int) -> Float[Tensor, "b c h w"]:
-    """Mean over a square of ``window`` (odd) pixels, zeros outside."""
+    """Mean over a square of ``window`` (odd) pixels, zeros outside; of float32, for it sums in the type of ``x``."""
     return _BoxBlur.apply(x, window)
 
 

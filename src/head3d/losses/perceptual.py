@@ -90,5 +90,6 @@ class _MeanDistance(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        assert not ctx.needs_input_grad[1]
         (difference,) = ctx.saved_tensors
         return difference.sgn().mul_(gradients[0] / difference.numel()), None

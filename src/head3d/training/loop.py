@@ -73,6 +73,8 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 def adam(parameters: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
     """Adam that goes over each weight once, not once for every operation: a few per cent of a step.
 
+    On a CPU it takes gradients to lie in memory as their weights do, which autograd sees to; who sets them has to, too.
+
     Args:
         parameters: what learns, or groups of that with settings of their own.
         lr: learning rate.
