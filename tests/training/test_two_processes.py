@@ -28,7 +28,7 @@ OURS = ("fusion", "canonical", "matching", "parser", "geometry")
 BASELINES = tuple(stage for stage in STAGES if stage.startswith("baseline-"))
 FIRST, LATER, APART = 1e-4, 1e-2, 0.05
 FIRST_OF = {"geometry": 1e-3, "baseline-facev2v": 1e-2}
-LATER_OF = {"baseline-facev2v": 5e-2}
+LATER_OF = {"baseline-facev2v": 1e-1}
 APART_OF = {"geometry": 0.25, "canonical": 0.25, "baseline-fomm": 0.3, "baseline-mraa": 0.25, "baseline-facev2v": 0.8}
 SCRIPT = """
 import json, sys
