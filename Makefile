@@ -29,7 +29,7 @@ setup: .venv/.installed ## make .venv from requirements.lock
 	"$(BIN)/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-demo: setup ## the whole pipeline at the scale of params.yaml (demo: about an hour on two cores with bfloat16)
+demo: setup ## the whole pipeline at the scale of params.yaml (demo: an hour to an hour and a half on two cores with bfloat16)
 	dvc repro
 	head3d sync
 	@echo "report: $(CURDIR)/reports/index.html"
