@@ -20,6 +20,7 @@ from head3d.errors import UserError
 from head3d.geometry import Motion, Pose, align_flow, outside_flow, relative_pose, warp
 from head3d.inputs import check_frames, check_motion, place_frames, place_masks
 from head3d.models.canonical import CanonicalNet
+from head3d.models.fast import prepare_for_inference
 from head3d.models.fusion import FusionNet
 from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
 from head3d.models.small_parser import SmallParser
@@ -156,7 +157,7 @@ class Head3D:
             canonical = compute.place(freeze(weights))
         if variant is not None:
             weights = load_weights(build_fusion(params, variant), directory / f"fusion-{variant}.safetensors")
-            fusion = place_fusion(freeze(weights), compute)
+            fusion = place_fusion(prepare_for_inference(freeze(weights)), compute)
         small = None
         if parser == "small":
             network = SmallParser(params.parser.input_size, params.parser.width)
@@ -350,14 +351,13 @@ class Head3D:
             each = canonical.repeat(len(here))
             rendered = self.geometry.render(each, here)
             shown = rendered.image if driving is None else driving[start : start + step]
-            reference = subject.reference.expand(len(here), -1, -1, -1)
             rigid = None
             if background is not None:
                 rigid = rigid_flow(self.geometry, each, rendered, subject.reference_pose, background)
             moved = torch.zeros_like(shown[:, :2]) if driving is None else None
             if begins is not None and self.fusion.matcher is not None:
                 shown, moved = shown_of_driver(self.fusion.matcher, self.geometry, begins, each, rendered, shown, here)
-            fused = self.fusion(rendered.image, reference, shown, rigid, rendered.mask, moved)
+            fused = self.fusion(rendered.image, subject.reference, shown, rigid, rendered.mask, moved)
             parts.append(Transfer(fused.frame, rendered.image, rendered.mask, fused.deformed, fused.attention, here))
         return Transfer(
             frames=torch.cat([p.frames for p in parts]),

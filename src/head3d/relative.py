@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from head3d.geometry import FaceFit, Pose, Rendered, box_blur, fit_affine, pixel_grid, project, warp
+from head3d.geometry import FaceFit, Pose, Rendered, box_blur, dilate, fit_affine, pixel_grid, project, warp
 from head3d.models.head3d import Canonical, HeadGeometry, rigid_flow
 from head3d.models.matching import Matcher
 
@@ -128,7 +127,7 @@ def shown_of_driver(
     flow = rigid_flow(geometry, canonical, rendered, start.pose, nothing)
     carried = warp(start.frame.expand(len(shown), -1, -1, -1), flow)
     window = 2 * (shown.shape[-1] // 32) + 1
-    near = box_blur(F.max_pool2d(rendered.mask, window, stride=1, padding=window // 2), window)
+    near = box_blur(dilate(rendered.mask, window), window)
     still = near * carried + (1 - near) * shown
     moved = face_motion(matcher.flow(still, shown), pose, geometry.k(shown), geometry.distance_m)
     return warp(still, moved), moved

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from head3d.baselines import build
 from head3d.baselines.blocks import Residual, Up
-from head3d.baselines.inference import PhasedUp, RowwiseConv, fold_norms, for_inference, has_few_outputs, settle
+from head3d.baselines.inference import RowwiseConv, fold_norms, for_inference, has_few_outputs, settle
+from head3d.models.fast import PhasedConv
 
 FOMM = {
     "keypoints": 3, "detector_width": 8, "detector_most": 32, "detector_levels": 4, "width": 8, "most": 32,
@@ -42,7 +43,7 @@ def test_fast_methods_answer_as_slow_ones(name: str) -> None:
         torch.testing.assert_close(fast.drive(state, frame[None])[0], together[index], rtol=0, atol=1e-5)
     torch.testing.assert_close(method.drive(method.prepare(subject), driving), expected)  # itself, it is as it was
     kinds = {type(m) for m in fast.modules()}
-    assert PhasedUp in kinds and Up not in kinds
+    assert PhasedConv in kinds and Up not in kinds
     left = [n for n, m in fast.named_modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d)]
     assert all(n.endswith("norm1") for n in left)
 
@@ -74,7 +75,7 @@ def test_phases_are_the_convolution_of_repeated_pixels(dims: int, size: tuple[in
     fold_norms(up)
     assert isinstance(up.norm, nn.Identity)
     torch.testing.assert_close(up(x), expected, rtol=0, atol=1e-5)
-    torch.testing.assert_close(PhasedUp(up)(x), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(PhasedConv(up.conv)(x).relu(), expected, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()

@@ -52,6 +52,11 @@ def ramp(to: float) -> np.ndarray:
     return np.linspace(0, to, FRAMES)
 
 
+def glide(to: float) -> np.ndarray:
+    """A ramp that rests for a frame at both ends, so that smoothing takes nothing from its mean."""
+    return np.concatenate(([0], np.linspace(0, to, FRAMES - 2), [to]))
+
+
 def test_a_video_against_itself() -> None:
     video = head(yaw=ramp(20), pitch=ramp(-8), roll=ramp(5), mouth=ramp(12))
     found = measures.motion_measures(video, video, measures.mean_person(video))
@@ -63,8 +68,8 @@ def test_a_video_against_itself() -> None:
 
 @pytest.mark.parametrize(("angle", "place"), [("yaw", 0), ("pitch", 1), ("roll", 2)])
 def test_a_head_that_turns_by_a_known_angle(angle: str, place: int) -> None:
-    """A still video is off by all that the driver turns: a ramp to 16 degrees has the mean 8."""
-    turned = {"yaw": head(yaw=ramp(16)), "pitch": head(pitch=ramp(16)), "roll": head(roll=ramp(16))}[angle]
+    """A still video is off by all that the driver turns: a glide to 16 degrees has the mean 8."""
+    turned = {"yaw": head(yaw=glide(16)), "pitch": head(pitch=glide(16)), "roll": head(roll=glide(16))}[angle]
     for absolute in (False, True):
         errors = measures.pose_errors(head(), turned, absolute)
         assert errors[place] == pytest.approx(8, abs=0.4)
@@ -85,9 +90,9 @@ def test_angles_do_not_depend_on_the_frames_size() -> None:
 
 
 def test_expression_error_of_a_still_video_is_all_that_the_driver_moves() -> None:
-    """Five of 42 landmarks go down by 8 % in all frames after the first one."""
-    opened = np.where(np.arange(FRAMES) > 0, 8.0, 0.0)
-    wanted = np.sqrt(5 / 42 * 8**2 * (FRAMES - 1) / FRAMES)
+    """Five of 42 landmarks go down by 8 % after the second frame: smoothed, 0, 2, 6, 8, 8, ..."""
+    opened = np.where(np.arange(FRAMES) > 1, 8.0, 0.0)
+    wanted = np.sqrt(5 / 42 * (2**2 + 6**2 + 8**2 * (FRAMES - 3)) / FRAMES)
     assert measures.expression_error(head(), head(mouth=opened)) == pytest.approx(wanted, rel=0.02)
     # Measured from each video's mean it would be nearly nothing.
     changes = measures.changes(head(mouth=opened))
@@ -122,6 +127,15 @@ def test_identity_is_the_mean_cosine() -> None:
     other = replace(video, identity=vectors)
     assert measures.identity(other, measures.mean_person(video)) == pytest.approx(0.6)
     assert measures.identity(other, measures.mean_person(other)) == pytest.approx(1)
+
+
+def test_a_tremble_is_halved_in_what_moves_and_whole_in_jitter() -> None:
+    """Every third frame is off by 8: smoothed, by 4 and by 2 beside it; the change of the speed is -16, 8 and 8."""
+    trembling = head(mouth=np.where(np.arange(FRAMES) % 3 == 1, 8.0, 0.0))
+    moved = measures.changes(trembling) - measures.changes(head())
+    assert np.abs(moved).max() == pytest.approx(4, rel=0.05)
+    raw = trembling.landmarks - head().landmarks
+    assert np.abs(raw[:-2] - 2 * raw[1:-1] + raw[2:]).max() == pytest.approx(2 * np.abs(raw).max())
 
 
 def test_jitter_of_a_tremble_by_hand() -> None:

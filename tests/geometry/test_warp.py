@@ -10,6 +10,7 @@ from head3d.geometry import (
     Pose,
     align_flow,
     box_blur,
+    dilate,
     fit_affine,
     fit_similarity,
     intrinsics,
@@ -45,6 +46,25 @@ def test_a_blur_wider_than_the_image(window: int) -> None:
     x = torch.rand(1, 1, 4, 6, generator=torch.Generator().manual_seed(0))
     padded = F.pad(x, [window // 2] * 4)
     torch.testing.assert_close(box_blur(x, window), F.avg_pool2d(padded, window, stride=1))
+
+
+@pytest.mark.parametrize("window", [1, 3, 7, 9, 17, 31])
+def test_dilation_is_the_greatest_value_of_a_square(window: int) -> None:
+    x = torch.randn(2, 3, 12, 9, generator=torch.Generator().manual_seed(0))
+    padded = F.pad(x, [window // 2] * 4, value=-torch.inf)
+    assert torch.equal(dilate(x, window), F.max_pool2d(padded, window, stride=1))
+
+
+def test_what_an_evaluation_has_warped_a_training_can_warp_too() -> None:
+    source, flow = torch.rand(1, 1, 7, 11), torch.zeros(1, 2, 7, 11)
+    with torch.inference_mode():
+        torch.testing.assert_close(warp(source, flow), source)
+        pixel_grid(7, 11, like=source)
+    source.requires_grad_()
+    warp(source, flow.requires_grad_()).square().sum().backward()
+    assert source.grad is not None and flow.grad is not None
+    torch.testing.assert_close(source.grad, 2 * source)
+    assert (pixel_grid(7, 11, like=source) * source[0, 0, ..., None]).requires_grad
 
 
 def test_masked_pixels_are_filled_from_the_nearest_outside() -> None:

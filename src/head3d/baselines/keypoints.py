@@ -106,10 +106,16 @@ def gaussian_heatmaps(
         width: of the heatmaps.
         spread: one variance for all, or a covariance matrix for each.
     """
-    away = coordinate_grid(height, width, like=mean) - mean[:, :, None, None]
+    grid = coordinate_grid(height, width, like=mean)
     if isinstance(spread, Tensor):
+        away = grid - mean[:, :, None, None]
         return torch.exp(-0.5 * (transform(torch.linalg.inv(spread), away) * away).sum(dim=-1))
-    return torch.exp(-0.5 * (away**2).sum(dim=-1) / spread)
+    # Along x times along y: exp is taken of a row and a column, not of every pixel.
+    x, y = (
+        torch.exp(-0.5 * (line - mean[..., i, None]) ** 2 / spread)
+        for i, line in enumerate((grid[0, :, 0], grid[:, 0, 1]))
+    )
+    return y[..., None] * x[..., None, :]
 
 
 def transform(matrices: Float[Tensor, "b k 2 2"], vectors: Float[Tensor, "b k h w 2"]) -> Float[Tensor, "b k h w 2"]:

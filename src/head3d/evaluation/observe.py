@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from head3d.data.boxes import smooth_landmarks
 from head3d.data.follower import Follower
 from head3d.geometry import Pose, intrinsics
 from head3d.geometry.pnp import solve_pnp
@@ -29,7 +30,7 @@ class Observed:
         landmarks: (T, 68, 2), pixels (x, y) of the frame.
         identity: (T, D), unit vectors.
         pose: of the head, about its centre, in the view of :func:`view_of`.
-        points: (T, 68, 2), the landmarks in that view.
+        points: (T, 68, 2), the landmarks in that view, smoothed over three frames.
     """
 
     landmarks: np.ndarray
@@ -90,7 +91,9 @@ class Observer:
 
 def located(landmarks: np.ndarray, identity: np.ndarray) -> Observed:
     """The same with poses, from the landmarks of all frames."""
-    points = view_of(landmarks)
+    # Smoothed as those that stage 1 learns from: of two videos with the very same motion, one a little blurred or seen
+    # a few pixels beside, unsmoothed landmarks differ by half of what a still video misses.
+    points = view_of(smooth_landmarks(landmarks))
     pose, _ = solve_pnp(torch.from_numpy(points), camera(), DISTANCE_M)
     return Observed(landmarks, identity, pose, points)
 

@@ -10,7 +10,16 @@ from head3d.geometry.pose import (
     relative_pose,
     rotation_from_euler,
 )
-from head3d.geometry.render import Rendered, box_blur, from_canonical, mean_of_views, reproject, splat, to_canonical
+from head3d.geometry.render import (
+    Rendered,
+    box_blur,
+    dilate,
+    from_canonical,
+    mean_of_views,
+    reproject,
+    splat,
+    to_canonical,
+)
 from head3d.geometry.warp import (
     FaceFit,
     align_flow,
@@ -30,6 +39,7 @@ __all__ = [
     "align_flow",
     "box_blur",
     "canonical_flow",
+    "dilate",
     "euler_from_pose",
     "euler_from_rotation",
     "fit_affine",

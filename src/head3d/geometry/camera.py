@@ -5,6 +5,7 @@ axis passes through ((W - 1) / 2, (H - 1) / 2).
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -27,10 +28,16 @@ def intrinsics(height: int, width: int, fov_deg: float) -> Float[Tensor, "3 3"]:
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "h w 2"]:
-    """Coordinates (u, v) of every pixel, on the device and in the type of ``like``."""
+    """Coordinates (u, v) of every pixel, on the device and in the type of ``like``; shared, so not to be written to."""
+    return _pixel_grid(height, width, like.device, like.dtype)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # else a training could not use what an evaluation has made
+def _pixel_grid(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     v, u = torch.meshgrid(
-        torch.arange(height, device=like.device, dtype=like.dtype),
-        torch.arange(width, device=like.device, dtype=like.dtype),
+        torch.arange(height, device=device, dtype=dtype),
+        torch.arange(width, device=device, dtype=dtype),
         indexing="ij",
     )
     return torch.stack((u, v), dim=-1)

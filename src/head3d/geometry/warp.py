@@ -5,6 +5,7 @@ Everything samples with ``align_corners=True``, so that a zero flow is the ident
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -28,13 +29,21 @@ def warp(
         padding: what lies outside: ``border`` or ``zeros``.
         mode: ``bilinear``, or ``bicubic``, which blurs far less but may overshoot the source's range.
     """
-    height, width = source.shape[-2:]
-    target = pixel_grid(*flow.shape[-2:], like=flow) + flow.permute(0, 2, 3, 1)
-    scale = target.new_tensor((2 / max(width - 1, 1), 2 / max(height - 1, 1)))
     # Coordinates need float32: in bfloat16 they would be off by a tenth of a pixel.
-    exact = torch.promote_types(target.dtype, torch.float32)
-    sampled = F.grid_sample(source.to(exact), target.to(exact) * scale - 1, mode, padding, align_corners=True)
-    return sampled.to(source.dtype)
+    exact = torch.promote_types(flow.dtype, torch.float32)
+    still, unit = _sampling_grid(*flow.shape[-2:], *source.shape[-2:], flow.device, exact)
+    target = torch.addcmul(still, flow.to(exact).permute(0, 2, 3, 1), unit)
+    return F.grid_sample(source.to(exact), target, mode, padding, align_corners=True).to(source.dtype)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # else a training could not use what an evaluation has made
+def _sampling_grid(
+    rows: int, columns: int, height: int, width: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Float[Tensor, "h2 w2 2"], Float[Tensor, " 2"]]:
+    """Where ``grid_sample`` finds the pixels of a zero flow in an image of that height and width; a pixel there."""
+    unit = torch.tensor((2 / max(width - 1, 1), 2 / max(height - 1, 1)), device=device, dtype=dtype)
+    return pixel_grid(rows, columns, like=unit) * unit - 1, unit
 
 
 def resize_flow(flow: Float[Tensor, "b 2 h w"], height: int, width: int) -> Float[Tensor, "b 2 h2 w2"]:

@@ -106,7 +106,7 @@ class FusionNet(nn.Module):
     def flows(
         self,
         head: Float[Tensor, "b 3 h w"],
-        reference: Float[Tensor, "b 3 h w"],
+        reference: Float[Tensor, "#b 3 h w"],
         driving: Float[Tensor, "b 3 h w"],
         rigid: Float[Tensor, "b 2 h w"] | None = None,
         nonrigid_flow: Float[Tensor, "b 2 h w"] | None = None,
@@ -115,7 +115,7 @@ class FusionNet(nn.Module):
 
         Arguments are those of :meth:`forward`.
         """
-        size = head.shape[-2:]
+        size, reference = head.shape[-2:], reference.expand(len(head), -1, -1, -1)
         if not self.use_head:
             head, rigid = torch.zeros_like(head), None
         carried = reference if rigid is None else warp(reference, rigid)
@@ -140,7 +140,7 @@ class FusionNet(nn.Module):
     def forward(
         self,
         head: Float[Tensor, "b 3 h w"],
-        reference: Float[Tensor, "b 3 h w"],
+        reference: Float[Tensor, "#b 3 h w"],
         driving: Float[Tensor, "b 3 h w"],
         rigid: Float[Tensor, "b 2 h w"] | None = None,
         mask: Float[Tensor, "b 1 h w"] | None = None,
@@ -150,7 +150,7 @@ class FusionNet(nn.Module):
 
         Args:
             head: x_hat_dri, the canonical head rendered at the driving pose, in [0, 1].
-            reference: s_ref in [0, 1].
+            reference: s_ref in [0, 1]; a single one, (1, 3, H, W), if it is the same for all.
             driving: s_dri in [0, 1]; only Phi sees it.
             rigid: backward flow, pixels, by which the head's rigid motion carries the reference to the driving pose;
                 Phi then predicts what is left to move. None: Phi predicts the whole flow, as the paper prints it.
@@ -169,17 +169,14 @@ class FusionNet(nn.Module):
             logits = logits + shrink(absent, logits.shape[-1] / size[-1])
         attention = logits.softmax(dim=1)
 
-        batch = len(head)
-        sources = torch.cat((head, reference)) if self.use_head else reference
-        encoded = self.encoder(sources)
-        flows = torch.cat((head_flow, reference_flow)) if self.use_head else reference_flow
-        carried = warp(encoded, at_cells(flows) / STRIDE)
-        of_head, of_reference = (carried[:batch], carried[batch:]) if self.use_head else (None, carried)
+        encoded = self.encoder(torch.cat((head, reference)) if self.use_head else reference)
+        of_reference = encoded[-len(reference) :].expand(len(head), -1, -1, -1)
+        reference = reference.expand(len(head), -1, -1, -1)
         weight = F.interpolate(attention, size=size, mode="bilinear", align_corners=True)
         weight = at_cells(weight).to(encoded.dtype)
-        warped = weight[:, 1:2] * of_reference
-        if of_head is not None:
-            warped = warped + weight[:, :1] * of_head
+        warped = weight[:, 1:2] * warp(of_reference, at_cells(reference_flow) / STRIDE)
+        if self.use_head:
+            warped = warped + weight[:, :1] * warp(encoded[: len(head)], at_cells(head_flow) / STRIDE)
         decoded = warped + weight[:, 2:] * self.bottleneck(warped)  # e_out of Eq. 7
         out = self.decoder(decoded).float()
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from head3d.geometry import (
     Rendered,
     box_blur,
     canonical_flow,
+    dilate,
     from_canonical,
     intrinsics,
     mean_of_views,
@@ -147,7 +147,7 @@ def rigid_flow(
     for _ in range(2):
         around, weight = box_blur(around, window), box_blur(weight, window)
     flow = flow + outside * around / (weight + FADE)
-    far = 1 - F.max_pool2d(rendered.mask, RIM, stride=1, padding=RIM // 2)
+    far = 1 - dilate(rendered.mask, RIM)
     return flow + far * warp(background.expand(len(flow), -1, -1, -1), flow)
 
 

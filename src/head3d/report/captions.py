@@ -41,7 +41,7 @@ CROSS = (
     "no_face_dlib: share of the frames in which no face was found; no other measure knows those. "
     "A pair in which a measure found no frame at all is not in its mean: (k of n) says how many pairs are. "
     "Of identity more is better, of jitter what the driving video has, of all others less. "
-    "docs/metrics.md defines each (version 2)."
+    "docs/metrics.md defines each (version 3)."
 )
 LAID = (
     "Head3D lays the driver's face on the subject's by landmarks of one picture of each, dlib's as those of the "

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from head3d.geometry import dilate
 from head3d.training.batches import jitter_colors
 
 AROUND = 0.06  # of the picture's side, around a head: its hair mixes with that, which is therefore no background
@@ -20,7 +21,7 @@ def without_heads(frames: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h 
         masks: soft head masks in [0, 1].
     """
     window = 2 * round(AROUND * frames.shape[-1]) + 1
-    seen = 1 - F.max_pool2d(masks, window, stride=1, padding=window // 2).gt(0.1).float()
+    seen = 1 - dilate(masks, window).gt(0.1).float()
     levels = [(frames * seen, seen)]
     while min(levels[-1][0].shape[-2:]) > 1:
         colors, share = levels[-1]

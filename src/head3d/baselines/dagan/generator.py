@@ -38,8 +38,10 @@ class CrossModalAttention(nn.Module):
             layer(x).relu().flatten(2)
             for layer, x in ((self.query, depth), (self.key, appearance), (self.value, appearance))
         )
-        answer = value @ attention_shares(query, key).to(value.dtype).transpose(1, 2)
-        return (self.gamma * answer.view(appearance.shape) + appearance).to(value.dtype)
+        shares = attention_shares(query, key).to(value.dtype)
+        # Not value @ shares^T: the shares' gradient would come transposed, and be copied three times before it is used.
+        answer = (shares @ value.transpose(1, 2)).transpose(1, 2)
+        return (self.gamma * answer.unflatten(2, appearance.shape[2:]) + appearance).to(value.dtype)
 
 
 class DepthAwareGenerator(Generator):

@@ -1,0 +1,93 @@
+"""Frozen networks made faster for inference: the same answers up to rounding.
+
+- A normalisation that follows a convolution is folded into it.
+- A convolution of repeated pixels sees each pixel several times. Where it is worth it, the copies' weights are summed
+  beforehand: four small kernels on the low resolution, one for each place of a pixel within its 2x2 copies, instead of
+  one on the high resolution; 2.25 times fewer products.
+
+:mod:`head3d.baselines.inference` does it, and more, to the baselines' networks.
+"""
+
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from head3d.models.blocks import ConvBlock
+
+M = TypeVar("M", bound=nn.Module)
+WORTH = 512 * 128  # input times output channels; above that, levels are so small that reading weights is the cost
+
+
+def prepare_for_inference(network: M) -> M:
+    """The network itself, made of :mod:`head3d.models.blocks` and frozen; it can't be trained, saved, or given weights.
+
+    Args:
+        network: in evaluation mode; its weights are changed.
+    """
+    with torch.no_grad():
+        for block in [part for part in network.modules() if isinstance(part, nn.Sequential)]:
+            for (_, conv), (after, norm) in pairwise(list(block.named_children())):
+                if fold_norm(conv, norm):
+                    setattr(block, after, nn.Identity())
+        for block in [part for part in network.modules() if isinstance(part, nn.Sequential)]:
+            for (before, up), (_, follows) in pairwise(list(block.named_children())):
+                if isinstance(up, nn.Upsample) and isinstance(follows, ConvBlock) and is_worth_it(follows[0]):
+                    setattr(block, before, nn.Identity())
+                    follows[0] = PhasedConv(follows[0])
+    return network
+
+
+def fold_norm(conv: object, norm: object) -> bool:
+    """Fold a batch normalisation in evaluation mode into the convolution before it; False if they are no such pair."""
+    if not isinstance(conv, nn.Conv2d | nn.Conv3d) or not isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
+        return False
+    assert norm.running_mean is not None and norm.running_var is not None
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    return True
+
+
+def is_worth_it(conv: nn.Module) -> bool:
+    """Whether :class:`PhasedConv` pays."""
+    return isinstance(conv, nn.Conv2d | nn.Conv3d) and conv.in_channels * conv.out_channels <= WORTH
+
+
+class PhasedConv(nn.Module):
+    """A 3x3 convolution (with volumes 3x3x3) of pixels that are repeated in twice two, at the low resolution.
+
+    Args:
+        old: the convolution of the repeated pixels, with a bias.
+    """
+
+    def __init__(self, old: nn.Conv2d | nn.Conv3d) -> None:
+        super().__init__()
+        weight = old.weight
+        # Rows 2i and 2i + 1 of the output see rows i - 1, i and i, i + 1 of the input: which of the three taps fall
+        # on which of the two, for either row.
+        taps = weight.new_tensor((((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1))))
+        summed = torch.einsum("pay,qbx,oi...yx->pqoi...ab", taps, taps, weight)
+        channels = old.in_channels, 4 * old.out_channels
+        if isinstance(old, nn.Conv2d):
+            self.conv = nn.Conv2d(*channels, 2, padding=1)
+        else:
+            self.conv = nn.Conv3d(*channels, (3, 2, 2), padding=1)
+        self.conv.weight = nn.Parameter(summed.flatten(0, 2), requires_grad=False)
+        assert old.bias is not None
+        self.conv.bias = nn.Parameter(old.bias.repeat(4), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ..., H, W) -> (B, C', ..., 2H, 2W)."""
+        height, width = x.shape[-2:]
+        phases = self.conv(x).unflatten(1, (2, 2, -1))
+        layout = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
+        size = (len(x), phases.shape[3], *x.shape[2:-2], 2 * height, 2 * width)
+        out = torch.empty(size, dtype=phases.dtype, device=x.device, memory_format=layout)
+        for row in (0, 1):
+            for column in (0, 1):
+                part = phases[:, row, column, ..., row : row + height, column : column + width]
+                out[..., row::2, column::2] = part
+        return out

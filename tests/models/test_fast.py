@@ -1,0 +1,73 @@
+"""Networks made faster for inference answer as they did."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from head3d.models.blocks import ResidualBlock
+from head3d.models.fast import PhasedConv, fold_norm, prepare_for_inference
+from head3d.models.fusion import FusionNet
+from head3d.models.head3d import freeze
+
+
+def lived_in(network: nn.Module) -> nn.Module:
+    """Frozen, with batch statistics and flows that are not those of the start."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+    if isinstance(network, FusionNet):
+        nn.init.normal_(network.predictor.head.weight, std=0.05)
+    return freeze(network)
+
+
+def images(*seeds: int) -> list[Tensor]:
+    return [torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+
+
+@pytest.mark.parametrize("options", [{}, {"image_skip": True, "matching": True}, {"use_head": False}])
+@torch.inference_mode()
+def test_a_fast_fusion_answers_as_a_slow_one(options: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    network = lived_in(FusionNet(8, blocks=2, flow_width=8, flow_max=32, flow_scale=0.5, **options))
+    head, reference, driving = images(0, 1, 2)
+    expected = network(head, reference, driving)
+    assert expected.reference_flow.std() > 0.1
+    fast = prepare_for_inference(network)
+    assert fast is network
+    kinds = [type(module) for module in fast.modules()]
+    assert kinds.count(PhasedConv) == 7 and nn.Upsample not in kinds  # two of the decoder, five of the hourglass
+    assert kinds.count(nn.BatchNorm2d) == 2  # those that a residual block begins with
+    made = fast(head, reference, driving)
+    for name, answer in vars(expected).items():
+        torch.testing.assert_close(getattr(made, name), answer, rtol=0, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_one_reference_serves_all_frames() -> None:
+    torch.manual_seed(0)
+    network = lived_in(FusionNet(8, blocks=1, flow_width=8, flow_max=32, flow_scale=0.5, image_skip=True))
+    head, reference, driving = images(0, 1, 2)
+    expected = network(head, reference[:1].expand(2, -1, -1, -1), driving)
+    made = network(head, reference[:1], driving)
+    for name, answer in vars(expected).items():
+        torch.testing.assert_close(getattr(made, name), answer, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_norm_that_a_residual_block_begins_with_stays() -> None:
+    torch.manual_seed(0)
+    block = lived_in(ResidualBlock(4))
+    x = torch.randn(1, 4, 6, 6)
+    expected = block(x)
+    prepare_for_inference(block)
+    assert [type(part) for part in block.body].count(nn.BatchNorm2d) == 1  # type: ignore[union-attr]
+    torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-5)
+
+
+def test_only_a_norm_that_follows_a_convolution_is_folded() -> None:
+    assert not fold_norm(nn.Conv2d(2, 3, 1), nn.ReLU())
+    assert not fold_norm(nn.ReLU(), nn.BatchNorm2d(3))
