@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,6 +65,7 @@ def test_a_head_that_no_detector_sees_must_be_about_as_large_as_usual() -> None:
 
     model: Any = SimpleNamespace(
         image_size=64,
+        compute=SimpleNamespace(device=torch.device("cpu")),
         driving_masks=masks,
         pose=lambda frames, masks: "pose",
         choose_reference=lambda subject, pose, motion: subject,
@@ -84,6 +89,7 @@ def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
 
     model: Any = SimpleNamespace(
         image_size=64,
+        compute=SimpleNamespace(device=torch.device("cpu")),
         driving_masks=lambda frames: torch.full((len(frames), 1, 64, 64), 0.3),  # a head is in every frame
         pose=lambda frames, masks: "pose",
         choose_reference=lambda subject, pose, motion: subject,
@@ -112,3 +118,53 @@ def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
     footage.path, model.driving_masks = "b.mp4", lambda frames: torch.zeros(len(frames), 1, 64, 64)
     with pytest.raises(UserError, match=r"b\.mp4: faces are seen in it, but no head"):
         streaming.Drive(model, subject, footage, "relative", batch=4)
+
+
+def test_threads_share_batches_and_keep_their_order() -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        time.sleep(0.02 * (number % 3))
+        return number * number
+
+    def items() -> Iterator[int]:
+        for number in range(12):
+            begun.append(number)
+            yield number
+
+    with ThreadPoolExecutor(2) as pool:
+        made = streaming.in_order(pool, work, items())
+        assert [next(made), next(made)] == [0, 1]
+        assert len(begun) <= 2 + streaming.MOST_WORKERS  # a long video is not read ahead of what is made
+        assert list(made) == [number * number for number in range(2, 12)]
+        with pytest.raises(ZeroDivisionError):
+            list(streaming.in_order(pool, lambda number: 1 // (3 - number), range(5)))
+    assert list(streaming.in_order(None, work, range(3))) == [0, 1, 4]
+
+
+def test_torchs_threads_are_dealt_to_the_workers_and_given_back() -> None:
+    def threads_of_a_new_thread() -> int:
+        with ThreadPoolExecutor(1) as alone:
+            return alone.submit(torch.get_num_threads).result()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        with streaming.workers(torch.device("cpu")) as pool:
+            assert pool is not None
+            barrier = threading.Barrier(streaming.MOST_WORKERS)
+
+            def threads() -> int:
+                barrier.wait()  # one task a worker
+                return torch.get_num_threads()
+
+            tasks = [pool.submit(threads) for _ in range(streaming.MOST_WORKERS)]
+            assert {task.result() for task in tasks} == {8 // streaming.MOST_WORKERS}
+        assert (torch.get_num_threads(), threads_of_a_new_thread()) == (8, 8)
+        with streaming.workers(torch.device("cuda")) as pool:
+            assert pool is None
+        torch.set_num_threads(1)
+        with streaming.workers(torch.device("cpu")) as pool:
+            assert pool is None
+    finally:
+        torch.set_num_threads(before)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,11 +23,13 @@ if TYPE_CHECKING:
     from head3d.geometry import Motion
 
 Choice = Literal["random", "diverse"]
+T, R = TypeVar("T"), TypeVar("R")
 SAMPLE = 60  # frames, evenly over the subject video, of which the most diverse are chosen
 LEAST_HEAD = 0.005  # share of the crop under which its head mask shows no head
 FIRST_SHARE = 0.08  # of the crop that a head takes, until heads of this video have been measured
 MOST_TRIES = 16  # frames with a face, evenly over a driving video, in which a head is looked for to begin with
 LEAST_OF_USUAL = 0.25  # the same relative to the usual share, where the detector does not see a face either
+MOST_WORKERS = 4  # threads that each have a batch of their own in memory
 FEATHER = 0.08  # width of a pasted square's seam, relative to its side
 
 
@@ -72,6 +77,54 @@ def make_subject(model: Head3D, footage: Footage, count: int, choice: Choice, se
     return model.subject_of(to_tensor(footage.crops_at(picks, model.image_size))), picks
 
 
+class Batch(NamedTuple):
+    """Some frames of a driving video.
+
+    Attributes:
+        crops: uint8 (S, S, 3) each.
+        frames: the same as a tensor (B, 3, S, S) in [0, 1].
+        masks: their head masks (B, 1, S, S).
+    """
+
+    crops: list[np.ndarray]
+    frames: torch.Tensor
+    masks: torch.Tensor
+
+
+@contextlib.contextmanager
+def workers(device: torch.device) -> Iterator[ThreadPoolExecutor | None]:
+    """Threads that have a batch each, among which torch's threads are dealt; None where a GPU computes, or one core.
+
+    Networks as small as these leave cores idle where all work on one batch: two cores drive a fifth more frames when
+    each has its own.
+    """
+    threads = torch.get_num_threads()
+    count = min(threads, MOST_WORKERS)
+    if device.type != "cpu" or count == 1:
+        yield None
+        return
+    pool = ThreadPoolExecutor(count, "batches", initializer=torch.set_num_threads, initargs=(threads // count,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # what a thread sets for itself, those that begin later start with
+
+
+def in_order(pool: ThreadPoolExecutor | None, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """``map``, by the threads of ``pool`` where there are some, that looks no further ahead than they are busy."""
+    if pool is None:
+        yield from map(work, items)
+        return
+    begun = deque()
+    for item in items:
+        begun.append(pool.submit(work, item))
+        if len(begun) > MOST_WORKERS:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
+
+
 class Drive:
     """A subject driven by a video, ``batch`` frames at a time.
 
@@ -95,8 +148,9 @@ class Drive:
         self.lost: list[int] = []
         self._usual, self._counted, self._read = FIRST_SHARE, 0, 0
         self._crops = footage.crops(model.image_size)
-        self._first = self._next()
-        _, driving, masks, good = self._first
+        self._first = self._parse(next(self._read_ahead()))
+        good, driving, masks = self._judge(self._first), self._first.frames, self._first.masks
+        self._first_good = good
         begins = bool(good[0]) and bool(footage.seen[0])  # with a face: s_ref and the motion's start need one
         if not begins:
             driving, masks = self._first_face()
@@ -122,15 +176,19 @@ class Drive:
         made = self.model.animate(self.subject, driving, masks, motion=self.motion, first=self._start)
         return to_frames(made.frames)
 
-    def _next(self) -> tuple[list[np.ndarray], torch.Tensor, torch.Tensor, np.ndarray]:
-        """The next crops, the same as tensors with their masks, and which of them show a head; none at the end."""
-        crops = list(itertools.islice(self._crops, self.batch))
-        if not crops:
-            return [], torch.empty(0), torch.empty(0), np.empty(0, bool)
-        driving = to_tensor(np.stack(crops))
-        masks = self.model.driving_masks(driving)
-        good = np.zeros(len(crops), bool)
-        for offset, share in enumerate(masks.mean(dim=(1, 2, 3)).tolist()):
+    def _read_ahead(self) -> Iterator[list[np.ndarray]]:
+        """The crops of one batch after the other."""
+        while crops := list(itertools.islice(self._crops, self.batch)):
+            yield crops
+
+    def _parse(self, crops: list[np.ndarray]) -> Batch:
+        frames = to_tensor(np.stack(crops))
+        return Batch(crops, frames, self.model.driving_masks(frames))
+
+    def _judge(self, batch: Batch) -> np.ndarray:
+        """Which frames of the next batch show a head; batches are judged in their order."""
+        good = np.zeros(len(batch.crops), bool)
+        for offset, share in enumerate(batch.masks.mean(dim=(1, 2, 3)).tolist()):
             seen = bool(self.footage.seen[self._read + offset])
             good[offset] = share >= LEAST_HEAD and (seen or share >= LEAST_OF_USUAL * self._usual)
             if good[offset] and seen:
@@ -138,21 +196,26 @@ class Drive:
                 self._usual += (share - self._usual) / min(self._counted, 100)
             if not good[offset]:
                 self.lost.append(self._read + offset)
-        self._read += len(crops)
-        return crops, driving, masks, good
+        self._read += len(batch.crops)
+        return good
+
+    def _drive(self, judged: tuple[Batch, np.ndarray]) -> tuple[list[np.ndarray], np.ndarray, Iterator[np.ndarray]]:
+        """The crops of a batch, which of them show a head, and the outputs of those."""
+        batch, good = judged
+        shown = torch.from_numpy(good)
+        return batch.crops, good, iter(self._animate(batch.frames[shown], batch.masks[shown]) if good.any() else [])
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Each driving crop with its output, both uint8 (S, S, 3); once."""
-        crops, driving, masks, good = self._first
-        while crops:
-            shown = torch.from_numpy(good)
-            made = iter(self._animate(driving[shown], masks[shown]) if good.any() else [])
-            for crop, fine in zip(crops, good, strict=True):
-                if fine:
-                    self._held = next(made)
-                assert self._held is not None
-                yield crop, self._held
-            crops, driving, masks, good = self._next()
+        with workers(self.model.compute.device) as pool:
+            later = ((batch, self._judge(batch)) for batch in in_order(pool, self._parse, self._read_ahead()))
+            batches = itertools.chain([(self._first, self._first_good)], later)
+            for crops, good, made in in_order(pool, self._drive, batches):
+                for crop, fine in zip(crops, good, strict=True):
+                    if fine:
+                        self._held = next(made)
+                    assert self._held is not None
+                    yield crop, self._held
 
     def lost_line(self) -> str | None:
         """What to say of frames without a head; None if there were none."""

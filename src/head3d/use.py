@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from head3d.api import Head3D, Subject
     from head3d.data.footage import Footage, Watch
     from head3d.geometry import Motion
-    from head3d.params import Params
 
 VIEW_FPS = 25.0
 SYNTHETIC = "Synthetic video of a person, made by Head3D"  # in the metadata of every video that a user gets
@@ -108,7 +107,7 @@ def transfer(
     if watch is not None:
         watch("animate", 0, moving.n_frames)
     how: Motion = params.animate.motion if motion is None else cast("Motion", motion)
-    drive = Drive(model, subject, moving, how, _batch(params))
+    drive = Drive(model, subject, moving, how, _batch(model))
     size, place = model.image_size, None
     if paste:
         place = Paste(*filmed.whole(indices[drive.subject.reference_index]), size)
@@ -270,7 +269,7 @@ def _turned(
     from head3d.views import hand_pose
 
     angles = {name: np.linspace(low, high, count, dtype=np.float32) for name, (low, high) in sweeps.items()}
-    batch = _batch(model.params)
+    batch = _batch(model)
     for start in range(0, count, batch):
         here = {name: values[start : start + batch] for name, values in angles.items()}
         made = model.view(subject, hand_pose(subject, here["yaw"], here["pitch"], here["roll"]))
@@ -280,8 +279,11 @@ def _turned(
             watch("view", start + len(made.frames), count)
 
 
-def _batch(params: Params) -> int:
-    """Driving frames at a time: whole batches of the face parser and of the networks."""
+def _batch(model: Head3D) -> int:
+    """Driving frames at a time: whole batches of face parser and networks; on a CPU small ones, which threads share."""
+    params = model.params
+    if model.compute.device.type == "cpu":
+        return params.evaluate.batch_size
     return min(64, math.lcm(params.parse.batch_size, params.evaluate.batch_size))
 
 
