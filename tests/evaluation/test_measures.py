@@ -120,6 +120,14 @@ def test_frames_without_a_face_are_left_out_and_counted() -> None:
     assert np.isnan(measures.mean_person(nothing)).all()
 
 
+@pytest.mark.parametrize("gone", [[0], [3, 6], [0, 2, 4, 6]])
+def test_a_face_that_is_missed_in_one_video_alone_is_no_error(gone: list[int]) -> None:
+    video = head(yaw=ramp(16), mouth=ramp(12))
+    assert measures.expression_error(lost(video, gone), video) < 1e-3
+    assert measures.expression_error(video, lost(video, gone)) < 1e-3
+    assert max(measures.pose_errors(lost(video, gone), video)) < 1e-3
+
+
 def test_identity_is_the_mean_cosine() -> None:
     video = head()
     vectors = np.zeros((FRAMES, 192), np.float32)

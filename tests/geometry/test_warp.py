@@ -59,12 +59,12 @@ def test_what_an_evaluation_has_warped_a_training_can_warp_too() -> None:
     source, flow = torch.rand(1, 1, 7, 11), torch.zeros(1, 2, 7, 11)
     with torch.inference_mode():
         torch.testing.assert_close(warp(source, flow), source)
-        pixel_grid(7, 11, like=source)
+        pixel_grid(11, 7, like=source)
     source.requires_grad_()
     warp(source, flow.requires_grad_()).square().sum().backward()
     assert source.grad is not None and flow.grad is not None
     torch.testing.assert_close(source.grad, 2 * source)
-    assert (pixel_grid(7, 11, like=source) * source[0, 0, ..., None]).requires_grad
+    (pixel_grid(11, 7, like=source) * source[0, 0].T[..., None]).square().sum().backward()  # saves the grid for that
 
 
 def test_masked_pixels_are_filled_from_the_nearest_outside() -> None:

@@ -1,16 +1,21 @@
 """Networks made faster for inference answer as they did."""
 
+from typing import TypeVar
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from head3d.models.blocks import ResidualBlock
+from head3d.geometry import warp
+from head3d.models.blocks import STRIDE, ConvBlock, ResidualBlock, at_cells
 from head3d.models.fast import PhasedConv, fold_norm, prepare_for_inference
 from head3d.models.fusion import FusionNet
 from head3d.models.head3d import freeze
 
+M = TypeVar("M", bound=nn.Module)
 
-def lived_in(network: nn.Module) -> nn.Module:
+
+def lived_in(network: M) -> M:
     """Frozen, with batch statistics and flows that are not those of the start."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -52,9 +57,31 @@ def test_one_reference_serves_all_frames() -> None:
     network = lived_in(FusionNet(8, blocks=1, flow_width=8, flow_max=32, flow_scale=0.5, image_skip=True))
     head, reference, driving = images(0, 1, 2)
     expected = network(head, reference[:1].expand(2, -1, -1, -1), driving)
+    encoded: list[int] = []
+    network.encoder.register_forward_pre_hook(lambda module, given: encoded.append(len(given[0])))
     made = network(head, reference[:1], driving)
+    assert encoded == [3]  # two heads and the one reference
     for name, answer in vars(expected).items():
         torch.testing.assert_close(getattr(made, name), answer, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@torch.inference_mode()
+def test_features_of_head_and_reference_are_each_carried_by_their_own_flow(
+    which: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    network = lived_in(FusionNet(8, blocks=1, flow_width=8, flow_max=32, flow_scale=0.5))
+    head, reference, driving = images(0, 1, 2)
+    flows = [torch.full((2, 2, 64, 64), shift) for shift in (8.0, -4.0)]  # two cells one way, one the other
+    logits = torch.full((2, 3, 32, 32), -50.0)
+    logits[:, which] = 50.0  # attention to one of the two alone
+    monkeypatch.setattr(network, "flows", lambda *given: (*flows, logits))
+    fused: list[Tensor] = []
+    network.bottleneck.register_forward_pre_hook(lambda module, given: fused.append(given[0]))
+    network(head, reference, driving)
+    source = (head, reference)[which]
+    torch.testing.assert_close(fused[0], warp(network.encoder(source), at_cells(flows[which]) / STRIDE))
 
 
 @torch.no_grad()
@@ -71,3 +98,21 @@ def test_the_norm_that_a_residual_block_begins_with_stays() -> None:
 def test_only_a_norm_that_follows_a_convolution_is_folded() -> None:
     assert not fold_norm(nn.Conv2d(2, 3, 1), nn.ReLU())
     assert not fold_norm(nn.ReLU(), nn.BatchNorm2d(3))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        [nn.Upsample(scale_factor=2, mode="bilinear"), ConvBlock(3, 4)],
+        [nn.Upsample(scale_factor=4, mode="nearest"), ConvBlock(3, 4)],
+        [nn.Upsample(scale_factor=2, mode="nearest"), ConvBlock(3, 4, kernel=1)],
+        [nn.Upsample(scale_factor=2, mode="nearest"), ConvBlock(3, 4, stride=2)],
+    ],
+)
+@torch.no_grad()
+def test_what_phases_can_not_do_stays_as_it_is(block: list[nn.Module]) -> None:
+    torch.manual_seed(0)
+    network, x = freeze(nn.Sequential(*block)), torch.rand(1, 3, 8, 8)
+    expected = network(x)
+    prepare_for_inference(network)
+    torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-5)

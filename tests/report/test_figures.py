@@ -18,7 +18,6 @@ from head3d.report.figures import (
     curves,
     datasheet,
     failures,
-    framework,
     heads,
     meshes,
     motion,
@@ -366,34 +365,3 @@ def test_meshes_are_drawn_upright_and_not_mirrored() -> None:
     assert (meshes.mesh_picture(mesh, 180.0, side=64) == 255).all()  # from behind there is nothing
     grey = meshes.mesh_picture(mesh, 0.0, textured=False, side=64)[32, 32]
     assert grey[0] == grey[1] == grey[2] > 100
-
-
-def test_the_framework_tells_the_shapes_that_ran() -> None:
-    import torch
-    from torch import nn
-
-    first, second = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(4, 2, 1)
-    with framework.watched({"a": first, "b": second}) as seen:
-        second(first(torch.zeros(5, 3, 8, 8)))
-        second(torch.zeros(5, 4, 2, 2))  # the first time counts
-    second(torch.zeros(1, 4, 6, 6))
-    assert seen["a"].words() == "3×8×8 → 4×4×4\n112 parameters"
-    assert seen["b"] == framework.Seen((4, 4, 4), [(2, 4, 4)], 10)
-    assert framework.readable(1_234_567) == "1.2 M" and framework.readable(45_600) == "46 k"
-
-
-def test_the_framework_sees_the_matcher_that_fusion_asks(params: Params) -> None:
-    """Fusion calls another method of it than forward; its box was missing from Figure 2 without a word."""
-    import torch
-
-    from head3d.training.build.fusion import build_fusion
-
-    network = build_fusion(params).eval()
-    assert network.matcher is not None
-    frame, plain = torch.rand(1, 3, 128, 128), network.matcher.flow
-    with torch.inference_mode(), framework.watched({"matcher": network.matcher, "Φ": network.predictor}) as seen:
-        network.flows(frame, frame, frame)
-    assert network.matcher.flow == plain
-    size = sum(one.numel() for one in network.matcher.parameters())
-    assert seen["matcher"] == framework.Seen((3, 128, 128), [(2, 128, 128)], size)
-    assert network.matcher.flow.__name__ == "flow" and "Φ" in seen

@@ -119,6 +119,7 @@ def of_tensors(work: Callable[[], object], rounds: int) -> Measured:
 
 def networks(params: Params) -> tuple[Any, Any, Any, Compute]:
     """Geometry, recurrent network and fusion, untrained, where they run fastest."""
+    from head3d.models.fast import prepare_for_inference
     from head3d.models.head3d import freeze
     from head3d.training.build.canonical import build_canonical
     from head3d.training.build.fusion import build_fusion
@@ -126,7 +127,8 @@ def networks(params: Params) -> tuple[Any, Any, Any, Compute]:
 
     compute = compute_of(params)
     geometry = place_geometry(freeze(build_geometry(params)), compute)
-    recurrent, fusion = (compute.place(freeze(make(params))) for make in (build_canonical, build_fusion))
+    recurrent = compute.place(freeze(build_canonical(params)))
+    fusion = compute.place(prepare_for_inference(freeze(build_fusion(params))))
     return geometry, recurrent, fusion, compute
 
 

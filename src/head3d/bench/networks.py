@@ -17,6 +17,7 @@ from head3d.bench.rows import Row, Work, compute_of, in_turns
 from head3d.compute import Compute
 from head3d.geometry import Pose, box_blur, outside_flow, pose_from_euler
 from head3d.losses import PerceptualLoss
+from head3d.models.fast import prepare_for_inference
 from head3d.models.head3d import Canonical, freeze, recurrent_canonical, rigid_flow
 from head3d.models.parsing import BiSeNet
 from head3d.models.small_parser import SmallParser
@@ -105,7 +106,7 @@ class Driving:
         size, self.n = params.data.image_size, params.model.references
         self.geometry = place_geometry(freeze(build_geometry(params)), compute)
         self.recurrent = compute.place(freeze(build_canonical(params)))
-        self.fusion = compute.place(freeze(build_fusion(params)))
+        self.fusion = compute.place(prepare_for_inference(freeze(build_fusion(params))))
         self.frames = torch.rand(max(FRAMES, self.n), 3, size, size, device=compute.device)
         self.mask = torch.zeros(1, 1, size, size, device=compute.device)
         self.mask[..., size // 4 : -size // 4, size // 3 : -size // 3] = 1
@@ -127,7 +128,7 @@ class Driving:
         each = head.repeat(len(poses))
         rendered = self.geometry.render(each, poses)
         flow = rigid_flow(self.geometry, each, rendered, self.poses[slice(0, 1)], self.background)
-        self.fusion(rendered.image, frames, frames, flow, rendered.mask)
+        self.fusion(rendered.image, self.frames[:1], frames, flow, rendered.mask)
 
     def one_by_one(self, head: Callable[[], Canonical]) -> None:
         """Every frame alone, with the head that is asked for before it."""

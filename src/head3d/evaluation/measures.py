@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from head3d.evaluation.observe import DISTANCE_M, Observed, camera
+from head3d.evaluation.observe import DISTANCE_M, Observed, camera, located
 from head3d.geometry import euler_from_pose
 from head3d.geometry.head_model import MODEL_SCALE, MOVING, landmark_points
 
@@ -59,6 +59,7 @@ def pose_errors(result: Observed, driving: Observed, absolute: bool = False) -> 
             with relative motion a method need not take the driver's first pose over. A still video is then off by all
             that the driver has turned.
     """
+    result, driving = alike(result, driving)
     begin = start(result, driving)
     if begin is None:
         return float("nan"), float("nan"), float("nan")
@@ -68,6 +69,19 @@ def pose_errors(result: Observed, driving: Observed, absolute: bool = False) -> 
         turned = ((apart if absolute else apart - apart[begin]) + 180) % 360 - 180
         differences.append(_mean(turned.abs().numpy()))
     return differences[0], differences[1], differences[2]
+
+
+def alike(result: Observed, driving: Observed) -> tuple[Observed, Observed]:
+    """Both videos with those frames alone that show a face in both.
+
+    A frame beside one without a face is smoothed less: where that is so in one of the two only, it would be an error.
+    """
+    both = result.found & driving.found
+    if both.all():
+        return result, driving
+    known = both[:, None, None]
+    made, given = (located(np.where(known, seen.landmarks, np.nan), seen.identity) for seen in (result, driving))
+    return made, given
 
 
 def start(result: Observed, driving: Observed) -> int | None:
@@ -86,6 +100,7 @@ def expression_error(result: Observed, driving: Observed) -> float:
     still video would be let off lightly, as would one that holds a wrong face all along after a right beginning.
     Relative motion promises the driver's change since the first frame, so that is what a result is held to.
     """
+    result, driving = alike(result, driving)
     begin = start(result, driving)
     if begin is None:
         return float("nan")

@@ -34,7 +34,7 @@ def prepare_for_inference(network: M) -> M:
                     setattr(block, after, nn.Identity())
         for block in [part for part in network.modules() if isinstance(part, nn.Sequential)]:
             for (before, up), (_, follows) in pairwise(list(block.named_children())):
-                if isinstance(up, nn.Upsample) and isinstance(follows, ConvBlock) and is_worth_it(follows[0]):
+                if is_doubling(up) and isinstance(follows, ConvBlock) and is_worth_it(follows[0]):
                     setattr(block, before, nn.Identity())
                     follows[0] = PhasedConv(follows[0])
     return network
@@ -44,16 +44,23 @@ def fold_norm(conv: object, norm: object) -> bool:
     """Fold a batch normalisation in evaluation mode into the convolution before it; False if they are no such pair."""
     if not isinstance(conv, nn.Conv2d | nn.Conv3d) or not isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
         return False
-    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.running_mean is not None and norm.running_var is not None and not norm.training
     conv.weight, conv.bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
     return True
 
 
+def is_doubling(module: object) -> bool:
+    """Whether it repeats each pixel in twice two."""
+    return isinstance(module, nn.Upsample) and module.mode == "nearest" and module.scale_factor == 2
+
+
 def is_worth_it(conv: nn.Module) -> bool:
-    """Whether :class:`PhasedConv` pays."""
-    return isinstance(conv, nn.Conv2d | nn.Conv3d) and conv.in_channels * conv.out_channels <= WORTH
+    """Whether :class:`PhasedConv` can do what this convolution does after a doubling, and pays."""
+    if not isinstance(conv, nn.Conv2d | nn.Conv3d) or conv.in_channels * conv.out_channels > WORTH:
+        return False
+    return set(conv.kernel_size) == {3} and set(conv.stride) == {1} and set(conv.padding) == {1}
 
 
 class PhasedConv(nn.Module):

@@ -74,14 +74,19 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 @contextmanager
-def watched(networks: dict[str, nn.Module]) -> Iterator[dict[str, Seen]]:
-    """What each network sees and says the first time that it runs within the context."""
+def watched(networks: dict[str, nn.Module], sizes: dict[str, int] | None = None) -> Iterator[dict[str, Seen]]:
+    """What each network sees and says the first time that it runs within the context.
+
+    Args:
+        networks: by name.
+        sizes: numbers of their parameters, where these networks have others than their training had.
+    """
     seen: dict[str, Seen] = {}
+    sizes = sizes_of(networks) if sizes is None else sizes
 
     def note(name: str, network: nn.Module, given: tuple[Any, ...], answered: Any) -> None:
         shapes = [tuple(one.shape[1:]) for one in tensors(answered)]
-        size = sum(p.numel() for p in network.parameters())
-        seen.setdefault(name, Seen(tuple(next(tensors(given)).shape[1:]), shapes, size))
+        seen.setdefault(name, Seen(tuple(next(tensors(given)).shape[1:]), shapes, sizes[name]))
 
     def watch(name: str, network: nn.Module) -> Callable[[], None]:
         if not isinstance(network, Matcher):
@@ -100,6 +105,23 @@ def watched(networks: dict[str, nn.Module]) -> Iterator[dict[str, Seen]]:
         for name, network in networks.items():
             undo.callback(watch(name, network))
         yield seen
+
+
+def sizes_of(networks: dict[str, nn.Module]) -> dict[str, int]:
+    """Number of parameters of each."""
+    return {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+
+
+def untrained(model: Head3D) -> Head3D:
+    """The networks as they are trained; a model that is loaded has the fusion's prepared for inference."""
+    from head3d.api import Head3D
+    from head3d.training.build.canonical import build_canonical
+    from head3d.training.build.fusion import build_fusion
+    from head3d.training.build.geometry import build_geometry
+
+    params = model.params
+    networks = build_geometry(params), build_canonical(params), build_fusion(params)
+    return Head3D(*networks, params, model.compute)
 
 
 def networks_of(model: Head3D) -> dict[str, nn.Module]:
@@ -169,7 +191,7 @@ def framework_figure(model: Head3D, example: Example, params: Params):
 
     half, last = example.half, len(example.frames) - 1
     frames, masks = to_tensor(example.frames), mask_tensor(example.masks)
-    with watched(networks_of(model)) as seen:
+    with watched(networks_of(model), sizes_of(networks_of(untrained(model)))) as seen:
         count = min(params.model.references, half)
         subject = model.subject(frames[:half], masks[:half], references=count, seed=params.seed)
         depth = model.geometry.predict(subject.references[:1] * subject.masks[:1]).depth
