@@ -77,7 +77,7 @@ def models(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of untrained networks."""
     import torch
 
-    from head3d.baselines import build
+    from head3d.baselines import NAMES, build
     from head3d.models.small_parser import SmallParser
     from head3d.training.build.canonical import build_canonical
     from head3d.training.build.fusion import build_fusion
@@ -90,7 +90,7 @@ def models(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_weights(build_canonical(tiny), folder / "canonical.safetensors", {})
     save_weights(build_fusion(tiny, "full"), folder / "fusion-full.safetensors", {})
     save_weights(SmallParser(tiny.parser.input_size, tiny.parser.width), folder / "parser.safetensors", {})
-    for name in tiny.baselines:
+    for name in NAMES:
         network = getattr(tiny.baseline, name).network.model_dump()
         save_weights(build(name, tiny.data.image_size, **network), folder / f"baseline-{name}.safetensors", {})
     return folder

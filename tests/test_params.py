@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -224,7 +225,7 @@ def test_the_demo_gives_every_baseline_the_same_budget_and_no_less_than_stage_3(
         section = getattr(params.baseline, name)
         assert section.batch_size == fusion.batch_size * fusion.drivings, name
         assert section.lr == fusion.lr, name
-    assert len(params.baselines) == 4
+    assert set(params.baselines) >= {"fomm", "mraa", "dagan", "facev2v"}
 
 
 def test_paper256_is_the_paper_scale_with_larger_frames() -> None:
@@ -340,8 +341,7 @@ def test_lists_may_be_empty_and_stay_in_one_line(copied: Path, written: str) -> 
     """An empty list of params.yaml that a scale fills, and a full one that it empties, however it was written."""
     path, demo = copied / "params.yaml", copied / "workflow/scales/demo.yaml"
     committed = (ROOT / "params.yaml").read_text()
-    line = "baselines: [fomm, mraa, dagan, facev2v]\n"
-    assert committed.count(line) == 1
+    (line,) = re.findall(r"^baselines: \[fomm.*\]\n", committed, re.M)
     path.write_text(committed.replace(line, f"baselines: {written}\n"))
     scales.use("demo", copied)
     assert path.read_text() == committed

@@ -134,7 +134,7 @@ def test_halves_are_taken_and_doubles_refused(method: Method) -> None:
 
 
 def test_methods_are_found_by_name() -> None:
-    assert NAMES == ("dagan", "facev2v", "fomm", "mraa")
-    with pytest.raises(UserError, match=r"no baseline is called 'fom'; allowed: dagan, facev2v, fomm, mraa"):
+    assert {"dagan", "facev2v", "fomm", "mraa"} <= set(NAMES)
+    with pytest.raises(UserError, match=f"no baseline is called 'fom'; allowed: {', '.join(NAMES)}"):
         build("fom")
     assert not build("fomm", 32, **SMALL, **LEVELS).training

@@ -20,9 +20,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from head3d.baselines.method import Method
-from head3d.baselines.objective import Losses, Objective, Pairs
+from head3d.baselines.objective import Losses, Objective, Pairs, weighted_sum
 from head3d.baselines.settings import BaselineSchedule
-from head3d.sections.types import Section, Width
+from head3d.sections.types import NonNegative, Section, Width
 """
 USE = """
 import sys, torch
@@ -43,6 +43,7 @@ frames, masks = torch.rand(6, 3, 64, 64), torch.ones(6, 1, 64, 64)
 state = method.prepare(frames, masks, seed=3)
 assert torch.equal(state[0], frames[reference_of(6, 3)])
 assert method.drive(state, frames, masks).shape == frames.shape
+assert method.method.motion_across() == "absolute"
 print(names.table1_methods(["head3d", "still", "copy"], params.baselines), names.plain("still", 5))
 print(captions.baselines_sentence(params))
 """

@@ -75,7 +75,7 @@ def shrink_baselines(section: dict) -> None:
     smoke = YAML(typ="safe").load((ROOT / "workflow/scales/smoke.yaml").read_text())["baseline"]
     section["training"] |= smoke["training"]
     for name in NAMES:
-        section[name]["network"] |= smoke[name]["network"]
+        section[name]["network"] |= smoke.get(name, {}).get("network", {})
         section[name] |= {"epochs": 12, "batch_size": CLIPS}
         if "discriminator_width" in section[name]:
             section[name]["discriminator_width"] = 4

@@ -50,8 +50,8 @@ class Method(nn.Module, ABC):
         self.check_size(image_size, image_size)
 
     def motion_across(self) -> str:
-        """Of ``motions``, how the authors move one person by another."""
-        return "relative"
+        """Of ``motions``, how the authors move one person by another; relative motion, if there is such."""
+        return "relative" if "relative" in self.motions else self.motions[0]
 
     def networks(self) -> dict[str, nn.Module]:
         """Networks by official name."""

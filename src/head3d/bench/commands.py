@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from head3d.baselines import NAMES
 from head3d.errors import UserError
 
 if TYPE_CHECKING:
     from head3d.bench.rows import Row
     from head3d.params import Params
 
-STAGES = ("geometry", "canonical", "fusion", "fomm", "mraa", "dagan", "facev2v")  # trainings whose steps are measured
+STAGES = ("geometry", "canonical", "fusion", *NAMES)  # trainings whose steps are measured
 PARTS = ("networks", "data", "engines", "loop", "steps", "growth")
 USUAL = ("networks", "data", "engines")
 

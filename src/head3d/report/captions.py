@@ -279,8 +279,10 @@ def cross_caption(params: Params, pairs: dict[str, int], scale: str | None = Non
     counts = ", ".join(f"{name} {pairs.get(name, 0)}" for name in params.test_sets)
     few = f" An interval over fewer than {FEW} pairs is a hint, not a proof." * (min(pairs.values(), default=0) < FEW)
     laid = LAID if params.animate.motion == "relative" else ""
-    if params.animate.motion == "relative" and set(params.baselines) - {"mraa"}:
-        laid += "The other baselines move as their authors' configuration files have it, not scaled to the subject. "
+    published = [name for name in params.baselines if name != "mraa" and getattr(params.baseline, name).official]
+    if params.animate.motion == "relative" and published:
+        titles = ", ".join(getattr(params.baseline, name).title for name in published)
+        laid += f"As their authors' configuration files have it, motion is not scaled to the subject by {titles}. "
     if params.animate.motion == "relative" and "mraa" in params.baselines:
         less = ", whose network was trained for less than its authors'" * (params.baseline.mraa.avd_repeats < 2000)
         laid += f"MRAA moves as its authors animate, by disentanglement (AVD){less}. "

@@ -46,7 +46,11 @@ class BaselineTrainingParams(Section):
 
 def settings_class(name: str) -> type[BaselineSchedule]:
     """Parameters of a method: class ``Settings`` in its folder."""
-    return import_module(f"head3d.baselines.{name}.settings").Settings
+    module = import_module(f"head3d.baselines.{name}.settings")
+    settings = getattr(module, "Settings", None)
+    if settings is None or not hasattr(settings, "title") or "network" not in settings.model_fields:
+        raise TypeError(f"{module.__name__}: no class Settings with a title and a network (CONTRIBUTING.md)")
+    return settings
 
 
 def _check_known(value: str) -> str:
