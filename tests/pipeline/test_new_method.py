@@ -24,6 +24,17 @@ from head3d.baselines.objective import Losses, Objective, Pairs, weighted_sum
 from head3d.baselines.settings import BaselineSchedule
 from head3d.sections.types import NonNegative, Section, Width
 """
+NUMBERS = """\
+  still:
+    epochs: 18
+    milestones: []
+    batch_size: 10
+    lr: 4.0e-4
+    network:
+      width: 8
+    weights:
+      perceptual: 10.0
+"""
 USE = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
@@ -82,6 +93,28 @@ def test_the_method_that_contributing_prints(scratch: Scratch) -> None:
     assert "['copy', 'still', 'head3d'] Still" in said
     assert "Still 3 (4)" in said  # its budget differs from stage 3's
     assert (scratch.root / "metrics/curves/train_baseline-still.csv").is_file()
+
+
+@pytest.mark.slow
+def test_what_the_project_says_of_all_methods_holds_with_it(scratch: Scratch) -> None:
+    """Its numbers are the demo's; tests about methods in general then take one more."""
+    demo = (ROOT / "params.yaml").read_text()
+    for before, after in (("facev2v]\n", "facev2v, still]\n"), ("\naugment:", f"{NUMBERS}\naugment:")):
+        assert demo.count(before) == 1
+        demo = demo.replace(before, after)
+    (scratch.root / "params.yaml").write_text(demo)
+    scratch.run("head3d", "scale", "--save", "demo")
+    shutil.copytree(ROOT / "tests", scratch.root / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", scratch.root)
+    about = (
+        "test_params.py",
+        "baselines/test_load_official.py",
+        "evaluation/test_baseline.py",
+        "report/test_captions.py",
+    )
+    files = [f"tests/{name}" for name in about]
+    said = scratch.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *files)
+    assert " passed" in said
 
 
 @pytest.mark.slow
