@@ -1,5 +1,6 @@
 """Files under their final names are whole, whatever happens while they are written."""
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -62,3 +63,29 @@ def test_two_files_of_one_folder_are_written_at_once(tmp_path: Path) -> None:
         a.write_text("a")
         b.write_text("b")
     assert ((tmp_path / "a.csv").read_text(), (tmp_path / "b.csv").read_text()) == ("a", "b")
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """A directory, the working directory, and what stands for a device: root could replace /dev/null itself."""
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    cases = (
+        (tmp_path / "folder", IsADirectoryError),
+        (Path(), IsADirectoryError),
+        (tmp_path / "pipe", FileExistsError),
+    )
+    for target, kind in cases:
+        with pytest.raises(kind) as raised, replacing(target):
+            pytest.fail("it was begun")
+        assert raised.value.filename == str(target)
+    assert (tmp_path / "pipe").is_fifo() and sorted(tmp_path.iterdir()) == [tmp_path / "folder", tmp_path / "pipe"]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "table.csv"
+    with pytest.raises(OSError, match="No space") as raised, replacing(target):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as write() says it
+    assert raised.value.filename == str(target)
+    with pytest.raises(FileNotFoundError) as raised, replacing(target):
+        (tmp_path / "source").read_text()  # another file's trouble stays its own
+    assert raised.value.filename == str(tmp_path / "source")

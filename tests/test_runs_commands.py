@@ -43,6 +43,17 @@ def test_what_a_job_on_another_machine_is_writing_stays(runs: Path) -> None:
     assert half.exists()
 
 
+def test_prune_bears_what_is_no_training_and_what_has_gone(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file among the trainings, a link to nowhere, and a state that is replaced while it is looked at."""
+    (runs / "train_notes").write_text("mine")
+    state = runs / "train_geometry/00000000000000ff"
+    (state / ".1-0a1b2c3d.pt").symlink_to("nowhere")
+    gone = state / "gone.pt"
+    there = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: [*there(path), *([gone] if path == state else [])])
+    assert cli.main(["runs", "prune", "--dry-run"]) == 0
+
+
 def test_prune_leaves_the_last_state_of_each_training(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(runs)
     assert cli.main(["runs", "prune", "--dry-run"]) == 0

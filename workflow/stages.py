@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from dvc.dependency.param import ParamsDependency
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.scm import SCMError
 
 from head3d.errors import UserError
 from head3d.params import check_params, read_yaml
 
 PARAMS = "params.yaml"
+FIX = "work in a git clone of the project (`git init` in an unpacked archive); `dvc stage list` says more"
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,25 @@ def load_stages(root: str | Path = ".", max_runtime: object = None) -> list[Stag
             there goes on in the next job.
 
     Raises:
-        head3d.errors.UserError: params.yaml or ``max_runtime`` is wrong.
+        head3d.errors.UserError: params.yaml or ``max_runtime`` is wrong, or DVC does not work there.
     """
     root = Path(root).resolve()
     limit = _minutes(max_runtime)
     values = read_yaml(root / PARAMS)
     check_params(values)
-    with Repo(str(root)) as repo:
+    try:
+        repo = Repo(str(root))
         found = [stage for stage in repo.index.stages if stage.is_data_source is False and stage.cmd]
+    except (DvcException, SCMError) as error:
+        raise UserError(f"{root}: DVC can't read its stages ({one_line(error)})", fix=FIX) from error
+    with repo:
         all_outs = [_path(out) for stage in found for out in stage.outs]
         return [_stage(stage, root, all_outs, values, limit) for stage in found]
+
+
+def one_line(error: Exception) -> str:
+    """What an error says first."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _minutes(given: object) -> int | None:

@@ -25,8 +25,9 @@ from head3d.errors import UserError
 # two stages on the same two cores run seven to nine times slower each, instead of twice; alone, little is lost.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-# What a user mends, not we: no permission, a name too long, a full disk.
-USERS_OWN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT)
+# What a user mends, not we: no permission, a name too long, a full disk, a directory where a file belongs.
+_NAMES = "EACCES EPERM EROFS ENAMETOOLONG ENOSPC EDQUOT EFBIG EEXIST EISDIR ENOTDIR"
+USERS_OWN = tuple(getattr(errno, name) for name in _NAMES.split())
 
 # command -> (module:function of the stage, the options that follow params in its call)
 STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -379,8 +380,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in USERS_OWN:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"head3d: {where}{error.strerror}", file=sys.stderr)
+        print(f"head3d: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", file=sys.stderr)
         return 2
     return 0
 

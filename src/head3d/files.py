@@ -1,5 +1,6 @@
 """Files that appear under their name when they are complete, and not at all otherwise."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -7,14 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what writing ends with, without a word of where
+
 
 @contextmanager
 def replacing(target: str | os.PathLike) -> Iterator[Path]:
     """Where to write a file that takes the place of ``target`` if the block ends well, and vanishes if not.
 
     The folder is made if need be. The name in between keeps the ending, as writers of videos and arrays go by it.
+
+    Raises:
+        OSError: there is something else than a file at ``target``, as a directory or a device; or it can't be written.
     """
     target = Path(target)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a directory is there, not a file", str(target))
+    if target.exists() and not target.is_file():
+        raise FileExistsError(errno.EEXIST, "is there and no file that could be replaced", str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{target.suffix}")
     try:
@@ -22,6 +32,10 @@ def replacing(target: str | os.PathLike) -> Iterator[Path]:
         with unfinished.open("r+b") as file:
             os.fsync(file.fileno())  # else a power cut may leave the name with half of what it stands for
         os.replace(unfinished, target)
+    except OSError as error:
+        if error.errno in FULL and error.filename in (None, str(unfinished)):
+            error.filename = str(target)
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 

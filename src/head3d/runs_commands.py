@@ -61,16 +61,24 @@ def _prune(args: argparse.Namespace) -> None:
 
 def stale(runs: Path) -> Iterator[Path]:
     """Directories of states that are not the last ones of their training, and half-written files of dead processes."""
-    for training in sorted(runs.glob("train_*")):
+    for training in sorted(path for path in runs.glob("train_*") if path.is_dir()):
         # Besides states there are profiles, which have names and no digests.
         states = [path for path in training.iterdir() if re.fullmatch("[0-9a-f]{16}", path.name)]
         last = max(states, key=_written, default=None)
         yield from sorted(path for path in states if path != last)
         for path in sorted(last.iterdir()) if last else []:
             match = _UNFINISHED.fullmatch(path.name)
-            if match and not alive(int(match[1])) and time.time() - path.stat().st_mtime > DEAD_AFTER_S:
+            if match and not alive(int(match[1])) and time.time() - _time(path) > DEAD_AFTER_S:
                 yield path
 
 
 def _written(folder: Path) -> float:
-    return max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+    return max(map(_time, folder.iterdir()), default=0.0)
+
+
+def _time(path: Path) -> float:
+    """When it was written; now, if it has gone while a training that runs put another in its place."""
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:
+        return time.time()

@@ -62,12 +62,14 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         UserError: that cannot be listened at.
     """
+    if not host:  # which would be every address of this machine
+        raise UserError("--host is empty", allowed="a name or a number of this machine, as 127.0.0.1")
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
         listener.listen()
-    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a machine at all
+    except (OSError, UnicodeError, TypeError) as error:  # all but OSError: no name of a machine at all
         listener.close()
         why = getattr(error, "strerror", None) or error
         raise UserError(

@@ -359,6 +359,8 @@ def test_a_taken_port_is_one_line(model: Head3D) -> None:
             server.serve(model, "127.0.0.1", taken.getsockname()[1], MOST_BYTES)
     with pytest.raises(UserError, match="--host no-such-host --port 0: cannot listen"):
         server.serve(model, "no-such-host", 0, MOST_BYTES)
+    with pytest.raises(UserError, match="--host is empty; allowed: a name or a number of this machine"):
+        server.serve(model, "", 0, MOST_BYTES)  # every address, which nobody asked for
 
 
 def test_pictures_wait_for_each_other(client: Client, clips: Path) -> None:

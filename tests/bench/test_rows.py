@@ -97,3 +97,22 @@ def test_a_table_of_another_version_is_not_written_over(
     assert main(["bench", "engines"]) == 2
     assert "move the file away" in capsys.readouterr().err
     assert table.read_bytes() == before
+    table.write_bytes("Größe".encode("latin-1"))
+    with pytest.raises(UserError, match=r"bench\.csv: no table that can be read \(.*; move it away"):
+        read_table(table)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rounds", "0"], "--rounds is 0; allowed: 1 or more"),
+        (["--steps", "-1"], "--steps is -1; allowed: 0 or more"),
+        (["--batches", "2", "0"], "--batches is [2, 0]; allowed: 1 or more"),
+        (["--sizes", "16"], "--sizes is [16]; allowed: 32 or more"),
+    ],
+)
+def test_too_little_is_told_before_anything_is_measured(
+    words: list[str], said: str, in_tmp: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["bench", "steps", *words]) == 2
+    assert said in capsys.readouterr().err

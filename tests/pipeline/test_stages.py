@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,13 @@ def test_no_stage_names_code_it_does_not_use(stages: list[Stage]) -> None:
             used |= set().union(*(modules_of(stage, other) for other in BASELINES))
         idle = {dep for dep in code - used if not dep.endswith("__init__.py")}
         assert not idle, f"{stage.name} has deps in dvc.yaml that it does not import: {sorted(idle)}"
+
+
+def test_an_archive_without_git_is_told_in_one_line(tmp_path: Path) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    with pytest.raises(UserError, match=r"DVC can.t read its stages .*; work in a git clone"):
+        load_stages(tmp_path)
 
 
 def test_commands_are_understood(stages: list[Stage]) -> None:

@@ -115,6 +115,13 @@ def test_a_study_of_another_format(study: Study) -> None:
         Study(study.folder)
 
 
+def test_a_study_that_has_lost_what_it_asks(study: Study) -> None:
+    with connect(study.folder / DATABASE) as database:
+        database.execute("DELETE FROM study WHERE key = 'criteria'")
+    with pytest.raises(UserError, match="damaged, without criteria"):
+        Study(study.folder)
+
+
 def test_a_study_that_was_put_away_can_be_read(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     with connect(study.folder / DATABASE) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

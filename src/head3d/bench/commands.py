@@ -43,6 +43,11 @@ def run(args: argparse.Namespace) -> None:
     unknown = [part for part in args.parts if part not in PARTS]
     if unknown:
         raise UserError(f"bench: there is no part {unknown[0]!r}", allowed=", ".join(PARTS))
+    least = {"rounds": 1, "steps": 0, "sizes": 32, "batches": 1}
+    for name, value in least.items():
+        given = getattr(args, name)
+        if min(given if isinstance(given, tuple | list) else [given]) < value:
+            raise UserError(f"bench: --{name} is {given}", allowed=f"{value} or more")
     params = load_params()
     read_table()  # a table that cannot be written to is told now, not after minutes of measuring
     torch.manual_seed(0)

@@ -126,13 +126,19 @@ def read_table(path: Path = TABLE) -> list[dict[str, str]]:
     """What the table holds; nothing where there is none.
 
     Raises:
-        UserError: its columns are another version's: to write a new one would lose what other machines measured.
+        UserError: it can't be read, or its columns are another version's: to write a new one would lose what other
+            machines measured.
     """
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        columns, found = reader.fieldnames, list(reader)
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            columns, found = reader.fieldnames, list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"{path}: no table that can be read ({error})", fix="move it away, and a new one is begun"
+        ) from error
     if columns == WITHOUT_SCALE:
         return [_with_scale(row) for row in found]
     if columns != COLUMNS:

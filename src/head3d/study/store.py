@@ -82,6 +82,10 @@ class Study:
             raise UserError(
                 f"{self.folder / DATABASE}: a study of format {facts.get('format')}", allowed=f"format {FORMAT}"
             )
+        if missing := {"criteria", "digest"} - facts.keys():
+            raise UserError(
+                f"{self.folder / DATABASE}: damaged, without {', '.join(sorted(missing))}", fix="restore it"
+            )
         self.criteria = tuple(facts["criteria"].split(","))
         self.digest = facts["digest"]
 

@@ -123,8 +123,8 @@ def folders(place: Path) -> list[Path]:
 
 
 def _began(folder: Path) -> int:
-    lines = read(folder)
-    return lines[0]["time"] if lines else 0
+    time = next((line.get("time") for line in read(folder)), 0)
+    return time if isinstance(time, int) else 0  # of another hand, or damaged: who brings it in will say so
 
 
 def delete(folder: Path) -> None:
