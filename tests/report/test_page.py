@@ -207,5 +207,19 @@ def test_provenance(params: Params, data: Path, in_tmp: Path, monkeypatch: pytes
     Path("metrics/train_canonical.json").unlink()
     with pytest.raises(UserError, match=r"train_canonical\.json is missing; run `dvc repro` first"):
         page.trained_on(Path("metrics"))
+    Path("metrics/train_canonical.json").write_text("[]")
+    with pytest.raises(UserError, match=r"train_canonical\.json holds a list; allowed: a dict"):
+        page.trained_on(Path("metrics"))
     monkeypatch.setenv("PATH", "")
     assert "unknown" in page.commit()
+
+
+def test_damaged_figures_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "figure1.png"
+    path.write_bytes(b"\x89PNG broken off")
+    with pytest.raises(UserError, match=r"figure1\.png is no picture that can be read; delete it"):
+        page.picture(path, "a head")
+    path = tmp_path / "captions.json"
+    path.write_text('[{"name": "figure1", "title": "Figure 1"}]')
+    with pytest.raises(UserError, match=r"captions\.json: not every figure has"):
+        page.read_captions(path)

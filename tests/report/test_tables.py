@@ -152,6 +152,21 @@ def test_stale_files_are_not_read(params: Params, made_up: SimpleNamespace) -> N
         (lambda path: path.write_text("a,b\n1,2\n"), "no column dataset"),
         (lambda path: path.write_text(path.read_text().splitlines()[0] + "\n"), "no rows"),
         (lambda path: path.write_text(re.sub(r",20,[^,]+,", ",20,nan,", path.read_text())), "not a finite number"),
+        (
+            lambda path: path.write_text(re.sub(r",20,[^,]+,", ",20,-0.1,", path.read_text())),
+            "-0.1, not a finite number",
+        ),
+        (
+            lambda path: path.write_text(re.sub(r",20,[^,]+,", ",20,good,", path.read_text())),
+            "good, not a finite number",
+        ),
+        (
+            lambda path: path.write_text(path.read_text().replace("mini-seen", "other")),
+            "rows of other; allowed: mini-seen",
+        ),
+        (lambda path: path.write_bytes(b""), "no table that can be read"),
+        (lambda path: path.write_bytes("Größe".encode("latin-1")), "no table that can be read"),
+        (lambda path: path.write_text(path.read_text() + "a,b,c,d,e,f,g,h,i,j,k,l\n"), "no table that can be read"),
         (lambda path: path.write_text(path.read_text().replace(",1,cap-0", ",0,cap-0")), "comes twice"),
     ],
 )

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 ABOUT = ("dataset", "method", "pair", "subject_clip", "driving_clip", "n_frames", "n_found")  # the rest are measures
 TITLE = "Transfer between people: measures that need no truth."
 NO_FACE_COLUMN = "no_face_"  # how its name begins; its end is the model that measured
-REPRO = "run `dvc repro` first"
 
 
 def read(folder: Path, test_sets: list[str], methods: list[str]) -> pd.DataFrame:
@@ -29,21 +28,16 @@ def read(folder: Path, test_sets: list[str], methods: list[str]) -> pd.DataFrame
     frames = []
     for test_set in test_sets:
         path = folder / f"{test_set}.csv"
-        if not path.is_file():
-            raise UserError(f"{path} is missing", fix=REPRO)
-        frame = pd.read_csv(path)
-        missing = [name for name in ABOUT if name not in frame.columns]
-        if missing or len(frame.columns) == len(ABOUT):
-            raise UserError(
-                f"{path} has no column {', '.join(missing) or 'of a measure'}", fix=f"delete it and {REPRO}"
-            )
+        frame = formats.read_csv(path, ABOUT)
+        if len(frame.columns) == len(ABOUT):
+            raise UserError(f"{path} has no column of a measure", fix=formats.AGAIN)
         if len(frame):
+            if text := [name for name in measures_of(frame) if frame[name].dtype.kind not in "iuf"]:
+                raise UserError(f"{path}: column {text[0]} holds what is no number", fix=formats.AGAIN)
             pairs = sorted(frame["pair"].unique())
             for method in methods:
                 if sorted(frame.loc[frame["method"] == method, "pair"]) != pairs:
-                    raise UserError(
-                        f"{path}: {method} was not measured once on every pair", fix=f"delete it and {REPRO}"
-                    )
+                    raise UserError(f"{path}: {method} was not measured once on every pair", fix=formats.AGAIN)
             frames.append(frame[frame["method"].isin(methods)])
         columns = list(frame.columns)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)

@@ -1,18 +1,70 @@
-"""Tables as CSV, Markdown and LaTeX, written whole or not at all."""
+"""Tables as CSV, Markdown and LaTeX, written whole or not at all, and what is read of tables and of JSON, checked."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from head3d.errors import UserError
 from head3d.files import replacing
 from head3d.report.names import escape_tex
 
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T")
+REPRO = "run `dvc repro` first"
+AGAIN = f"delete it and {REPRO}"
 DIGITS = 6  # significant digits of written numbers: more would differ from machine to machine
+
+
+def read_csv(path: Path, needed: Iterable[str] = ()) -> pd.DataFrame:
+    """A table of the pipeline.
+
+    Args:
+        path: of the file.
+        needed: columns that it must have.
+
+    Raises:
+        UserError: it is missing, or no table with these columns.
+    """
+    import pandas as pd
+
+    if not path.is_file():
+        raise UserError(f"{path} is missing", fix=REPRO)
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:  # pandas' own errors are such, and one of the encoding is
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{path} is no table that can be read ({reason})", fix=AGAIN) from error
+    missing = [name for name in needed if name not in table.columns]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}", fix=AGAIN)
+    return table
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """What a JSON file of the pipeline holds.
+
+    Args:
+        path: of the file.
+        kind: ``dict`` or ``list``, what it must be.
+
+    Raises:
+        UserError: it is missing, or something else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing", fix=REPRO)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # the encoding's errors, too
+        raise UserError(f"{path} is not JSON ({getattr(error, 'msg', error)})", fix=AGAIN) from error
+    if not isinstance(found, kind):
+        raise UserError(f"{path} holds a {type(found).__name__}", allowed=f"a {kind.__name__}", fix=AGAIN)
+    return found
 
 
 def write_bytes(path: Path, data: bytes) -> None:

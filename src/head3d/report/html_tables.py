@@ -9,9 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from head3d.errors import UserError
 from head3d.report import captions, cross, names
-from head3d.report.formats import cell
+from head3d.report.formats import cell, read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,11 +46,7 @@ MEASURES = {
 
 def read(path: Path) -> pd.DataFrame:
     """A table that the tables stage wrote."""
-    import pandas as pd
-
-    if not path.is_file():
-        raise UserError(f"{path} is missing", fix="run `dvc repro` first")
-    return pd.read_csv(path)
+    return read_csv(path)
 
 
 def transfer(path: Path, params: Params) -> str:

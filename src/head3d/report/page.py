@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import platform
 from collections.abc import Callable
 from html import escape
@@ -13,13 +12,12 @@ from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
 from head3d.report import captions, html_tables
-from head3d.report.formats import write_text
+from head3d.report.formats import AGAIN, REPRO, read_json, write_text
 from head3d.report.html_style import CSS
 
 if TYPE_CHECKING:
     from head3d.params import Params
 
-REPRO = "run `dvc repro` first"
 WEBP_QUALITY = 88
 FIGURES = (
     "figure1",
@@ -92,9 +90,10 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
 
 def read_captions(path: Path) -> list[dict[str, str]]:
     """What the figures stage says of its figures."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing", fix=REPRO)
-    return json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, list)
+    if not all(isinstance(one, dict) and {"name", "title", "caption", "alt"} <= one.keys() for one in found):
+        raise UserError(f"{path}: not every figure has a name, a title, a caption and a text for the blind", fix=AGAIN)
+    return found
 
 
 def picture(path: Path, alt: str) -> str:
@@ -102,9 +101,12 @@ def picture(path: Path, alt: str) -> str:
     from PIL import Image
 
     packed = io.BytesIO()
-    with Image.open(path) as image:
-        width, height = image.size
-        image.convert("RGB").save(packed, format="webp", quality=WEBP_QUALITY, method=4)
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            image.convert("RGB").save(packed, format="webp", quality=WEBP_QUALITY, method=4)
+    except OSError as error:  # missing, broken off, or no picture
+        raise UserError(f"{path} is no picture that can be read", fix=AGAIN) from error
     source = _data_uri("image/webp", packed.getvalue())
     return f'<img src="{source}" alt="{escape(alt)}" width="{width}" height="{height}" loading="lazy">'
 
@@ -178,10 +180,7 @@ def trained_on(metrics: Path) -> str:
     """Devices and types of convolutions of Head3D's stages: this page may be made on another machine."""
     found = []
     for stage in ("geometry", "canonical", "fusion-full"):
-        path = metrics / f"train_{stage}.json"
-        if not path.is_file():
-            raise UserError(f"{path} is missing", fix=REPRO)
-        found.append(json.loads(path.read_text(encoding="utf-8")))
+        found.append(read_json(metrics / f"train_{stage}.json", dict))
     return "; ".join(dict.fromkeys(summary.get("compute", "not recorded") for summary in found))
 
 

@@ -6,6 +6,7 @@ Tables 1 to 3, paired differences, transfer between people, geometry, the small 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,6 @@ TITLES = {
 }
 PAIRED_METRICS = ("mse_01", "lpips_alex")
 PAIRED_COLUMNS = ("difference", "difference_low", "difference_high", "ratio", "ratio_low", "ratio_high")
-REPRO = "run `dvc repro` first"
 
 
 def run(params: Params) -> None:
@@ -93,19 +93,19 @@ def read_rows(folder: Path, test_sets: list[str], methods: list[str]) -> pd.Data
     for test_set in test_sets:
         for method in methods:
             path = folder / f"{test_set}-{method}.csv"
-            if not path.is_file():
-                raise UserError(f"{path} is missing", fix=REPRO)
-            frame = pd.read_csv(path)
-            missing = [name for name in NEEDED if name not in frame.columns]
-            if missing:
-                raise UserError(f"{path} has no column {', '.join(missing)}", fix=f"delete it and {REPRO}")
+            frame = formats.read_csv(path, NEEDED)
             if frame.empty:
                 raise UserError(f"{path} has no rows", fix="give the test set at least one clip")
-            for name in ("mse_01", "mse_pm1", "lpips_alex"):
-                bad = ~frame[name].map(lambda value: pd.notna(value) and abs(value) != float("inf"))
+            others = frame.loc[frame["dataset"] != test_set, "dataset"]
+            if len(others):
+                raise UserError(f"{path} has rows of {others.iloc[0]}", allowed=test_set, fix=formats.AGAIN)
+            for name in ("mse_01", "mse_pm1", "lpips_alex", "draw", "n_frames"):
+                numbers = pd.to_numeric(frame[name], errors="coerce")
+                bad = ~((numbers >= 0) & (numbers < float("inf")))
                 if bad.any():
-                    clip = frame.loc[bad, "clip_id"].iloc[0]
-                    raise UserError(f"{path}: {name} of clip {clip} is not a finite number", fix="train again")
+                    clip, value = frame.loc[bad, ["clip_id", name]].iloc[0]
+                    what = f"{path}: {name} of clip {clip} is {value}, not a finite number of 0 or more"
+                    raise UserError(what, fix="train again")
             frames.append(frame)
     rows = pd.concat(frames, ignore_index=True)
     doubled = rows.duplicated(["dataset", "method", "draw", "clip_id"])
@@ -184,7 +184,8 @@ def paired_table(params: Params, clips: pd.DataFrame) -> pd.DataFrame:
             shared = sorted(set(mine.index) & set(other.index))
             if len(shared) != len(mine) or len(shared) != len(other):
                 raise UserError(
-                    f"{dataset}: head3d and {against} were not scored on the same clips", fix=f"delete both and {REPRO}"
+                    f"{dataset}: head3d and {against} were not scored on the same clips",
+                    fix=f"delete both and {formats.REPRO}",
                 )
             for metric in PAIRED_METRICS:
                 ours, theirs = mine.loc[shared, metric].to_numpy(), other.loc[shared, metric].to_numpy()
@@ -222,13 +223,10 @@ def read_measures(kind: str, folder: Path, test_sets: list[str]) -> pd.DataFrame
     lines = []
     for test_set in test_sets:
         path = folder / f"{kind}-{test_set}.json"
-        if not path.is_file():
-            raise UserError(f"{path} is missing", fix=REPRO)
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is not JSON ({error.msg})", fix=f"delete it and {REPRO}") from error
+        found = formats.read_json(path, dict)
         numbers = {k: v for k, v in found.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+        if wrong := [name for name, value in numbers.items() if math.isinf(value)]:
+            raise UserError(f"{path}: {wrong[0]} is {numbers[wrong[0]]}, not a finite number", fix=formats.AGAIN)
         lines.append({"dataset": test_set, **numbers})
     return pd.DataFrame(lines)
 

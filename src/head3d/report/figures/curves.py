@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
 from head3d.report.figures.sheet import DPI, LINE_COLORS, STYLE
+from head3d.report.formats import read_csv
 from head3d.report.names import plain
 from head3d.sections.baselines import NAMES
 
@@ -57,7 +58,7 @@ def read_curves(files: dict[str, Path]) -> pd.DataFrame:
 
     frames = []
     for stage, path in files.items():
-        frame = pd.read_csv(path)
+        frame = read_csv(path, ("name", "step", "value"))
         base, _, variant = stage.partition("-")
         frame["panel"] = STAGES[base] + ": " + frame["name"].astype(str)
         frame["line"] = variant
