@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from head3d.geometry import Motion
 
 Choice = Literal["random", "diverse"]
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 SAMPLE = 60  # frames, evenly over the subject video, of which the most diverse are chosen
 LEAST_HEAD = 0.005  # share of the crop under which its head mask shows no head
 FIRST_SHARE = 0.08  # of the crop that a head takes, until heads of this video have been measured

@@ -9,7 +9,7 @@
 """
 
 from itertools import pairwise
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +34,10 @@ def prepare_for_inference(network: M) -> M:
                     setattr(block, after, nn.Identity())
         for block in [part for part in network.modules() if isinstance(part, nn.Sequential)]:
             for (before, up), (_, follows) in pairwise(list(block.named_children())):
-                if is_doubling(up) and isinstance(follows, ConvBlock) and is_worth_it(follows[0]):
+                conv = follows[0] if isinstance(follows, ConvBlock) else follows
+                if is_doubling(up) and isinstance(follows, ConvBlock) and is_worth_it(conv):
                     setattr(block, before, nn.Identity())
-                    follows[0] = PhasedConv(follows[0])
+                    follows[0] = PhasedConv(conv)
     return network
 
 
@@ -56,7 +57,7 @@ def is_doubling(module: object) -> bool:
     return isinstance(module, nn.Upsample) and module.mode == "nearest" and module.scale_factor == 2
 
 
-def is_worth_it(conv: nn.Module) -> bool:
+def is_worth_it(conv: nn.Module) -> TypeGuard[nn.Conv2d | nn.Conv3d]:
     """Whether :class:`PhasedConv` can do what this convolution does after a doubling, and pays."""
     if not isinstance(conv, nn.Conv2d | nn.Conv3d) or conv.in_channels * conv.out_channels > WORTH:
         return False
