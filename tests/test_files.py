@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from head3d.files import replacing, replacing_directory
+from head3d.files import expanded, replacing, replacing_directory
 
 
 def test_a_file_is_replaced_whole_or_not(tmp_path: Path) -> None:
@@ -79,6 +79,13 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
             pytest.fail("it was begun")
         assert raised.value.filename == str(target)
     assert (tmp_path / "pipe").is_fifo() and sorted(tmp_path.iterdir()) == [tmp_path / "folder", tmp_path / "pipe"]
+
+
+def test_home_directories(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert expanded("~/videos") == Path("/home/ann/videos")
+    assert expanded("~nobody-of-that-name/videos") == Path("~nobody-of-that-name/videos")
+    assert expanded(Path("a/~")) == Path("a/~")
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:

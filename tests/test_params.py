@@ -63,6 +63,8 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
         ("test_sets", ["mini-seen", "../x"], ["test_sets.1", "'../x'", "letters, digits"]),
         ("test_sets", ["folder-seen"], ["test_sets", "'folder-seen'", "mini-seen, mini-unseen"]),
         ("data.sources", ["folder"], ["test_sets", "folder-seen"]),
+        ("data.folder", "", ["data.folder", "''", "the name of a file or directory"]),
+        ("data.voxceleb.videos", " ", ["data.voxceleb.videos", "the name of a file or directory"]),
         ("data.sources", ["youtube"], ["data.sources.0", "'youtube'", "faceforensics"]),
         ("data.faceforensics.compression", "c1", ["data.faceforensics.compression", "'c1'", "c23"]),
         ("download.address", "https://a.b/c", ["download.address", "'https://a.b/c'", "{id}"]),

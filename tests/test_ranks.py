@@ -254,6 +254,18 @@ def test_a_wrong_rank_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert capsys.readouterr().err.startswith("head3d: none.pth: no such file")
 
 
+@pytest.mark.parametrize("rank", [None, "2"])
+def test_a_rank_that_nobody_gave_does_not_wait_for_the_others(
+    monkeypatch: pytest.MonkeyPatch, rank: str | None
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    said = f"WORLD_SIZE is 2, but RANK is {rank or 'not set'}; allowed: 0 to 1; start the stage by torchrun"
+    with pytest.raises(UserError, match=said), group("cpu"):
+        pass
+
+
 @pytest.mark.parametrize(("rank", "local", "told"), [(0, 0, True), (1, 1, False), (4, 0, True)])
 def test_more_processes_than_gpus_is_told_once_a_machine(
     rank: int,

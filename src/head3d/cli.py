@@ -201,11 +201,15 @@ def _import(args: argparse.Namespace) -> None:
     from head3d.assets.cache import fetch
     from head3d.assets.catalogue import ASSETS
     from head3d.baselines import convert
+    from head3d.options import check_out
 
-    given = Path(args.checkpoint)
-    if not given.exists() and args.checkpoint in ASSETS:
-        given = fetch(args.checkpoint)
-    print(convert.convert(args.method, given, Path(args.out), args.align_corners))
+    named = args.checkpoint in ASSETS and not Path(args.checkpoint).exists()
+    given = fetch(args.checkpoint) if named else Path(args.checkpoint)
+    print(
+        convert.convert(
+            args.method, given, check_out(args.out, (".safetensors",), checkpoint=given), args.align_corners
+        )
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:

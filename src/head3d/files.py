@@ -61,6 +61,11 @@ def replacing_directory(target: str | os.PathLike) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def expanded(path: str | os.PathLike) -> Path:
+    """The path with ``~`` and ``~name`` at its beginning as home directories; of nobody known it is left as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - that of pathlib raises RuntimeError for a name of nobody
+
+
 def alive(pid: int) -> bool:
     """Whether there is such a process on this machine."""
     try:

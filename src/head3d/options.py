@@ -126,6 +126,14 @@ def check_files(out: str | Path, endings: tuple[str, ...], **videos: str | Path)
         if not Path(video).is_file():
             kind = "a directory, not a video" if Path(video).is_dir() else "not there"
             raise UserError(f"--{name} {video}: {kind}", allowed="a video file")
+    target = check_out(out, endings, **videos)
+    for video in videos.values():
+        probe(video)  # says what is wrong with a file that is no video, before the models are loaded
+    return target
+
+
+def check_out(out: str | Path, endings: tuple[str, ...], **inputs: str | Path) -> Path:
+    """Where a file is to be written: of a kind that is made, none of those that are read, in a folder that can be."""
     target = Path(out)
     kinds = " or ".join(ending[1:] for ending in endings)
     if target.suffix.lower() not in endings:
@@ -133,10 +141,8 @@ def check_files(out: str | Path, endings: tuple[str, ...], **videos: str | Path)
         raise UserError(f"--out {out}: no {kinds} file", fix=f"name it {stem}{endings[0]}")
     if target.is_dir():
         raise UserError(f"--out {out}: a directory", allowed=f"the name of a {kinds} file")
-    for name, video in videos.items():
-        if target.exists() and target.samefile(video):
+    for name, given in inputs.items():
+        if target.exists() and Path(given).exists() and target.samefile(given):
             raise UserError(f"--out {out}: the same file as --{name}", fix="choose another name")
     check_folder(target, f"--out {out}")
-    for video in videos.values():
-        probe(video)  # says what is wrong with a file that is no video, before the models are loaded
     return target

@@ -169,6 +169,12 @@ def _environment() -> tuple[int, int, int, int]:
         names = "RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE"
         raise UserError(f"{names} are {', '.join(words)}", allowed="numbers", fix="start the stage by torchrun")
     rank, world, local, here = map(int, words)
+    if world > 1 and ("RANK" not in os.environ or rank >= world):
+        raise UserError(
+            f"WORLD_SIZE is {world}, but RANK is {os.environ.get('RANK', 'not set')}",
+            allowed=f"0 to {world - 1}",
+            fix="start the stage by torchrun, or unset WORLD_SIZE",
+        )
     return (rank, world, local, max(here, local + 1)) if world > 1 else (0, 1, 0, 1)
 
 

@@ -202,7 +202,9 @@ def test_parallel_stages_lose_nothing_and_agree(server: Server) -> None:
     assert set(held) == {"a", "b", "same"}
 
 
-@pytest.mark.parametrize("content", ["{", '["toy"]', '{"toy": {"sha256": "12"}}'])
+@pytest.mark.parametrize(
+    "content", ["{", '["toy"]', '{"toy": {"sha256": "12"}}', f'{{"toy": {{"sha256": "{64 * "0"}"}}}}']
+)
 def test_a_damaged_lock_is_one_line(content: str, server: Server) -> None:
     Path("assets.lock.json").write_text(content)
     with pytest.raises(UserError, match=r"assets.lock.json: .*git checkout"):

@@ -92,6 +92,12 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_what_can_not_be_imported(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("fomm.pth", "fomm.safetensors"):
+        path, _ = checkpoint(in_tmp / name)
+        before = path.read_bytes()
+        assert cli.main(["import", "fomm", name, "--out", name]) == 2
+        assert capsys.readouterr().err.startswith(f"head3d: --out {name}: ")
+        assert path.read_bytes() == before
     assert "head3d: nothing.pth: no such file" in refused(capsys, "fomm", "nothing.pth")
     (in_tmp / "text.pth").write_text("<html>not found</html>")
     assert "text.pth: not a checkpoint of tensors that torch can read" in refused(capsys, "fomm", "text.pth")

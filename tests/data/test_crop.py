@@ -12,7 +12,7 @@ from head3d.assets import cache as assets
 from head3d.data import crop, manifest, parse, sources, video
 from head3d.data.faces import FaceTracker, detect, iou, landmarks
 from head3d.data.sources import Video, folder
-from head3d.data.store import ClipStore
+from head3d.data.store import ClipStore, NpyWriter
 from head3d.errors import UserError
 from head3d.params import Params
 
@@ -84,6 +84,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("ann", "bob", "unseen", "bad"):
         (root / name).mkdir()
     shutil.copy(single, root / "ann" / "clip one.mp4")
+    shutil.copy(single, root / "ann" / "B\udce4r.mp4")  # named in Latin-1
     ffmpeg("-display_rotation", 90, "-i", carphone, "-c", "copy", root / "turned.mp4")
     ffmpeg("-i", root / "turned.mp4", "-vf", "transpose=1", "-c:v", "mjpeg", "-q:v", 2, root / "bob" / "talk.AVI")
     (root / "turned.mp4").unlink()
@@ -158,6 +159,7 @@ def test_whole_folder_to_manifest(demo: Params, people: Path, tmp_path: Path, mo
     assert reasons["bad/faceless.mp4"] == "no face"
     splits = {(one.video, one.split) for one in store.records()}
     assert {("ann/clip one.mp4", "train"), ("ann/clip one.mp4", "folder-seen")} <= splits
+    assert {("ann/B\udce4r.mp4", "train"), ("ann/B\udce4r.mp4", "folder-seen")} <= splits
     assert {("bob/talk.AVI", "train"), ("bob/talk.AVI", "folder-seen"), ("unseen/carl.mp4", "folder-unseen")} <= splits
     assert ("unseen/carl.mp4", "train") not in splits
     assert all(one.row == -1 and one.split == "unused" for one in store.all_records if one.status != "ok")
@@ -188,6 +190,25 @@ def test_nothing_to_train_on(demo: Params, tmp_path: Path, monkeypatch: pytest.M
         manifest.run(params)
     with pytest.raises(UserError, match="no shard 7"):
         crop.run(params, 7)
+
+
+def test_arrays_that_do_not_fit_each_other(
+    demo: Params, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params, folder = small(demo, people), Path("data/clips/shard-0")
+    folder.mkdir(parents=True)
+    for name, shape, count in (("frames", (8, 64, 64, 3), 2), ("landmarks", (8, 68, 2), 1)):
+        writer = NpyWriter(folder / f"{name}.npy", shape, np.uint8)
+        for _ in range(count):
+            writer.append(np.zeros(shape, np.uint8))
+        writer.close()
+    with pytest.raises(UserError, match=r"frames.npy: 2 clips, but landmarks of 1; run `head3d crop --shard 0` first"):
+        parse.run(params, 0)
+    (folder / "frames.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(UserError, match=r"frames.npy: no array that can be read .*; run `head3d crop --shard 0` first"):
+        parse.run(params, 0)
+    assert not Path("data/masks/shard-0.npy").exists()
 
 
 def test_large_frames_are_read_smaller() -> None:

@@ -1,5 +1,6 @@
 """Clips on disk: what is read is what was written, any frame by itself."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,43 @@ def test_missing_and_foreign_manifests(tmp_path: Path, store: tuple[ClipStore, d
         ClipStore(tmp_path)
     with pytest.raises(ValueError, match="no face"):
         clips.frames(clips.all_records[3])
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text.replace(",0,2,", ",0,two,"), "clip 'a' is damaged"),
+        (lambda text: text[:-30], "row 4 is damaged; allowed: 16 cells"),
+        (lambda text: text.replace("ok", '"ok"x'), "no table that can be read"),
+        (lambda text: text.replace("\n", ",9\n").replace(",9", "", 1), "row 1 is damaged"),
+        (lambda text: "", "columns None"),
+    ],
+)
+def test_a_damaged_manifest_is_one_line(
+    store: tuple[ClipStore, dict[str, np.ndarray]], damage: Callable[[str], str], said: str
+) -> None:
+    root = store[0].root
+    path = root / "manifest.csv"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(UserError, match=rf"manifest.csv: {said}.*dvc repro manifest") as error:
+        ClipStore(root)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kept", [0, 100, 300])
+def test_a_damaged_array_is_one_line(store: tuple[ClipStore, dict[str, np.ndarray]], kept: int) -> None:
+    clips, _ = store
+    path = clips.root / "masks" / "shard-0.npy"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"masks/shard-0.npy: no array that can be read") as error:
+        clips.masks(clips.records()[0])
+    assert "\n" not in str(error.value)
+
+
+def test_an_array_of_fewer_clips_than_the_manifest_has(store: tuple[ClipStore, dict[str, np.ndarray]]) -> None:
+    clips, arrays = store
+    writer = NpyWriter(clips.root / "masks" / "shard-0.npy", arrays["masks"].shape[1:], np.uint8)
+    writer.append(arrays["masks"][0])
+    writer.close()
+    with pytest.raises(UserError, match=r"masks/shard-0.npy: has no row 2, where a should be"):
+        clips.views(clips.records("train")[0])

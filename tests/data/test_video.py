@@ -272,9 +272,22 @@ def test_a_language_is_no_stream(clip: Path, tmp_path: Path) -> None:
 
 def test_names_are_never_options_or_addresses(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("-y.mp4", "http:x.mp4", "ein Bär %03d; rm.mp4", "pipe:0.mp4"):
+    for name in ("-y.mp4", "http:x.mp4", "ein Bär %03d; rm.mp4", "pipe:0.mp4", "B\udce4r.mp4"):  # the last in Latin-1
         Path(name).write_bytes(clip.read_bytes())
-        assert len(list(video.read_frames(name))) == 20
+        frames = list(video.read_frames(name))
+        assert len(frames) == 20
+        video.write_video(f"copy of {name}", frames, 25, audio_from=name)
+        assert len(list(video.read_frames(f"copy of {name}"))) == 20
+
+
+def test_an_ffmpeg_that_is_not_there(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
+    video.ffmpeg_exe.cache_clear()
+    try:
+        with pytest.raises(UserError, match="IMAGEIO_FFMPEG_EXE is '/nowhere/ffmpeg', which is no program"):
+            video.probe(clip)
+    finally:
+        video.ffmpeg_exe.cache_clear()
 
 
 def test_unfinished_output_never_appears(tmp_path: Path) -> None:

@@ -52,6 +52,10 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     assert path.read_text().splitlines()[0] == "pair,dataset,subject_clip,driving_clip"
     assert pairs.read(path) == chosen
     assert [file.name for file in path.parent.iterdir()] == ["pairs.csv"]
+    clips = {clip for pair in chosen for clip in (pair.subject_clip, pair.driving_clip)}
+    assert pairs.read(path, clips) == chosen
+    with pytest.raises(UserError, match=r"p00 is of .*, which is no clip of mini-seen; run `head3d transfer pairs`"):
+        pairs.read(path, clips - {chosen[0].driving_clip})
     path.write_text("a,b\n")
     with pytest.raises(UserError, match="allowed: pair, dataset, subject_clip, driving_clip"):
         pairs.read(path)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from head3d.errors import UserError
 from head3d.params import Params
-from head3d.report import captions, html_style, html_tables, page, tables
+from head3d.report import captions, formats, html_style, html_tables, page, tables
 
 VOID = {"meta", "link", "img", "br"}
 MADE_BY = [("Commit", "0123abc <script>"), ("Scale", "demo")]
@@ -131,7 +131,7 @@ def test_verdicts(params: Params, reports: Path) -> None:
     assert len(lines) == 6
     assert all("is a hint" in line for line in lines)
     assert all(line.count("<b>better</b>") == 2 for line in lines)
-    table = html_tables.read(reports / "tables" / "paired.csv")
+    table = formats.read_csv(reports / "tables" / "paired.csv")
     table[["difference_low", "difference_high"]] = [-1.0, 1.0]
     table.to_csv(reports / "tables" / "paired.csv", index=False)
     assert all("not told apart" in line for line in html_tables.sentences(reports / "tables" / "paired.csv", params))
@@ -142,7 +142,7 @@ def test_verdicts(params: Params, reports: Path) -> None:
 
 def test_the_best_baseline_and_transfer_between_people_are_in_short(params: Params, reports: Path) -> None:
     path = reports / "tables" / "paired.csv"
-    table = html_tables.read(path)
+    table = formats.read_csv(path)
     mine = (table["metric"] == "mse_01") & (table["dataset"] == "mini-seen") & (table["against"] == "dagan")
     table.loc[mine, "ratio"] = 0.99  # the least lead
     table.to_csv(path, index=False)
@@ -166,7 +166,7 @@ def test_deviations_are_listed_once(params: Params, reports: Path) -> None:
 
 
 def test_one_clip_gives_no_verdict(params: Params, reports: Path) -> None:
-    table = html_tables.read(reports / "tables" / "paired.csv")
+    table = formats.read_csv(reports / "tables" / "paired.csv")
     table[["difference_low", "difference_high"]] = np.nan
     table.to_csv(reports / "tables" / "paired.csv", index=False)
     assert all("not told apart" in line for line in html_tables.sentences(reports / "tables" / "paired.csv", params))
@@ -176,6 +176,14 @@ def test_one_clip_gives_no_verdict(params: Params, reports: Path) -> None:
 def test_missing_parts_are_one_clear_line(params: Params, reports: Path, name: str) -> None:
     (reports / name).unlink()
     with pytest.raises(UserError, match="missing; run `dvc repro` first"):
+        page.build(params, MADE_BY, reports)
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "table3", "paired", "cross_identity", "geometry", "parser"])
+def test_a_table_without_a_column_is_one_clear_line(params: Params, reports: Path, name: str) -> None:
+    path = reports / "tables" / f"{name}.csv"
+    formats.read_csv(path).drop(columns="dataset").to_csv(path, index=False)
+    with pytest.raises(UserError, match=f"{name}.csv has no column dataset"):
         page.build(params, MADE_BY, reports)
 
 

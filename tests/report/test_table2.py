@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from head3d.params import Params
-from head3d.report import html_tables, names, paper, table2, tables
+from head3d.report import columns, html_tables, names, paper, table2, tables
 from head3d.study import votes
 from head3d.study.plan import BROKEN, OURS, TRUTH
 
@@ -43,7 +43,7 @@ def folder(params: Params, made_up: SimpleNamespace) -> Path:
 
 def test_without_votes_it_says_so_beside_the_papers_numbers(folder: Path) -> None:
     table = pd.read_csv(folder / "table2.csv")
-    assert list(table.columns) == list(table2.COLUMNS)
+    assert list(table.columns) == list(columns.PREFERENCES)
     for dataset, printed in PRINTED.items():
         rows = table[table["dataset"] == dataset]
         assert rows["against"].tolist() == BASELINES

@@ -94,6 +94,18 @@ def test_a_state_that_is_not_whole_is_one_line(tmp_path: Path, kept: int) -> Non
         make().load(path)
 
 
+@pytest.mark.parametrize("content", [b"some text\n", b"\x80\x02]q\x00.", b"\x80\x02}q\x00.", b"cbuiltins\neval\n."])
+def test_a_state_that_is_something_else_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "s.pt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"s.pt: can't be read: .*; delete it: the training begins anew") as error:
+        make().load(path)
+    assert "\n" not in str(error.value)
+    torch.save({"modules": {}}, path)
+    with pytest.raises(UserError, match=r"s.pt: can't be read"):
+        make().load(path)
+
+
 def test_the_signal_handler_is_put_back(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     go(make(), tmp_path / "s.pt")

@@ -167,6 +167,16 @@ def test_without_a_warm_start_statistics_are_learnt(workplace: Path) -> None:
     assert all(np.abs(mean).max() > 0 for mean in means)
 
 
+def test_clips_of_another_size_than_the_parameters_say(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    params = load_params()
+    assert len(load_clips(ClipStore(), "train", params))
+    for changed in ({"clip_length": LENGTH + 2}, {"image_size": 2 * SIZE}):
+        other = params.model_copy(update={"data": params.data.model_copy(update=changed)})
+        with pytest.raises(UserError, match=f"clips of {LENGTH} frames of {SIZE}x{SIZE} pixels; allowed: what params"):
+            load_clips(ClipStore(), "train", other)
+
+
 def test_weights_are_as_open_to_others_as_any_file(workplace: Path) -> None:
     ordinary, path = workplace / "ordinary", workplace / "weights.safetensors"
     ordinary.touch()

@@ -27,7 +27,7 @@ from head3d import tracking
 from head3d.assets import download, lock
 from head3d.assets.catalogue import ASSETS, Asset, GoogleDrive, Package, Source
 from head3d.errors import UserError
-from head3d.files import replacing
+from head3d.files import expanded, replacing
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ _verifying = threading.Lock()
 
 def cache_dir() -> Path:
     """The user's cache: ``$HEAD3D_CACHE``, else ``~/.cache/head3d``."""
-    return Path(os.environ.get("HEAD3D_CACHE") or "~/.cache/head3d").expanduser()
+    return expanded(os.environ.get("HEAD3D_CACHE") or "~/.cache/head3d")
 
 
 def path_of(asset: Asset) -> Path:

@@ -14,7 +14,7 @@ from typing import TypedDict
 from filelock import FileLock
 
 from head3d.errors import UserError
-from head3d.files import replacing
+from head3d.files import expanded, replacing
 
 NAME = "assets.lock.json"
 
@@ -32,7 +32,7 @@ def path() -> Path:
     """The lock of the project that is the current directory; elsewhere, one in the cache."""
     if Path("params.yaml").exists():
         return Path(NAME)
-    return Path(os.environ.get("HEAD3D_CACHE") or "~/.cache/head3d").expanduser() / NAME
+    return expanded(os.environ.get("HEAD3D_CACHE") or "~/.cache/head3d") / NAME
 
 
 def entries() -> dict[str, Entry]:
@@ -48,7 +48,8 @@ def entries() -> dict[str, Entry]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path()}: cannot be read ({error})", fix=f"git checkout {NAME}") from error
     if not isinstance(held, dict) or not all(
-        isinstance(entry, dict) and len(str(entry.get("sha256", ""))) == 64 for entry in held.values()
+        isinstance(entry, dict) and Entry.__annotations__.keys() <= entry.keys() and len(str(entry["sha256"])) == 64
+        for entry in held.values()
     ):
         raise UserError(f"{path()}: not a list of digests by asset", fix=f"git checkout {NAME}")
     return held

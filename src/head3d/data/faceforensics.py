@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from head3d.data.video import EXTENSIONS
 from head3d.errors import UserError
+from head3d.files import expanded
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -32,7 +33,7 @@ def originals(params: "Params") -> tuple[Path, list[Path]]:
     settings = params.data.faceforensics
     if settings.videos is None:
         raise UserError("params.yaml: data.faceforensics.videos is null", allowed="a directory of videos")
-    root = Path(settings.videos).expanduser()
+    root = expanded(settings.videos)
     if not root.is_dir():
         raise UserError(
             f"params.yaml: data.faceforensics.videos is '{root}', which is no directory",

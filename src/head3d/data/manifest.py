@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from head3d import tracking
-from head3d.data.store import LISTING, ClipRecord, digest, read_records, write_records
+from head3d.data.store import LISTING, ClipRecord, digest, open_array, read_records, write_records
 from head3d.errors import UserError
 from head3d.files import replacing
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from head3d.params import Params
 
 MOST_LISTED = 100  # videos that the summary, which `dvc metrics show` prints, goes through one by one
+_FIRST = "run `head3d crop` and `head3d parse` for every shard first"
 _LEAST_HEAD = 0.02  # share of a frame that must be head; less means that the parser did not see one
 
 
@@ -35,7 +36,8 @@ def join_shards(params: "Params") -> dict[str, Any]:
     _check_listings([Path("data/clips") / f"shard-{shard}" for shard in params.shards])
     for shard in params.shards:
         folder = Path("data/clips") / f"shard-{shard}"
-        masks, points = _array(Path("data/masks") / f"shard-{shard}.npy"), _array(folder / "landmarks.npy")
+        masks = open_array(Path("data/masks") / f"shard-{shard}.npy", _FIRST)
+        points = open_array(folder / "landmarks.npy", _FIRST)
         for record in read_records(folder / "clips.csv"):
             records.append(_checked(record, masks, points))
     records.sort(key=lambda record: record.clip_id)
@@ -98,18 +100,15 @@ def _check_apart(usable: list[ClipRecord]) -> None:
             )
 
 
-def _array(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise UserError(f"{path}: not there", fix="run `head3d crop` and `head3d parse` for every shard first")
-    return np.load(path, mmap_mode="r")
-
-
 def _checked(record: ClipRecord, masks: np.ndarray, points: np.ndarray) -> ClipRecord:
     """Add the digest of masks and landmarks; leave a clip out if the parser saw no head in one of its frames."""
     if record.row < 0:
         return record
-    if record.row >= len(masks):
-        raise UserError(f"data/masks/shard-{record.shard}.npy: has no row {record.row}", fix="run `head3d parse` again")
+    if record.row >= min(len(masks), len(points)):
+        raise UserError(
+            f"shard {record.shard}: {len(points)} clips and masks of {len(masks)}, but clips.csv has row {record.row}",
+            fix="run `head3d crop` and `head3d parse` again",
+        )
     mine = masks[record.row]
     if mine.mean((1, 2)).min() / 255 < _LEAST_HEAD:
         return replace(record, status="no head found by face parsing", split="unused", row=-1)

@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from head3d import tracking
-from head3d.data.store import NpyWriter
+from head3d.data.store import NpyWriter, open_array
 from head3d.errors import UserError
 from head3d.files import replacing
 from head3d.models import parsing
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def run(params: "Params", shard: int) -> None:
     """Stage ``parse``, one shard: ``data/masks/shard-K.npy`` uint8 ``(n, T, H, W)``, 255 = head."""
     source = Path("data/clips") / f"shard-{shard}" / "frames.npy"
-    if not source.is_file():
-        raise UserError(f"{source}: not there", fix=f"run `head3d crop --shard {shard}` first")
-    clips = np.load(source, mmap_mode="r")
-    landmarks = np.load(source.with_name("landmarks.npy"), mmap_mode="r")
+    first = f"run `head3d crop --shard {shard}` first"
+    clips, landmarks = open_array(source, first), open_array(source.with_name("landmarks.npy"), first)
+    if len(clips) != len(landmarks):
+        raise UserError(f"{source}: {len(clips)} clips, but landmarks of {len(landmarks)}", fix=first)
     target = Path("data/masks") / f"shard-{shard}.npy"
     settings, shares = params.parse, []
     with tracking.run(stage="parse", params=params, instance=f"shard-{shard}") as tracked:

@@ -18,6 +18,7 @@ from head3d.data import voxceleb_files
 from head3d.data.video import EXTENSIONS
 from head3d.data.voxceleb import Box
 from head3d.errors import UserError
+from head3d.files import expanded
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -70,7 +71,7 @@ def folder(params: "Params") -> list[Video]:
         raise UserError(
             "params.yaml: data.folder is empty while data.sources has 'folder'", allowed="a directory of videos"
         )
-    root = Path(params.data.folder).expanduser()
+    root = expanded(params.data.folder)
     if not root.is_dir():
         raise UserError(f"params.yaml: data.folder is '{root}'", allowed="an existing directory of videos")
     videos = []

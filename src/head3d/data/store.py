@@ -51,6 +51,7 @@ class ClipRecord:
         return self.source, self.person
 
 
+_MADE_BY = "run the pipeline up to `head3d manifest` (dvc repro manifest)"
 LISTING = "videos.sha256"  # beside a shard's clips: of all videos that were shared out, not only its own
 COLUMNS = [field.name for field in fields(ClipRecord)]
 _NUMBERS = {"shard": int, "row": int, "start_frame": int, **dict.fromkeys(("fps", "x0", "y0", "x1", "y1"), float)}
@@ -67,6 +68,33 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, o
         writer.writerows(rows)
 
 
+def read_rows(path: Path, columns: Sequence[str], fix: str) -> list[dict[str, str]]:
+    """Read what :func:`write_rows` wrote.
+
+    Args:
+        path: the file.
+        columns: that it must have.
+        fix: what an error says that makes it.
+
+    Raises:
+        UserError: it is not there, has other columns, or is damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not there", fix=fix)
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            reader = csv.DictReader(file, strict=True)
+            if reader.fieldnames != list(columns):
+                raise UserError(f"{path}: columns {reader.fieldnames}", allowed=", ".join(columns), fix=fix)
+            rows = list(reader)
+    except csv.Error as error:
+        raise UserError(f"{path}: no table that can be read ({error})", fix=fix) from error
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values():
+            raise UserError(f"{path}: row {number} is damaged", allowed=f"{len(columns)} cells", fix=fix)
+    return rows
+
+
 def write_json(path: Path, values: Mapping[str, object]) -> None:
     """Write numbers by name, whole or not at all; the folder is made if need be."""
     with replacing(path) as file:
@@ -79,14 +107,37 @@ def write_records(path: Path, records: Iterable[ClipRecord]) -> None:
 
 
 def read_records(path: Path) -> list[ClipRecord]:
-    """Read what :func:`write_records` wrote."""
+    """Read what :func:`write_records` wrote.
+
+    Raises:
+        UserError: it is not there, or damaged.
+    """
+    records = []
+    for row in read_rows(path, COLUMNS, _MADE_BY):
+        try:
+            records.append(ClipRecord(**{name: _NUMBERS.get(name, str)(row[name]) for name in COLUMNS}))
+        except ValueError as error:
+            raise UserError(f"{path}: clip {row['clip_id']!r} is damaged ({error})", fix=_MADE_BY) from error
+    return records
+
+
+def open_array(path: Path, fix: str) -> np.ndarray:
+    """The array in a file that :class:`NpyWriter` wrote; what is never indexed is never read.
+
+    Args:
+        path: the file.
+        fix: what an error says that makes it.
+
+    Raises:
+        UserError: it is not there, or damaged.
+    """
     if not path.is_file():
-        raise UserError(f"{path}: not there", fix="run the pipeline up to `head3d manifest` (dvc repro manifest)")
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != COLUMNS:
-            raise UserError(f"{path}: columns {reader.fieldnames}", allowed=", ".join(COLUMNS))
-        return [ClipRecord(**{name: _NUMBERS.get(name, str)(row[name]) for name in COLUMNS}) for row in reader]
+        raise UserError(f"{path}: not there", fix=fix)
+    try:
+        # A plain array over the mapped file: numpy's own class for it makes each indexing several times slower.
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+    except (ValueError, OSError) as error:  # no array at all, or one that breaks off
+        raise UserError(f"{path}: no array that can be read ({error})", fix=fix) from error
 
 
 class NpyWriter:
@@ -178,10 +229,9 @@ class ClipStore:
         if record.row < 0:
             raise ValueError(f"{record.clip_id} was left out: {record.status}")
         if path not in self._arrays:
-            if not path.is_file():
-                raise UserError(f"{path}: not there", fix="run the pipeline up to `head3d manifest`")
-            # A plain array over the mapped file: numpy's own class for it makes each indexing several times slower.
-            self._arrays[path] = np.asarray(np.load(path, mmap_mode="r"))
+            self._arrays[path] = open_array(path, _MADE_BY)
+        if record.row >= len(self._arrays[path]):
+            raise UserError(f"{path}: has no row {record.row}, where {record.clip_id} should be", fix=_MADE_BY)
         return self._arrays[path]
 
 

@@ -9,6 +9,7 @@ import array
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -67,13 +68,22 @@ class VideoInfo:
 
 @lru_cache(maxsize=1)
 def ffmpeg_exe() -> str:
-    """Path of the ffmpeg binary: ``IMAGEIO_FFMPEG_EXE`` if set, else the one in imageio-ffmpeg's wheel."""
+    """Path of the ffmpeg binary: ``IMAGEIO_FFMPEG_EXE`` if set, else the one in imageio-ffmpeg's wheel.
+
+    Raises:
+        UserError: there is none.
+    """
     import imageio_ffmpeg
 
     try:
-        return imageio_ffmpeg.get_ffmpeg_exe()
+        found = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise UserError("no ffmpeg was found", fix="pip install imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE") from error
+    if shutil.which(found) is None:
+        raise UserError(
+            f"IMAGEIO_FFMPEG_EXE is {found!r}, which is no program", fix="set it to an ffmpeg, or not at all"
+        )
+    return found
 
 
 def probe(path: str | os.PathLike) -> VideoInfo:
@@ -287,7 +297,7 @@ def _encoder(file: Path, first: np.ndarray, fps: float, sound: Any, crf: int, co
         options["metadata"] = f"comment={comment}"
     colours = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
     coding = {"vcodec": "libx264", "pix_fmt": "yuv420p", "crf": crf, **colours}
-    return ffmpeg.output(*streams, f"file:{file.absolute()}", format="mp4", movflags="+faststart", **coding, **options)
+    return ffmpeg.output(*streams, _node(file), format="mp4", movflags="+faststart", **coding, **options)
 
 
 def _sound(path: Path) -> Any:
@@ -350,9 +360,14 @@ def _url(path: Path) -> str:
     return f"file:{path.absolute()}"
 
 
+def _node(path: Path) -> str:
+    """That name in a graph, each byte a letter: ffmpeg-python wants text, and a name's bytes may be none in UTF-8."""
+    return os.fsencode(_url(path)).decode("latin-1")
+
+
 def _input(path: Path) -> Any:
     """The start of an ffmpeg-python graph that reads a file, and nothing but files."""
-    return ffmpeg.input(_url(path), protocol_whitelist="file,pipe", format_whitelist=_CONTAINERS)
+    return ffmpeg.input(_node(path), protocol_whitelist="file,pipe", format_whitelist=_CONTAINERS)
 
 
 def pictures(path: Path) -> Any:
@@ -361,7 +376,8 @@ def pictures(path: Path) -> Any:
 
 
 def _command(graph: Any, stdin: bool = False) -> list[str]:
-    command = ffmpeg.compile(graph, cmd=ffmpeg_exe())
+    words = ffmpeg.compile(graph, cmd=ffmpeg_exe())
+    command = [os.fsdecode(word.encode("latin-1")) if word.startswith("file:") else word for word in words]
     return [command[0], "-hide_banner", *([] if stdin else ["-nostdin"]), *command[1:]]
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from head3d.errors import UserError
+from head3d.files import expanded
 
 FPS = 25.0  # VoxCeleb counts frames at this rate, whatever the rate of the video
 RAGGED_S = 0.25  # seconds at the end of a cut video that are not used
@@ -81,7 +82,7 @@ def read_metadata(path: str | os.PathLike, shortest: int) -> list[Stretch]:
     Raises:
         UserError: no such file, or a line of it is wrong.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.is_dir():
         found = list(_directory(path))
         fix = "it should hold person/video/utterance.txt, as vox1_dev_txt.zip has"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from head3d.data.video import EXTENSIONS
 from head3d.data.voxceleb import FPS, Box, Order, Stretch, detailed, order, read_metadata
 from head3d.errors import UserError
+from head3d.files import expanded
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -51,7 +52,7 @@ class Library:
     """All videos below a directory, found by one walk through it; nothing is opened."""
 
     def __init__(self, root: str | os.PathLike) -> None:
-        self.root = Path(root).expanduser()
+        self.root = expanded(root)
         self._downloaded: dict[str, Path] = {}
         self._cut: dict[tuple[str, str, str], Path] = {}  # by person, video, part
         self._whole: dict[str, Path] = {}
@@ -135,7 +136,7 @@ def drawn(params: "Params", library: Library) -> Order:
 
 def open_library(params: "Params") -> Library:
     """The directory ``data.voxceleb.videos``; it must exist."""
-    root = Path(named(params)).expanduser()
+    root = expanded(named(params))
     if not root.is_dir():
         raise UserError(
             f"params.yaml: data.voxceleb.videos is '{root}', which is no directory",
@@ -154,7 +155,7 @@ def named(params: "Params") -> str:
 
 def videos_folder(params: "Params") -> Path:
     """The directory ``data.voxceleb.videos``, made if it is not there."""
-    root = Path(named(params)).expanduser()
+    root = expanded(named(params))
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

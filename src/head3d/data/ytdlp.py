@@ -19,6 +19,7 @@ from typing import Any
 
 from head3d.data.video import ffmpeg_exe
 from head3d.errors import UserError
+from head3d.files import expanded
 
 OK, GONE, PRIVATE, BLOCKED, REGION, BROKEN, LATER = (
     "ok",
@@ -71,7 +72,7 @@ def find() -> str:
 
 def check_cookies(path: str | None) -> None:
     """Refuse a file of cookies that is not there or not readable; what is in it is not looked at."""
-    if path is not None and not os.access(Path(path).expanduser(), os.R_OK):
+    if path is not None and not os.access(expanded(path), os.R_OK):
         raise UserError(
             f"params.yaml: download.cookies is '{path}', which cannot be read",
             allowed="a file of cookies in Netscape's format, or null",
@@ -187,7 +188,7 @@ def _cookies(path: str | None):
     with tempfile.TemporaryDirectory(prefix="head3d-") as private:
         copy = Path(private) / "cookies.txt"
         try:
-            shutil.copyfile(Path(path).expanduser(), copy)
+            shutil.copyfile(expanded(path), copy)
         except OSError as error:
             raise UserError(f"params.yaml: download.cookies, {path}, cannot be read ({error.strerror})") from None
         lines = [line.split() for line in copy.read_text(errors="replace").splitlines() if line[:2] != "# "]

@@ -90,7 +90,8 @@ def cases(
 ) -> Iterator[tuple[pairs.Pair, CrossCase, float]]:
     """Every pair of a test set with its frames and the driving video's frames a second."""
     known = {record.clip_id: record for record in store.records(test_set)}
-    for pair in tqdm(pairs.read(pairs.folder_of(test_set) / "pairs.csv"), desc=label, unit="pair", disable=None):
+    chosen = pairs.read(pairs.folder_of(test_set) / "pairs.csv", known)
+    for pair in tqdm(chosen, desc=label, unit="pair", disable=None):
         driving = known[pair.driving_clip]
         yield pair, load_case(store, params, known[pair.subject_clip], driving), driving.fps
 

@@ -42,7 +42,8 @@ def measure(params: "Params", test_set: str, store: ClipStore) -> list[Row]:
         return observe(frames if whole else frames[: len(frames) // 2], device)
 
     rows: list[Row] = []
-    for pair in tqdm(pairs.read(folder / "pairs.csv"), desc=f"measures on {test_set}", unit="pair", disable=None):
+    chosen = pairs.read(folder / "pairs.csv", known)
+    for pair in tqdm(chosen, desc=f"measures on {test_set}", unit="pair", disable=None):
         person = measures.mean_person(seen(pair.subject_clip, False))
         driving = seen(pair.driving_clip, True)
         about = {"dataset": test_set, "pair": pair.pair}

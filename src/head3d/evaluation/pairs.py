@@ -3,7 +3,7 @@
 ``data/transfer/SET/pairs.csv`` lists them; ``subject/PAIR.mp4`` and ``driving/PAIR.mp4`` beside it are for people.
 """
 
-import csv
+from collections.abc import Container
 from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from head3d import tracking
-from head3d.data.store import ClipRecord, ClipStore, write_rows
+from head3d.data.store import ClipRecord, ClipStore, read_rows, write_rows
 from head3d.data.video import write_video
 from head3d.errors import UserError
 from head3d.files import replacing_directory
@@ -73,19 +73,24 @@ def write(path: Path, pairs: list[Pair]) -> None:
     write_rows(path, COLUMNS, (asdict(pair) for pair in pairs))
 
 
-def read(path: Path) -> list[Pair]:
+def read(path: Path, clips: Container[str] | None = None) -> list[Pair]:
     """Read what :func:`write` wrote.
 
+    Args:
+        path: the file.
+        clips: ids of those that there are; None does not ask for them.
+
     Raises:
-        UserError: it is not there, or has other columns.
+        UserError: it is not there or damaged, or names a clip that is none of these.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: not there", fix="run `head3d transfer pairs` first (dvc repro)")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != COLUMNS:
-            raise UserError(f"{path}: columns {reader.fieldnames}", allowed=", ".join(COLUMNS))
-        return [Pair(**row) for row in reader]
+    fix = "run `head3d transfer pairs` first (dvc repro)"
+    found = [Pair(**row) for row in read_rows(path, COLUMNS, fix)]
+    if clips is not None:
+        for pair in found:
+            for clip in (pair.subject_clip, pair.driving_clip):
+                if clip not in clips:
+                    raise UserError(f"{path}: {pair.pair} is of {clip}, which is no clip of {pair.dataset}", fix=fix)
+    return found
 
 
 def run(params: "Params", test_set: str) -> None:

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from head3d.report import captions, cross, names
+from head3d.report import captions, columns, cross, names
 from head3d.report.formats import cell, read_csv
 
 if TYPE_CHECKING:
@@ -44,14 +44,9 @@ MEASURES = {
 }
 
 
-def read(path: Path) -> pd.DataFrame:
-    """A table that the tables stage wrote."""
-    return read_csv(path)
-
-
 def transfer(path: Path, params: Params) -> str:
     """Table 1 or 3."""
-    table = read(path)
+    table = read_csv(path, columns.TRANSFER)
     ours = names.plain("head3d", params.model.references)
     heads = ["method", "MSE, RGB in [0, 1]", "LPIPS (AlexNet)", "clips", "frames", "paper: L2", "paper: LPIPS"]
     bodies = []
@@ -79,7 +74,7 @@ def transfer(path: Path, params: Params) -> str:
 
 def preferences(path: Path, params: Params) -> str:
     """Table 2: votes of the rater study, or that there are none, with the paper's percentages."""
-    table = read(path)
+    table = read_csv(path, columns.PREFERENCES)
     heads = ["against", "Head3D / other (%)", "paper (%)", "Wilson", "over raters", "votes", "raters", "agreement"]
     heads += ["alpha", "checks failed"]
     bodies = []
@@ -111,7 +106,7 @@ def preferences(path: Path, params: Params) -> str:
 
 def paired(path: Path, params: Params) -> str:
     """Head3D minus every other method on the same clips."""
-    table = read(path)
+    table = read_csv(path, columns.PAIRED)
     n_default = params.model.references
     heads = ["against", "MSE difference", "MSE ratio", "LPIPS difference", "LPIPS ratio"]
     bodies = []
@@ -148,7 +143,7 @@ CROSS_NAMES = {
 
 def across(path: Path, params: Params) -> str:
     """Transfer between people; under each head the model that measured."""
-    table = read(path)
+    table = read_csv(path, ("dataset", "method", "n_pairs"))
     ours = names.plain("head3d", params.model.references)
     known = {name: head for name in table.columns for start, head in CROSS_NAMES.items() if _is_measure(name, start)}
     heads = ["method", *(f"{head}, {name.rpartition('_')[2]}" for name, head in known.items()), "pairs"]
@@ -187,7 +182,7 @@ def parser(path: Path, params: Params) -> str:
 
 
 def _measures(path: Path, caption: str) -> str:
-    table = read(path)
+    table = read_csv(path, ("dataset",))
     sets = [str(name) for name in table["dataset"]]
     rows = []
     for name in [column for column in table.columns if column != "dataset"]:
@@ -200,7 +195,7 @@ def _measures(path: Path, caption: str) -> str:
 
 def sentences(path: Path, params: Params) -> list[str]:
     """What ``paired.csv`` says of Head3D against copying and against the best baseline, in words, good or bad."""
-    table = read(path)
+    table = read_csv(path, columns.PAIRED)
     n_default = params.model.references
     found = []
     for (dataset, against), group in table.groupby(["dataset", "against"], sort=False):
@@ -229,7 +224,7 @@ def _best(paired: pd.DataFrame, baselines: tuple[str, ...]) -> str | None:
 
 def across_sentences(path: Path, params: Params) -> list[str]:
     """What ``cross_identity.csv`` says of Head3D against a held frame of the subject, in words, good or bad."""
-    table = read(path)
+    table = read_csv(path, ("dataset", "method", "n_pairs"))
     ours, held = (names.plain(name, params.model.references) for name in ("head3d", "copy"))
     expression, identity = (
         next((c for c in table.columns if _is_measure(c, start)), None) for start in ("expression_error", "identity")

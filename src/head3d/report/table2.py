@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from head3d.report import captions, formats, names, paper
+from head3d.report import captions, columns, formats, names, paper
 from head3d.study import statistics, votes
 from head3d.study.plan import OURS
 
@@ -18,29 +18,6 @@ if TYPE_CHECKING:
 
     from head3d.params import Params
 
-COLUMNS = (
-    "dataset",
-    "criterion",
-    "method",
-    "against",
-    "votes",
-    "wins",
-    "win_percent",
-    "wilson_low",
-    "wilson_high",
-    "bootstrap_low",
-    "bootstrap_high",
-    "raters",
-    "pairs",
-    "agreement",
-    "alpha",
-    "checks",
-    "checks_failed",
-    "raters_left_out",
-    "paper_dataset",
-    "paper_win_percent",
-    "paper_lose_percent",
-)
 CRITERIA = ("overall", "realism", "motion", "identity")  # the order in which they stand in the table
 STRENGTHS = ("dataset", "criterion", "method", "strength", "strength_low", "strength_high", "votes")
 TITLE = "Table 2. Cross-identity transfer: whose video people prefer."
@@ -78,7 +55,7 @@ def write(params: Params, cast: pd.DataFrame, folder: Path) -> None:
 def build_table(
     cast: pd.DataFrame, resamples: int, seed: int, rows: Sequence[tuple[str, str, str]] = ()
 ) -> pd.DataFrame:
-    """Table 2 with exactly ``COLUMNS``, a row for each data set, criterion and method that Head3D is compared with.
+    """Table 2, ``columns.PREFERENCES``: a row for each data set, criterion and method that Head3D is compared with.
 
     Args:
         cast: all votes.
@@ -115,7 +92,7 @@ def build_table(
             "paper_lose_percent": 100 - printed if printed else math.nan,
         }
         lines.append(line)
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    return pd.DataFrame(lines, columns=list(columns.PREFERENCES))
 
 
 def strengths(cast: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
-from head3d.report import captions, cross, formats, names, paper, stats, table2
+from head3d.report import captions, columns, cross, formats, names, paper, stats, table2
 from head3d.study import votes
 
 if TYPE_CHECKING:
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
     from head3d.params import Params
 
 Tree = dict[str, dict[str, dict[str, float]]]  # data set -> method -> metric -> mean over clips
-COLUMNS = (
-    "dataset",
-    "method",
-    "mse_01",
-    "mse_01_low",
-    "mse_01_high",
-    "mse_pm1",
-    "lpips_alex",
-    "lpips_alex_low",
-    "lpips_alex_high",
-    "n_clips",
-    "n_frames",
-    "paper_dataset",
-    "paper_l2",
-    "paper_lpips",
-)
 NEEDED = ("dataset", "method", "draw", "clip_id", "n_frames", "mse_01", "mse_pm1", "lpips_alex")
 TITLES = {
     "table1": "Table 1. Self-reconstruction: Head3D, the methods that it is compared with, and floors that need no "
@@ -43,7 +27,6 @@ TITLES = {
     "table3": "Table 3. Ablation study under self-reconstruction.",
 }
 PAIRED_METRICS = ("mse_01", "lpips_alex")
-PAIRED_COLUMNS = ("difference", "difference_low", "difference_high", "ratio", "ratio_low", "ratio_high")
 
 
 def run(params: Params) -> None:
@@ -118,7 +101,7 @@ def read_rows(folder: Path, test_sets: list[str], methods: list[str]) -> pd.Data
 
 
 def build_table(params: Params, clips: pd.DataFrame, which: str) -> tuple[pd.DataFrame, list[str]]:
-    """One table with exactly ``COLUMNS`` and the plain keys of its methods, row by row.
+    """One table with exactly ``columns.TRANSFER`` and the plain keys of its methods, row by row.
 
     Args:
         clips: what :func:`head3d.report.stats.clip_means` returns.
@@ -146,7 +129,7 @@ def build_table(params: Params, clips: pd.DataFrame, which: str) -> tuple[pd.Dat
             known = paper.paper_dataset(dataset) if l2 == l2 else ""
             lines.append(line | {"paper_dataset": known, "paper_l2": l2, "paper_lpips": lpips})
             keys.append(method)
-    return pd.DataFrame(lines, columns=list(COLUMNS)), keys
+    return pd.DataFrame(lines, columns=list(columns.TRANSFER)), keys
 
 
 def write_tables(params: Params, clips: pd.DataFrame, folder: Path) -> None:
@@ -199,11 +182,10 @@ def paired_table(params: Params, clips: pd.DataFrame) -> pd.DataFrame:
                         "n_clips": len(shared),
                         "mean": ours.mean(),
                         "mean_against": theirs.mean(),
-                        **{name: result[name] for name in PAIRED_COLUMNS},
+                        **{name: result[name] for name in columns.PAIRED_RESULTS},
                     }
                 )
-    columns = ["dataset", "method", "against", "metric", "n_clips", "mean", "mean_against", *PAIRED_COLUMNS]
-    return pd.DataFrame(lines, columns=columns)
+    return pd.DataFrame(lines, columns=list(columns.PAIRED))
 
 
 def metrics_tree(clips: pd.DataFrame) -> Tree:

@@ -12,6 +12,7 @@ from head3d.sections.types import (
     Fraction,
     ListOfSources,
     NonNegative,
+    Place,
     Positive,
     Section,
     Share,
@@ -32,8 +33,8 @@ class CropParams(Section):
 class VoxcelebParams(Section):
     """``data.voxceleb``: which videos of VoxCeleb, and where they lie or come to lie."""
 
-    metadata: str | None
-    videos: str | None
+    metadata: Place | None
+    videos: Place | None
     train: Whole
     test: Whole
     seconds: Positive
@@ -42,7 +43,7 @@ class VoxcelebParams(Section):
 class FaceforensicsParams(Section):
     """``data.faceforensics``: which original videos of FaceForensics."""
 
-    videos: str | None
+    videos: Place | None
     test: Count
     compression: Literal["raw", "c0", "c23", "c40"] | None
 
@@ -51,7 +52,7 @@ class DataParams(Section):
     """``data``: where the videos come from and how clips are taken from them."""
 
     sources: ListOfSources
-    folder: str | None
+    folder: Place | None
     voxceleb: VoxcelebParams
     faceforensics: FaceforensicsParams
     image_size: Annotated[int, Field(ge=64, le=1024, multiple_of=32)]
@@ -68,7 +69,7 @@ class DownloadParams(Section):
 
     address: Address
     pause_s: NonNegative
-    cookies: str | None
+    cookies: Place | None
     height: Annotated[int, Field(ge=144, le=4320)]
     timeout_s: Positive
     give_up_after: Count

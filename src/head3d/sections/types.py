@@ -35,6 +35,13 @@ def _check_address(value: str) -> str:
     return value
 
 
+def _check_place(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise ValueError("the name of a file or directory")
+    return value
+
+
+Place = Annotated[str, AfterValidator(_check_place)]  # ~ is a home directory
 Name = Annotated[str, AfterValidator(_check_name)]
 Address = Annotated[str, AfterValidator(_check_address)]  # of any of many pages
 Device = Annotated[str, AfterValidator(_check_device)]

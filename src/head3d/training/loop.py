@@ -11,7 +11,6 @@ import csv
 import hashlib
 import json
 import math
-import pickle
 import signal
 import sys
 import time
@@ -120,18 +119,20 @@ class State:
         """Go on from a saved state.
 
         Raises:
-            UserError: the file is not whole.
+            UserError: the file is not whole, or none of this training.
         """
         try:
             saved = torch.load(path, weights_only=True, map_location="cpu")
-        except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            for name, module in self.modules.items():
+                module.load_state_dict(saved["modules"][name])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.step, self.history = saved["step"], saved["history"]
+            self.sums, self.notes = saved["sums"], saved["notes"]
+        except OSError:  # says its own
+            raise
+        except Exception as error:  # of damaged files torch's reader raises whatever it stumbles over
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise UserError(f"{path}: can't be read: {reason}", fix="delete it: the training begins anew") from error
-        for name, module in self.modules.items():
-            module.load_state_dict(saved["modules"][name])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.step, self.history = saved["step"], saved["history"]
-        self.sums, self.notes = saved["sums"], saved["notes"]
 
 
 @dataclass(frozen=True)

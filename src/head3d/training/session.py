@@ -12,6 +12,7 @@ from torch import nn
 from head3d import tracking
 from head3d.compute import Compute
 from head3d.data.store import ClipStore, write_json
+from head3d.errors import UserError
 from head3d.ranks import current
 from head3d.tracking.profile import profiled
 from head3d.training.batches import Clips
@@ -63,10 +64,17 @@ def load_clips(
         poses: solve the poses of all frames from their landmarks, which only stage 1 learns from.
 
     Raises:
-        UserError: the split is empty.
+        UserError: the split is empty, or its clips are not of the size that params.yaml says.
     """
     records = store.split(split)
     frames, masks = zip(*map(store.views, records), strict=True)
+    wanted = (params.data.clip_length, params.data.image_size, params.data.image_size, 3)
+    if other := next((one.shape for one in frames if one.shape != wanted), None):
+        raise UserError(
+            f"data/clips: clips of {other[0]} frames of {other[2]}x{other[1]} pixels",
+            allowed=f"what params.yaml says: {wanted[0]} frames of {wanted[1]}x{wanted[2]}",
+            fix="run the pipeline from `head3d crop` on (dvc repro)",
+        )
     return Clips(
         list(frames),
         list(masks),
