@@ -73,9 +73,9 @@ def test_a_broken_check_breaks_nothing_else(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_time_is_told_of_this_kind_of_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("head3d.doctor.cores", lambda: 2)
-    monkeypatch.setattr("head3d.compute.cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("head3d.compute.cpu_gains_by_bfloat16", lambda: True)
     assert "demo: about 75 minutes on 2 cores" in doctor.scales()[1]
-    monkeypatch.setattr("head3d.compute.cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr("head3d.compute.cpu_gains_by_bfloat16", lambda: False)
     assert "demo: about 5 hours on 2 cores" in doctor.scales()[1]
 
 

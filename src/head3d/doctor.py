@@ -27,10 +27,11 @@ NEEDED_DISK_GIB = {"smoke": 2.0, "demo": 4.0, "paper": 55.0, "paper256": 175.0}
 NEEDED_CACHE_GIB = 2.0  # weights and sample videos
 NEEDED_MEMORY_GIB = 5.0  # a whole demo took 3.5 in bfloat16, stage 3 took 3.6 in float32; the rest is room to spare
 REACH_S = 8.0  # seconds that a source may take to answer
-# Minutes on two CPU cores, measured; elsewhere they are scaled by cores, which flatters many cores. Without bfloat16
-# the demo's are reckoned from its stages, which were started by hand: nine core-hours (2026-11-28).
+# Minutes on two CPU cores, measured; elsewhere they are scaled by cores, which flatters many cores. In float32, on a
+# processor without AVX-512, the demo's are reckoned from its stages, which were started by hand: nine core-hours
+# (2026-11-28).
 MINUTES_ON_TWO_CORES = {"smoke": 5.0, "demo": 75.0}
-MINUTES_WITHOUT_BFLOAT16 = {"smoke": 9.0, "demo": 300.0}
+MINUTES_IN_FLOAT32 = {"smoke": 9.0, "demo": 300.0}
 
 
 def screen() -> str:
@@ -89,8 +90,8 @@ def bfloat16() -> tuple[bool | None, str]:
 
     chosen = Compute.resolve()
     if chosen.dtype is torch.bfloat16:
-        return True, "in hardware: convolutions use it (precision: auto)"
-    return None, "not in hardware: float32 is used, several times slower"
+        return True, "convolutions use it (precision: auto)"
+    return None, "slower than float32 on a processor without AMX: convolutions use float32 (precision: auto)"
 
 
 def ffmpeg() -> tuple[bool, str]:
@@ -248,10 +249,10 @@ def scales() -> tuple[None, str]:
     """What each scale would take here."""
     import torch
 
-    from head3d.compute import cpu_has_bfloat16
+    from head3d.compute import cpu_gains_by_bfloat16
 
     count = cores()
-    known = MINUTES_ON_TWO_CORES if cpu_has_bfloat16() else MINUTES_WITHOUT_BFLOAT16
+    known = MINUTES_ON_TWO_CORES if cpu_gains_by_bfloat16() else MINUTES_IN_FLOAT32
     times = {name: max(minutes * min(1.0, 2 / count) ** 0.6, 2) for name, minutes in known.items()}
     lines = [
         f"{name}: about {f'{time:.0f} minutes' if time < 100 else f'{time / 60:.0f} hours'} on {count} cores"

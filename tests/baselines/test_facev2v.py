@@ -18,7 +18,7 @@ from head3d.baselines.facev2v.head import Head, expected_degrees, rotation_matri
 from head3d.baselines.facev2v.method import FaceV2V
 from head3d.baselines.inference import for_inference
 from head3d.baselines.keypoints import Keypoints, relative_keypoints
-from head3d.compute import cpu_has_bfloat16
+from head3d.compute import cpu_gains_by_bfloat16
 from head3d.errors import UserError
 
 NETWORKS = ("generator", "kp_detector", "he_estimator")
@@ -56,7 +56,7 @@ def test_answers_are_the_official_ones() -> None:
     torch.testing.assert_close(driven, answers["prediction"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.skipif(not cpu_has_bfloat16(), reason="this processor emulates bfloat16: five minutes")
+@pytest.mark.skipif(not cpu_gains_by_bfloat16(), reason="this processor emulates bfloat16: five minutes")
 @torch.inference_mode()
 def test_bfloat16_answers_are_nearly_the_official_ones() -> None:
     method = build("facev2v", 128)
