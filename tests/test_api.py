@@ -244,6 +244,21 @@ def test_a_wrong_shape_is_one_clear_line(model: Head3D, shape: tuple[int, ...]) 
         model.subject(torch.zeros(shape))
 
 
+def test_masks_of_frames_just_outside_their_range(model: Head3D, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resized frames are; a byte would go round, from white to black."""
+    seen: list[np.ndarray] = []
+
+    def head_masks(pixels: np.ndarray, **_: object) -> np.ndarray:
+        seen.append(pixels)
+        return pixels[..., 0]
+
+    monkeypatch.setattr("head3d.models.parsing.head_masks", head_masks)
+    frames = torch.tensor([-0.01, 0.0, 0.5, 1.0, 1.009]).expand(1, 3, 64, 5)
+    masks = model.masks(frames)
+    assert seen[0][0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
+    assert masks.shape == (1, 1, 64, 5)
+
+
 def test_bytes_are_no_frames(model: Head3D) -> None:
     with pytest.raises(UserError, match=r"torch\.uint8.*divide bytes by 255"):
         model.subject(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))

@@ -71,6 +71,23 @@ def test_a_broken_check_breaks_nothing_else(monkeypatch: pytest.MonkeyPatch) -> 
     assert "PyTorch" in screen
 
 
+def test_an_ffmpeg_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from head3d.data.video import ffmpeg_exe
+
+    program = tmp_path / "ffmpeg"
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    for script, good, said in (
+        ("echo ffmpeg version 9.9-mine Copyright", True, r"9\.9-mine \(IMAGEIO_FFMPEG_EXE\)"),
+        ("true", False, "ffmpeg is no ffmpeg: it tells no version"),
+    ):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        ffmpeg_exe.cache_clear()
+        found, text = doctor.ffmpeg()
+        assert found is good and re.search(said, text), text
+    ffmpeg_exe.cache_clear()
+
+
 def test_time_is_told_of_this_kind_of_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("head3d.doctor.cores", lambda: 2)
     monkeypatch.setattr("head3d.compute.cpu_gains_by_bfloat16", lambda: True)

@@ -18,6 +18,7 @@ from torch import Tensor
 from head3d.compute import Compute
 from head3d.errors import UserError
 from head3d.geometry import Motion, Pose, align_flow, outside_flow, relative_pose, warp
+from head3d.images import mask_tensor, to_frames
 from head3d.inputs import check_frames, check_motion, place_frames, place_masks
 from head3d.models.canonical import CanonicalNet
 from head3d.models.fast import prepare_for_inference
@@ -173,16 +174,15 @@ class Head3D:
         """Head masks (B, 1, H, W) in [0, 1] of frames (B, 3, H, W) in [0, 1], by the face parser."""
         from head3d.models.parsing import head_masks
 
-        pixels = (frames.cpu() * 255).round().byte().permute(0, 2, 3, 1).numpy()
         found = head_masks(
-            pixels,
+            to_frames(frames),
             input_size=self.params.parse.input_size,
             device=self.compute.device,
             batch_size=self.params.parse.batch_size,
             precision="bfloat16" if self.compute.dtype == torch.bfloat16 else "float32",
             rim=self.params.parse.rim,
         )
-        return torch.from_numpy(found)[:, None].float() / 255
+        return mask_tensor(found)
 
     def driving_masks(self, frames: Tensor) -> Tensor:
         """Head masks (B, 1, H, W) in [0, 1] of driving frames (B, 3, H, W), by the small parser where one is loaded."""

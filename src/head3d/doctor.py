@@ -95,10 +95,16 @@ def bfloat16() -> tuple[bool | None, str]:
 
 
 def ffmpeg() -> tuple[bool, str]:
-    """The pinned ffmpeg of imageio-ffmpeg's wheel."""
+    """The pinned ffmpeg of imageio-ffmpeg's wheel, or the one that ``IMAGEIO_FFMPEG_EXE`` names."""
     import imageio_ffmpeg
 
-    return True, f"{imageio_ffmpeg.get_ffmpeg_version()} (imageio-ffmpeg's own)"
+    from head3d.data.video import ffmpeg_exe
+
+    program = ffmpeg_exe()
+    version = imageio_ffmpeg.get_ffmpeg_version()
+    if not version:
+        return False, f"{program} is no ffmpeg: it tells no version"
+    return True, f"{version} ({'IMAGEIO_FFMPEG_EXE' if os.environ.get('IMAGEIO_FFMPEG_EXE') else 'imageio-ffmpeg'})"
 
 
 def git() -> tuple[bool | None, str]:

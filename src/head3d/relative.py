@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from head3d.geometry import FaceFit, Pose, Rendered, box_blur, dilate, fit_affine, pixel_grid, project, warp
+from head3d.images import to_frames
 from head3d.models.head3d import Canonical, HeadGeometry, rigid_flow
 from head3d.models.matching import Matcher
 
@@ -142,5 +143,4 @@ def landmarks(picture: Float[Tensor, "1 3 h w"]) -> np.ndarray | None:
     """68 landmarks (x, y) of the largest face in a picture, pixels; None where there is none."""
     from head3d.data.follower import Follower
 
-    pixels = (picture[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return Follower().see(np.ascontiguousarray(pixels))
+    return Follower().see(np.ascontiguousarray(to_frames(picture)[0]))

@@ -113,7 +113,7 @@ def workers(device: torch.device) -> Iterator[ThreadPoolExecutor | None]:
 
 
 def in_order(pool: ThreadPoolExecutor | None, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """``map``, by the threads of ``pool`` where there are some, that looks no further ahead than they are busy."""
+    """``map``, by the threads of ``pool`` where there are some, that looks ``MOST_WORKERS`` items ahead, no further."""
     if pool is None:
         yield from map(work, items)
         return

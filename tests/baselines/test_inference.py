@@ -83,6 +83,7 @@ def test_rows_of_a_kernel_are_the_convolution() -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(24, 3, 7, padding=3)
     assert has_few_outputs(conv) and not has_few_outputs(nn.Conv2d(24, 4, 7, padding=3))
+    assert not has_few_outputs(nn.Conv2d(24, 3, 7)), "keypoint detectors have no padding"
     assert not has_few_outputs(nn.Conv2d(24, 3, 1)) and not has_few_outputs(nn.Conv2d(8, 3, 7, padding=3))
     for size in ((9, 12), (2, 5)):
         x = torch.randn(2, 24, *size)

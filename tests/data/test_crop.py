@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from head3d.assets import cache as assets
 from head3d.data import crop, manifest, parse, sources, video
-from head3d.data.faces import FaceTracker, detect, iou, landmarks
+from head3d.data.faces import FaceTracker, _detector, detect, iou, landmarks
 from head3d.data.sources import Video, folder
 from head3d.data.store import ClipStore, NpyWriter
 from head3d.errors import UserError
@@ -126,6 +128,13 @@ def test_no_two_videos_share_the_ids_of_their_clips() -> None:
     assert sources.stems(found[::-1]) == named
 
 
+def test_names_that_are_no_text_become_some(demo: Params, tmp_path: Path) -> None:
+    """A person's name goes into digests, tables and pictures."""
+    (tmp_path / "M\udcfcller.mp4").touch()
+    (one,) = folder(small(demo, tmp_path))
+    assert (one.name, one.person, one.path.name) == ("M\\xfcller.mp4", "M\\xfcller", "M\udcfcller.mp4")
+
+
 def test_nobody_is_trained_on_and_unseen(demo: Params, tmp_path: Path) -> None:
     for name in ("ann/1.mp4", "bob.mp4", "Unseen/carl.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -141,6 +150,20 @@ def test_folder_without_videos(demo: Params, tmp_path: Path) -> None:
     for value, words in ((None, "data.folder is empty"), (tmp_path / "none", "existing"), (tmp_path, "no videos")):
         with pytest.raises(UserError, match=words):
             folder(with_data(demo, folder=None if value is None else str(value)))
+
+
+def test_every_thread_has_a_detector_of_its_own() -> None:
+    """dlib's can't look at two pictures at once, and driving videos are parsed by several threads."""
+    both = threading.Barrier(2)
+
+    def mine() -> tuple[int, int]:
+        first = _detector()
+        both.wait()  # neither thread is over yet
+        return id(first), id(_detector())
+
+    with ThreadPoolExecutor(2) as pool:
+        (a, again), (b, _) = (job.result() for job in [pool.submit(mine) for _ in range(2)])
+    assert a == again != b
 
 
 @pytest.mark.slow
@@ -159,7 +182,7 @@ def test_whole_folder_to_manifest(demo: Params, people: Path, tmp_path: Path, mo
     assert reasons["bad/faceless.mp4"] == "no face"
     splits = {(one.video, one.split) for one in store.records()}
     assert {("ann/clip one.mp4", "train"), ("ann/clip one.mp4", "folder-seen")} <= splits
-    assert {("ann/B\udce4r.mp4", "train"), ("ann/B\udce4r.mp4", "folder-seen")} <= splits
+    assert {("ann/B\\xe4r.mp4", "train"), ("ann/B\\xe4r.mp4", "folder-seen")} <= splits
     assert {("bob/talk.AVI", "train"), ("bob/talk.AVI", "folder-seen"), ("unseen/carl.mp4", "folder-unseen")} <= splits
     assert ("unseen/carl.mp4", "train") not in splits
     assert all(one.row == -1 and one.split == "unused" for one in store.all_records if one.status != "ok")

@@ -108,3 +108,18 @@ def test_paste_keeps_the_reference_around_the_head(here: ClipStore, tiny: Params
 def test_videos_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"p00.npz: not there; make the videos first"):
         cross.load(tmp_path, "p00")
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "text", "lacking"])
+def test_damaged_videos_are_one_line(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "p00.npz"
+    np.savez_compressed(path, frames=np.random.default_rng(0).integers(0, 255, (4, 8, 8, 3), np.uint8))
+    content = bytearray(path.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 255
+    path.write_bytes({"torn": content[:-100], "text": b"text"}.get(damage, content))
+    if damage == "lacking":
+        np.savez_compressed(path, other=np.zeros(3))
+    with pytest.raises(UserError, match=r"p00.npz: can't be read \(.*; delete it, and make the videos again") as error:
+        cross.load(tmp_path, "p00")
+    assert "\n" not in str(error.value)

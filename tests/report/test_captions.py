@@ -160,6 +160,12 @@ def test_more_or_less_than_the_paper_has_is_named(key: str, value: Any) -> None:
     assert f"{value}" in said(with_value(PAPER, key, value))[0]
 
 
+def test_as_many_but_other_scales_are_named() -> None:
+    assert "at scales 1, 0.5, 0.25, 0.2, not 1, 0.5, 0.25, 0.125" in captions.baselines_sentence(
+        with_value(PAPER, "baseline.training.perceptual_scales", (1.0, 0.5, 0.25, 0.2))
+    )
+
+
 def test_without_baselines_notes_stand_under_their_own_table() -> None:
     alone = with_value(DEMO, "baselines", ())
     assert "nearest in pose" not in captions.table_caption(alone, {"mini-seen": 19}, "table1")

@@ -59,4 +59,4 @@ def test_the_framework_counts_the_parameters_that_were_trained(params: Params) -
     prepared = prepare_for_inference(freeze(fusion))
     model = Head3D(build_geometry(params), build_canonical(params), prepared, params, Compute.resolve("cpu"))
     assert framework.sizes_of(framework.networks_of(model))["Φ"] != trained
-    assert framework.sizes_of(framework.networks_of(framework.untrained(model)))["Φ"] == trained
+    assert framework.training_sizes(model)["Φ"] == trained

@@ -39,7 +39,7 @@ def test_pictures_are_the_same_and_alone(clip: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.stack(list(video.read_frames(out))), np.stack(list(video.read_frames(clip))))
     for word in (b"fomm", b"x264", b"Lavf", b"Lavc", b"crf="):
         assert word not in out.read_bytes()
-    again = tmp_path / "again.mp4"
+    again = tmp_path / "Müller 研究" / "again.mp4"
     copy_stripped(clip, again)
     assert again.read_bytes() == out.read_bytes()
     assert again.stat().st_mtime == out.stat().st_mtime  # the server sends it

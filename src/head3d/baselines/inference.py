@@ -68,7 +68,8 @@ def settle(conv: nn.Conv2d | nn.Conv3d, dtype: torch.dtype) -> None:
 
 def has_few_outputs(conv: nn.Conv2d) -> bool:
     """Whether :class:`RowwiseConv` pays."""
-    return conv.kernel_size[0] > 1 and conv.out_channels * conv.kernel_size[0] <= FEW < conv.in_channels
+    same = conv.padding == tuple(side // 2 for side in conv.kernel_size)
+    return same and conv.kernel_size[0] > 1 and conv.out_channels * conv.kernel_size[0] <= FEW < conv.in_channels
 
 
 class RowwiseConv(nn.Module):

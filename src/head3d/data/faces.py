@@ -3,6 +3,7 @@
 Boxes are ``(x0, y0, x1, y1)`` in pixels of the source frame; landmarks are ``(x, y)`` with pixel centres at integers.
 """
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -45,11 +46,16 @@ def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
-@lru_cache(maxsize=1)
-def _detector() -> Any:
-    import dlib
+_own = threading.local()
 
-    return dlib.get_frontal_face_detector()  # pyright: ignore[reportAttributeAccessIssue]
+
+def _detector() -> Any:
+    """This thread's detector: dlib's keeps what it works on in itself, and lets other threads run meanwhile."""
+    if not hasattr(_own, "detector"):
+        import dlib
+
+        _own.detector = dlib.get_frontal_face_detector()  # pyright: ignore[reportAttributeAccessIssue]
+    return _own.detector
 
 
 @lru_cache(maxsize=1)

@@ -83,7 +83,8 @@ def folder(params: "Params") -> list[Video]:
         unseen = inside.parts[0].casefold() == UNSEEN and len(inside.parts) > 1
         below = list(inside.parts[1:] if unseen else inside.parts)
         person = below[0] if len(below) > 1 else Path(below[0]).stem
-        videos.append(Video("folder", inside.as_posix(), f"{UNSEEN}/{person}" if unseen else person, path, unseen))
+        person = f"{UNSEEN}/{person}" if unseen else person
+        videos.append(Video("folder", _text(inside.as_posix()), _text(person), path, unseen))
     if not videos:
         raise UserError(f"{root}: no videos in it", allowed=" ".join(sorted(EXTENSIONS)))
     trained = {one.person for one in videos if not one.unseen}
@@ -95,6 +96,11 @@ def folder(params: "Params") -> list[Video]:
             fix="move the files, or rename those of somebody else",
         )
     return videos
+
+
+def _text(name: str) -> str:
+    """A file's name that digests, pictures and pages can take: bytes that are no UTF-8 as ``\\xNN``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def voxceleb(params: "Params") -> list[Video]:

@@ -297,7 +297,7 @@ def _encoder(file: Path, first: np.ndarray, fps: float, sound: Any, crf: int, co
         options["metadata"] = f"comment={comment}"
     colours = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
     coding = {"vcodec": "libx264", "pix_fmt": "yuv420p", "crf": crf, **colours}
-    return ffmpeg.output(*streams, _node(file), format="mp4", movflags="+faststart", **coding, **options)
+    return ffmpeg.output(*streams, node(file), format="mp4", movflags="+faststart", **coding, **options)
 
 
 def _sound(path: Path) -> Any:
@@ -360,14 +360,14 @@ def _url(path: Path) -> str:
     return f"file:{path.absolute()}"
 
 
-def _node(path: Path) -> str:
-    """That name in a graph, each byte a letter: ffmpeg-python wants text, and a name's bytes may be none in UTF-8."""
+def node(path: Path) -> str:
+    """A file's name in a graph, each byte a letter: ffmpeg-python wants text, and a name may be none in UTF-8."""
     return os.fsencode(_url(path)).decode("latin-1")
 
 
 def _input(path: Path) -> Any:
     """The start of an ffmpeg-python graph that reads a file, and nothing but files."""
-    return ffmpeg.input(_node(path), protocol_whitelist="file,pipe", format_whitelist=_CONTAINERS)
+    return ffmpeg.input(node(path), protocol_whitelist="file,pipe", format_whitelist=_CONTAINERS)
 
 
 def pictures(path: Path) -> Any:

@@ -10,6 +10,7 @@ below ``data.voxceleb.videos``                        what it is
 ====================================================  ================================================================
 """
 
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -128,7 +129,8 @@ def drawn(params: "Params", library: Library) -> Order:
     """All stretches in their order: the metadata's, or without metadata whatever lies in the library."""
     settings = params.data.voxceleb
     if settings.metadata is not None:
-        listed = read_metadata(settings.metadata, params.data.clip_length)
+        shortest = math.ceil(params.data.clip_length / (params.data.fps or FPS) * FPS)
+        listed = read_metadata(settings.metadata, shortest)
     else:
         listed = library.stretches()
     return order(listed, settings.test, params.seed)

@@ -6,6 +6,8 @@ drives: none of it serves as subject, and twice as long a motion is seen. ``data
 mask.
 """
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from head3d.evaluation import pairs
 from head3d.evaluation.protocol import draw_seed, reference_of
 from head3d.files import replacing, replacing_directory
 from head3d.geometry import Motion
-from head3d.images import mask_tensor, to_frames, to_tensor
+from head3d.images import mask_frames, mask_tensor, to_frames, to_tensor
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -66,18 +68,25 @@ def save(folder: Path, name: str, frames: Tensor, rendered: Tensor | None, fps: 
     write_video(folder / f"{name}.mp4", pixels, fps, crf=pairs.CRF)
     arrays = {"frames": pixels}
     if rendered is not None:
-        arrays["rendered"] = (rendered[:, 0].clamp(0, 1) * 255).round().byte().cpu().numpy()
+        arrays["rendered"] = mask_frames(rendered)
     with replacing(folder / f"{name}.npz") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def load(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Frames uint8 (T, H, W, 3) of a pair's video, and masks of the rendered head uint8 (T, H, W) if there are any."""
+    """Frames uint8 (T, H, W, 3) of a pair's video, and masks of the rendered head uint8 (T, H, W) if there are any.
+
+    Raises:
+        UserError: the file is not there, or damaged.
+    """
     path = folder / f"{name}.npz"
     if not path.is_file():
         raise UserError(f"{path}: not there", fix="make the videos first (dvc repro)")
-    with np.load(path) as arrays:
-        return arrays["frames"], arrays.get("rendered")
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:  # opened here, as numpy leaves a damaged one open
+            return arrays["frames"], arrays.get("rendered")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: can't be read ({error})", fix="delete it, and make the videos again") from error
 
 
 def hold_reference(case: CrossCase) -> Tensor:

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from head3d import tracking
 from head3d.compute import Compute
 from head3d.data.store import ClipStore, write_json
+from head3d.images import mask_tensor, to_tensor
 from head3d.models.small_parser import SmallParser, soft_iou
 from head3d.training.weights import load_weights
 
@@ -27,9 +27,8 @@ def measure(parser: SmallParser, compute: Compute, store: ClipStore, test_set: s
     records = store.split(test_set)
     found, areas = [], []
     for record in records:
-        frames, masks = (torch.from_numpy(np.array(view)) for view in store.views(record))
-        images = frames.permute(0, 3, 1, 2).float().div(255).to(compute.device)
-        wanted = masks[:, None].float().div(255).to(compute.device)
+        frames, masks = store.views(record)
+        images, wanted = to_tensor(frames).to(compute.device), mask_tensor(masks).to(compute.device)
         said = parser.masks(images)
         found.append(soft_iou((said >= 0.5).float(), (wanted >= 0.5).float()).cpu())
         areas.append(torch.stack((said.sum(), wanted.sum())).double().cpu())

@@ -17,6 +17,7 @@ from head3d.data.store import ClipRecord, ClipStore, write_rows
 from head3d.errors import UserError
 from head3d.evaluation.metrics import Lpips, mse_01
 from head3d.geometry import Motion
+from head3d.images import mask_tensor, to_tensor
 from head3d.references import draw_references
 
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ class Reenactor(Protocol):
 
 def split_clip(store: ClipStore, record: ClipRecord) -> Case:
     """The two halves of a clip."""
-    frames = torch.from_numpy(store.frames(record).copy()).permute(0, 3, 1, 2).float() / 255
-    masks = torch.from_numpy(store.masks(record).copy())[:, None].float() / 255
+    frames, masks = to_tensor(store.frames(record)), mask_tensor(store.masks(record))
     half = len(frames) // 2
     return Case(frames[:half], masks[:half], frames[half:], masks[half:])
 

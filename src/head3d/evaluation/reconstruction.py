@@ -31,8 +31,8 @@ class Head3DMethod:
     Args:
         model: Head3D.
         references: N.
-        nearest: whether s_ref is the reference nearest in pose to the driving frames, as for ``head3d animate``; else
-            it is the first one, which every method is given.
+        nearest: whether s_ref is the reference nearest in pose to all driving frames (``head3d animate`` knows only
+            the first of them); else it is the first one, which every method is given.
         poses: of the last driving frames, kept for all adapters of a model that share it.
     """
 

@@ -168,11 +168,10 @@ def recurrent_canonical(
     mean = Canonical(image, mask, geometry.canonical_depth(image))
     depth = mean.depth.repeat_interleave(references, dim=0)
     flows = canonical_flow(depth, prediction.pose, geometry.k(heads), geometry.distance_m)
-    each = (references,)
     estimate = network(
-        heads.unflatten(0, (-1, *each)),
-        flows.unflatten(0, (-1, *each)),
-        views.mask.unflatten(0, (-1, *each)),
+        heads.unflatten(0, (-1, references)),
+        flows.unflatten(0, (-1, references)),
+        views.mask.unflatten(0, (-1, references)),
         mean.image,
         mean.mask,
     )

@@ -132,6 +132,9 @@ def _norms(params: Params, stages: tuple[int, ...]) -> str:
 
 def _scales(scales: tuple[float, ...]) -> str:
     """The pyramid of a perceptual loss in words."""
+    if len(scales) == len(SCALES):
+        ours, theirs = (", ".join(f"{scale:g}" for scale in one) for one in (scales, SCALES))
+        return f"scales {ours}, not {theirs}"
     return f"{len(scales)} scale{'s' * (len(scales) > 1)}, not {len(SCALES)}"
 
 
@@ -262,7 +265,7 @@ def row_notes(params: Params) -> list[str]:
     if params.animate.reference == "nearest":
         found.append(
             "s_ref is the first of the drawn reference frames, whatever N; where it is nearest in pose, it is the "
-            "one of them that suits the driving frames best, as in head3d animate."
+            "one of them that suits all driving frames best, where head3d animate goes by the first one."
         )
     if "no_head" in params.variants and params.model.fusion.rigid_flow:
         found.append(

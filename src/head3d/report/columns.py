@@ -1,6 +1,6 @@
 """What the tables have, as their CSV files name it: who writes one and who shows it mean the same."""
 
-TRANSFER = (
+RECONSTRUCTION = (
     "dataset",
     "method",
     "mse_01",

@@ -44,9 +44,9 @@ MEASURES = {
 }
 
 
-def transfer(path: Path, params: Params) -> str:
+def reconstruction(path: Path, params: Params) -> str:
     """Table 1 or 3."""
-    table = read_csv(path, columns.TRANSFER)
+    table = read_csv(path, columns.RECONSTRUCTION)
     ours = names.plain("head3d", params.model.references)
     heads = ["method", "MSE, RGB in [0, 1]", "LPIPS (AlexNet)", "clips", "frames", "paper: L2", "paper: LPIPS"]
     bodies = []

@@ -57,9 +57,9 @@ def build(params: Params, made_by: list[tuple[str, str]], reports: Path) -> str:
     tables = reports / "tables"
     sections = [
         ("summary", "In short", summary(params, tables) + _pictures(figures, SUMMARY, reports, picture)),
-        ("table1", "Table 1: self-reconstruction", html_tables.transfer(tables / "table1.csv", params)),
+        ("table1", "Table 1: self-reconstruction", html_tables.reconstruction(tables / "table1.csv", params)),
         ("table2", "Table 2: whose video people prefer", html_tables.preferences(tables / "table2.csv", params)),
-        ("table3", "Table 3: ablations", html_tables.transfer(tables / "table3.csv", params)),
+        ("table3", "Table 3: ablations", html_tables.reconstruction(tables / "table3.csv", params)),
         ("cross_identity", "Transfer between people", html_tables.across(tables / "cross_identity.csv", params)),
         ("paired", "Head3D against the others, clip by clip", html_tables.paired(tables / "paired.csv", params)),
         ("geometry", "Geometry", html_tables.geometry(tables / "geometry.csv", params)),

@@ -101,7 +101,7 @@ def read_rows(folder: Path, test_sets: list[str], methods: list[str]) -> pd.Data
 
 
 def build_table(params: Params, clips: pd.DataFrame, which: str) -> tuple[pd.DataFrame, list[str]]:
-    """One table with exactly ``columns.TRANSFER`` and the plain keys of its methods, row by row.
+    """One table with exactly ``columns.RECONSTRUCTION`` and the plain keys of its methods, row by row.
 
     Args:
         clips: what :func:`head3d.report.stats.clip_means` returns.
@@ -129,7 +129,7 @@ def build_table(params: Params, clips: pd.DataFrame, which: str) -> tuple[pd.Dat
             known = paper.paper_dataset(dataset) if l2 == l2 else ""
             lines.append(line | {"paper_dataset": known, "paper_l2": l2, "paper_lpips": lpips})
             keys.append(method)
-    return pd.DataFrame(lines, columns=list(columns.TRANSFER)), keys
+    return pd.DataFrame(lines, columns=list(columns.RECONSTRUCTION)), keys
 
 
 def write_tables(params: Params, clips: pd.DataFrame, folder: Path) -> None:

@@ -59,7 +59,7 @@ def _voxceleb(params: Params) -> Iterator[Problem]:
     settings = params.data.voxceleb
     if settings.train + settings.test == 0:
         yield "data.voxceleb.train", 0, "at least one video there or in data.voxceleb.test"
-    window = 2 * params.data.clip_length / 25  # VoxCeleb counts in frames at 25 a second
+    window = 2 * params.data.clip_length / (params.data.fps or 25)  # at its own rate it is taken for VoxCeleb's
     if settings.seconds < window:
         yield "data.voxceleb.seconds", settings.seconds, f"at least {window:g}, two clips long"
 
@@ -80,8 +80,23 @@ def _sizes(params: Params) -> Iterator[Problem]:
     if size * share % 32:  # Phi halves its input five times
         now = f"which it makes {size * share:g} now"
         yield "model.fusion.flow_scale", share, f"a multiple of 32 pixels as that share of data.image_size, {now}"
+    fusion = params.model.fusion
+    if fusion.flow_max < fusion.flow_width:
+        yield "model.fusion.flow_max", fusion.flow_max, f"at least model.fusion.flow_width, {fusion.flow_width}"
+    yield from _widths(params)
     yield from _levels(params)
     yield from _pyramids(params)
+
+
+def _widths(params: Params) -> Iterator[Problem]:
+    """Channels of the baselines' networks: those that all levels may have at most, and those of the first level."""
+    for name in params.baselines:
+        network = getattr(params.baseline, name).network
+        for most in type(network).model_fields:
+            width = most.removesuffix("most") + "width"
+            if most.endswith("most") and hasattr(network, width) and getattr(network, most) < getattr(network, width):
+                fits = f"at least {width}, {getattr(network, width)}"
+                yield f"baseline.{name}.network.{most}", getattr(network, most), fits
 
 
 def _levels(params: Params) -> Iterator[Problem]:

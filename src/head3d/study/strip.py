@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from head3d.data.video import existing_file, pictures, run_graph
+from head3d.data.video import existing_file, node, pictures, run_graph
 from head3d.errors import UserError
 from head3d.files import replacing
 
@@ -54,7 +54,7 @@ def copy_stripped(path: str | os.PathLike, out: str | os.PathLike) -> Copied:
         )
     with replacing(out) as unfinished:
         graph = source.output(
-            f"file:{unfinished.absolute()}",
+            node(unfinished),
             vcodec="copy",
             map_metadata=-1,
             fflags="+bitexact",

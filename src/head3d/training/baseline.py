@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,17 +17,16 @@ from head3d.losses import PerceptualLoss
 from head3d.models.head3d import HeadGeometry, freeze
 from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, Clips, augment
-from head3d.training.build.geometry import build_geometry, place_geometry
+from head3d.training.build.geometry import GEOMETRY, load_geometry
 from head3d.training.loop import BETAS, PACKAGE, Schedule, State, adam, code_digest, file_digest, step_generator
 from head3d.training.prefetch import Prefetcher
 from head3d.training.session import Session, open_session
-from head3d.training.weights import load_weights, seeded_init
+from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
     from head3d.params import Params
 
 BEFORE, AFTER = 5, 10  # added to the seed, so that a method's parts see other batches than the method
-GEOMETRY = Path("models/geometry.safetensors")
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def what_is_read(params: "Params", name: str, geometry: bool) -> dict[str, Any]:
 
 def teacher(params: "Params", compute: Compute) -> HeadGeometry:
     """F_D and F_P of stage 1."""
-    return place_geometry(freeze(load_weights(build_geometry(params), GEOMETRY)), compute)
+    return load_geometry(params, compute)
 
 
 def train_part(part: TrainingPhase, shift: int, session: Session, clips: Clips) -> dict[str, float]:

@@ -117,9 +117,12 @@ class Clips:
         """Clips of a step, and ``frames`` different frames of each in random order."""
         rng = step_generator(seed, step)
         clip_indices: list[int] = []
+        orders: dict[int, Tensor] = {}  # of the groups, in the one or two passes that the step is of
         for place in range(step * batch_size, (step + 1) * batch_size):
             epoch, index = divmod(place, self.per_pass)
-            group = self.groups[torch.randperm(self.per_pass, generator=step_generator(seed, -1 - epoch))[index]]
+            if epoch not in orders:
+                orders[epoch] = torch.randperm(self.per_pass, generator=step_generator(seed, -1 - epoch))
+            group = self.groups[orders[epoch][index]]
             clip_indices.append(
                 group[int(torch.randint(len(group), (), generator=rng))] if len(group) > 1 else group[0]
             )

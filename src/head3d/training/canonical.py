@@ -1,6 +1,5 @@
 """Stage 2, recurrent canonical head generation (Sec. 3.2): trains E_H, Lambda and Omega_H with F_D and F_P fixed."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,20 +7,18 @@ from torch import Tensor
 
 from head3d.losses import l1
 from head3d.models.canonical import CanonicalNet
-from head3d.models.head3d import HeadGeometry, freeze, recurrent_canonical
+from head3d.models.head3d import HeadGeometry, recurrent_canonical
 from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, augment
 from head3d.training.build.canonical import build_canonical
-from head3d.training.build.geometry import build_geometry, place_geometry
+from head3d.training.build.geometry import GEOMETRY, load_geometry
 from head3d.training.loop import BETAS, Schedule, State, adam, file_digest, step_generator
 from head3d.training.prefetch import Prefetcher
 from head3d.training.session import open_session
-from head3d.training.weights import load_weights, seeded_init
+from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
     from head3d.params import Params
-
-GEOMETRY = Path("models/geometry.safetensors")
 
 
 def canonical_losses(geometry: HeadGeometry, network: CanonicalNet, batch: Batch) -> dict[str, Tensor]:
@@ -50,7 +47,7 @@ def run(params: "Params") -> None:
         geometry=file_digest(GEOMETRY),
     ) as session:
         clips, compute = session.load_clips(), session.compute
-        geometry = place_geometry(freeze(load_weights(build_geometry(params), GEOMETRY)), compute)
+        geometry = load_geometry(params, compute)
         network = compute.place(seeded_init(seed, build_canonical, params))
         network.train()
         mine = current().rows(settings.batch_size, "canonical.batch_size")

@@ -16,8 +16,7 @@ from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, Clips, augment, jitter_colors
 from head3d.training.build.canonical import build_canonical
 from head3d.training.build.fusion import build_fusion, place_fusion
-from head3d.training.build.geometry import build_geometry, place_geometry
-from head3d.training.canonical import GEOMETRY
+from head3d.training.build.geometry import GEOMETRY, load_geometry
 from head3d.training.loop import BETAS, Schedule, State, adam, file_digest, step_generator
 from head3d.training.matching import MATCHING
 from head3d.training.prefetch import Prefetcher
@@ -212,7 +211,7 @@ def run(params: "Params", variant: str = "full") -> None:
     reads = what_is_read(params, variant)
     with open_session(params, "fusion", ("camera", "fusion", "augment"), instance=variant, **reads) as session:
         clips, compute = session.load_clips(), session.compute
-        geometry = place_geometry(freeze(load_weights(build_geometry(params), GEOMETRY)), compute)
+        geometry = load_geometry(params, compute)
         canonical_net = None
         if variant != "mean_canonical":
             canonical_net = compute.place(freeze(load_weights(build_canonical(params), CANONICAL)))

@@ -79,7 +79,6 @@ class Dagan(Method):
         image_size: side of the frames, pixels.
         depth_layers: depth of the ResNet behind the disparity, 50 or 18. Training uses 50; the authors' demo, 18.
         align_corners: see :func:`head3d.baselines.keypoints.sample`.
-        adapt_scale: whether relative motion is scaled by the ratio of the heads' sizes.
         keypoints: number of them.
         scale: of the resolution at which keypoints and motion are found.
         temperature: of the keypoints' softmax.
@@ -106,7 +105,6 @@ class Dagan(Method):
         *,
         depth_layers: int = 50,
         align_corners: bool = False,
-        adapt_scale: bool = False,
         keypoints: int = 15,
         scale: float = 0.25,
         temperature: float = 0.1,
@@ -135,7 +133,7 @@ class Dagan(Method):
         self.depth_decoder = DepthDecoder(self.depth_encoder.channels)
         for network in (self.depth_encoder, self.depth_decoder):
             network.requires_grad_(False)
-        self.depth_layers, self.adapt_scale = depth_layers, adapt_scale
+        self.depth_layers = depth_layers
 
     def train(self: D, mode: bool = True) -> D:
         """As of any module, but the depth networks stay frozen, normalisations included."""
@@ -204,7 +202,7 @@ class Dagan(Method):
         points = self.detect(driving, self.disparity(driving))
         if motion == "relative":
             start = points[:1] if first is None else self.detect(first[None], self.disparity(first[None]))
-            points = relative_keypoints(state.keypoints, points, start, self.adapt_scale)
+            points = relative_keypoints(state.keypoints, points, start)
         return self.render(state.expand(len(driving)), points)[0]
 
     def forward_pair(self, source: Float[Tensor, "b 3 h w"], driving: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:

@@ -92,7 +92,6 @@ class FaceV2V(Method):
     Args:
         image_size: side of the frames, pixels.
         align_corners: see :func:`head3d.baselines.keypoints.sample`.
-        adapt_scale: whether relative motion is scaled by the ratio of the heads' sizes.
         keypoints: number of them.
         depth: cells of the volumes along z.
         scale: of the resolution at which keypoints are found.
@@ -122,7 +121,6 @@ class FaceV2V(Method):
         image_size: int = 128,
         *,
         align_corners: bool = False,
-        adapt_scale: bool = False,
         keypoints: int = 15,
         depth: int = 16,
         scale: float = 0.25,
@@ -159,7 +157,6 @@ class FaceV2V(Method):
             keypoints, detector_width, detector_most, detector_levels, scale, temperature, detector_lifted, depth
         )
         self.he_estimator = HeadEstimator(keypoints, head_width, head_most)
-        self.adapt_scale = adapt_scale
 
     @torch.no_grad()
     def prepare(self, frames: Float[Tensor, "t 3 h w"], frame: int = 0) -> Subject:
@@ -182,7 +179,7 @@ class FaceV2V(Method):
         if motion == "relative":
             start = points[:1] if first is None else self._points(state, first[None])
             subject, moved, still = map(Keypoints, (state.source, points, start))
-            points = relative_keypoints(subject, moved, still, self.adapt_scale).value
+            points = relative_keypoints(subject, moved, still).value
         return self.generator.decode(state.volume, state.compressed, state.source, points)["prediction"]
 
     def _points(self, state: Subject, frames: Tensor) -> Tensor:

@@ -48,7 +48,6 @@ class Fomm(Method):
         align_corners: of the sampling. False is what the official code does on today's torch, and what a network is
             trained with here. The public weights were trained on torch 1.0, which meant True: with False they would
             sample a fraction of a pixel off (``head3d import`` sets it).
-        adapt_scale: whether relative motion is scaled by the ratio of the heads' sizes.
         keypoints: number of them.
         scale: of the resolution at which keypoints and motion are found.
         temperature: of the keypoints' softmax.
@@ -73,7 +72,6 @@ class Fomm(Method):
         image_size: int = 128,
         *,
         align_corners: bool = False,
-        adapt_scale: bool = False,
         keypoints: int = 10,
         scale: float = 0.25,
         temperature: float = 0.1,
@@ -95,7 +93,6 @@ class Fomm(Method):
         self.kp_detector = KeypointDetector(
             keypoints, detector_width, detector_most, detector_levels, scale, temperature
         )
-        self.adapt_scale = adapt_scale
 
     def encode_source(self, source: Float[Tensor, "b 3 h w"]) -> Subject:
         """What does not depend on the driving frames."""
@@ -126,7 +123,7 @@ class Fomm(Method):
         points = self.kp_detector(driving)
         if motion == "relative":
             start = points[:1] if first is None else self.kp_detector(first[None])
-            points = relative_keypoints(state.keypoints, points, start, self.adapt_scale)
+            points = relative_keypoints(state.keypoints, points, start)
         return self.render(state.expand(len(driving)), points)[0]
 
     def forward_pair(self, source: Float[Tensor, "b 3 h w"], driving: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ def cross_rows(store: ClipStore, params: Params) -> list[Row]:
     for test_set in params.test_sets:
         folder = pairs.folder_of(test_set, store.root)
         known = {record.clip_id: record for record in store.records(test_set)}
-        for pair in pairs.read(folder / "pairs.csv")[:MOST_PAIRS]:
+        for pair in pairs.read(folder / "pairs.csv", known)[:MOST_PAIRS]:
             subject, driver = known[pair.subject_clip], known[pair.driving_clip]
             driving = store.frames(driver)
             index = most_different(driving, 0, driving[0])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from head3d.images import mask_tensor, to_frames, to_tensor
+from head3d.images import mask_frames, mask_tensor, to_frames, to_tensor
 from head3d.report.figures.pictures import outlined
 from head3d.report.figures.sheet import Row, Sheet
 
@@ -82,7 +82,7 @@ def failure_sheet(model: Head3D, store: ClipStore, params: Params) -> Sheet:
     for case in shown:
         subject = case.subject
         pictures = to_frames(subject.references)
-        parses = (subject.masks[:, 0] * 255).round().byte().cpu().numpy()
+        parses = mask_frames(subject.masks)
         tiles: list[np.ndarray | None] = [outlined(*pair) for pair in zip(pictures, parses, strict=True)]
         tiles += [None] * (count - len(tiles))
         bad = int(case.errors.argmax())

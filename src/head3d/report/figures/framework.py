@@ -112,8 +112,8 @@ def sizes_of(networks: dict[str, nn.Module]) -> dict[str, int]:
     return {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
 
 
-def untrained(model: Head3D) -> Head3D:
-    """The networks as they are trained; a model that is loaded has the fusion's prepared for inference."""
+def training_sizes(model: Head3D) -> dict[str, int]:
+    """Numbers of parameters that are trained; of a loaded model the fusion network is prepared for inference."""
     from head3d.api import Head3D
     from head3d.training.build.canonical import build_canonical
     from head3d.training.build.fusion import build_fusion
@@ -121,7 +121,7 @@ def untrained(model: Head3D) -> Head3D:
 
     params = model.params
     networks = build_geometry(params), build_canonical(params), build_fusion(params)
-    return Head3D(*networks, params, model.compute)
+    return sizes_of(networks_of(Head3D(*networks, params, model.compute)))
 
 
 def networks_of(model: Head3D) -> dict[str, nn.Module]:
@@ -191,7 +191,7 @@ def framework_figure(model: Head3D, example: Example, params: Params):
 
     half, last = example.half, len(example.frames) - 1
     frames, masks = to_tensor(example.frames), mask_tensor(example.masks)
-    with watched(networks_of(model), sizes_of(networks_of(untrained(model)))) as seen:
+    with watched(networks_of(model), training_sizes(model)) as seen:
         count = min(params.model.references, half)
         subject = model.subject(frames[:half], masks[:half], references=count, seed=params.seed)
         depth = model.geometry.predict(subject.references[:1] * subject.masks[:1]).depth

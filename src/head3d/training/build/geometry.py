@@ -1,15 +1,19 @@
 """F_D and F_P from parameters."""
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.compute import Compute
 from head3d.models.depth import DepthNet
-from head3d.models.head3d import HeadGeometry
+from head3d.models.head3d import HeadGeometry, freeze
 from head3d.models.pose import PoseNet
+from head3d.training.weights import load_weights
 
 if TYPE_CHECKING:
     from head3d.params import Params
+
+GEOMETRY = Path("models/geometry.safetensors")  # what stage 1 writes
 
 
 def build_geometry(params: "Params") -> HeadGeometry:
@@ -22,6 +26,11 @@ def build_geometry(params: "Params") -> HeadGeometry:
         camera.fov_deg,
         camera.distance_m,
     )
+
+
+def load_geometry(params: "Params", compute: Compute) -> HeadGeometry:
+    """F_D and F_P as stage 1 has left them, fixed, where later stages run them."""
+    return place_geometry(freeze(load_weights(build_geometry(params), GEOMETRY)), compute)
 
 
 def place_geometry(geometry: HeadGeometry, compute: Compute) -> HeadGeometry:
