@@ -3,11 +3,13 @@
 import errno
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from head3d.files import expanded, replacing, replacing_directory
+from head3d.errors import UserError
+from head3d.files import expanded, files_below, replacing, replacing_directory
 
 
 def test_a_file_is_replaced_whole_or_not(tmp_path: Path) -> None:
@@ -79,6 +81,48 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
             pytest.fail("it was begun")
         assert raised.value.filename == str(target)
     assert (tmp_path / "pipe").is_fifo() and sorted(tmp_path.iterdir()) == [tmp_path / "folder", tmp_path / "pipe"]
+
+
+def test_directories_by_links_and_those_that_cannot_be_read(tmp_path: Path) -> None:
+    shared, root = tmp_path / "shared", tmp_path / "videos"
+    for path in (shared / "b" / "2.mp4", root / "a" / "1.mp4", root / ".hidden" / "3.mp4"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (root / "link").symlink_to(shared)
+    (root / "again").symlink_to(shared)
+    (shared / "round").symlink_to(root)
+    assert [path.relative_to(root).as_posix() for path in files_below(root)] == ["a/1.mp4", "again/b/2.mp4"]
+    if os.geteuid() == 0:  # who may read everything
+        with pytest.raises(UserError, match=r"nowhere: cannot be read \(No such file or directory\); make it readable"):
+            list(files_below(tmp_path / "nowhere"))
+    else:
+        shared.chmod(0)
+        with pytest.raises(UserError, match=r"again: cannot be read \(Permission denied\); make it readable"):
+            list(files_below(root))
+        shared.chmod(0o755)
+
+
+def test_what_a_killed_process_left_of_a_file_is_removed(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from head3d.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as file: file.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    target, other = tmp_path / "masks.npy", tmp_path / "other.npy"
+    for path in (target, other):
+        subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    with replacing(target) as mine, replacing(target) as beside:  # of a living process: stays
+        mine.write_text("1")
+        beside.write_text("2")
+        assert len(list(tmp_path.iterdir())) == 3
+    assert target.read_text() == "1"
+    assert len(list(tmp_path.iterdir())) == 2, "the other's is its own"
+
+
+def test_a_full_disk_names_the_directory(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as raised, replacing_directory(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.filename == str(tmp_path / "out")
 
 
 def test_home_directories(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
         ("geometry.area_normalised", "yes", ["geometry.area_normalised", "'yes'", "boolean"]),
         ("model.depth.encoder_width", None, ["model.depth.encoder_width", "null", "number"]),
         ("variants", [], ["variants", "[]", "at least 1"]),
-        ("variants", "full", ["variants", "'full'", "tuple"]),
+        ("variants", "full", ["variants", "'full'", "a list"]),
         ("variants", ["full", "full"], ["variants", "without repeated entries"]),
         ("variants", ["full", "other"], ["variants.1", "'other'", "no_head"]),
         ("variants", ["no_skip"], ["variants", "full in it"]),

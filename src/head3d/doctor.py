@@ -45,6 +45,7 @@ def screen() -> str:
         ("parameters", parameters),
         ("memory", memory),
         ("disk", disk),
+        ("videos", videos),
         ("assets", assets),
         ("tracking", tracking),
         ("time", scales),
@@ -167,6 +168,24 @@ def disk() -> tuple[bool, str]:
     beside = ", and its videos, which docs/paper-run.md reckons" if scale.startswith("paper") else ""
     needs = f"the scale {scale} needs {needed:g} here{beside}, {NEEDED_CACHE_GIB:g} in the cache"
     return good, text if good and not beside else f"{text}; {needs}"
+
+
+def videos() -> tuple[bool | None, str]:
+    """What each source of ``data.sources`` has, and what fetches the rest."""
+    from head3d.data import overview
+    from head3d.data.ytdlp import find
+    from head3d.errors import UserError
+
+    params = _params()
+    if params is None:
+        return None, "params.yaml can't be read"
+    text = overview.text(params)
+    if "voxceleb" in params.data.sources:
+        try:
+            find()
+        except UserError as error:
+            text += f"\nhead3d data download: {error}"
+    return "!! " not in text, text
 
 
 def assets() -> tuple[bool | None, str]:

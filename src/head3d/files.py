@@ -1,12 +1,16 @@
 """Files that appear under their name when they are complete, and not at all otherwise."""
 
 import errno
+import glob
+import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from head3d.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what writing ends with, without a word of where
 
@@ -15,7 +19,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what writing ends with, with
 def replacing(target: str | os.PathLike) -> Iterator[Path]:
     """Where to write a file that takes the place of ``target`` if the block ends well, and vanishes if not.
 
-    The folder is made if need be. The name in between keeps the ending, as writers of videos and arrays go by it.
+    The folder is made if need be. The name in between keeps the ending, as writers of videos and arrays go by it. What
+    killed processes have left of the same target is removed.
 
     Raises:
         OSError: there is something else than a file at ``target``, as a directory or a device; or it can't be written.
@@ -26,7 +31,13 @@ def replacing(target: str | os.PathLike) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         raise FileExistsError(errno.EEXIST, "is there and no file that could be replaced", str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{target.suffix}")
+    # The name's digest stands for the name, which may be as long as names can be.
+    mark = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}"
+    for left in target.parent.glob(f"{mark}-*{glob.escape(target.suffix)}"):
+        pid = left.name.split("-")[1]
+        if pid.isdigit() and not alive(int(pid)):
+            left.unlink(missing_ok=True)
+    unfinished = target.with_name(f"{mark}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix}")
     try:
         yield unfinished
         with unfinished.open("r+b") as file:
@@ -57,6 +68,10 @@ def replacing_directory(target: str | os.PathLike) -> Iterator[Path]:
         if target.exists():
             shutil.rmtree(target)
         os.replace(unfinished, target)
+    except OSError as error:
+        if error.errno in FULL and (error.filename is None or Path(error.filename).is_relative_to(unfinished)):
+            error.filename = str(target)
+        raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -64,6 +79,33 @@ def replacing_directory(target: str | os.PathLike) -> Iterator[Path]:
 def expanded(path: str | os.PathLike) -> Path:
     """The path with ``~`` and ``~name`` at its beginning as home directories; of nobody known it is left as it is."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - that of pathlib raises RuntimeError for a name of nobody
+
+
+def files_below(root: Path, passed_over: Callable[[str], bool] = lambda name: name.startswith(".")) -> Iterator[Path]:
+    """All files below a directory, folder by folder in the order of their names; links to directories are followed.
+
+    A directory that links lead to more than once, or back to, comes once.
+
+    Args:
+        root: the directory.
+        passed_over: which names of directories are not looked into.
+
+    Raises:
+        UserError: a directory can't be read. What is in it would be missing without a word.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})", fix="make it readable, or move it away")
+
+    seen: set[tuple[int, int]] = set()
+    for folder, below, files in os.walk(root, onerror=refuse, followlinks=True):
+        place = Path(folder).stat()
+        if (place.st_dev, place.st_ino) in seen:
+            below.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        below[:] = sorted(name for name in below if not passed_over(name))
+        yield from (Path(folder, name) for name in sorted(files))
 
 
 def alive(pid: int) -> bool:

@@ -312,6 +312,10 @@ def _explain(problem: Any) -> tuple[str, str]:
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"{near[0]}? " if near else ""
         return f"{key} is {show(problem['input'])}, an unknown key", f"{hint}({', '.join(known)})"
+    if kind == "tuple_type":
+        return f"{key} is {show(problem['input'])}", "a list"
+    if kind == "too_short":
+        return f"{key} is {show(problem['input'])}", f"a list of at least {problem['ctx']['min_length']}"
     allowed = re.sub(r"^(Value error, |Input should be (a |an )?valid |Input should be )", "", message)
     allowed = allowed.replace("dictionary or instance of", "section").replace("unable to parse string as", "")
     return f"{key} is {show(problem['input'])}", allowed

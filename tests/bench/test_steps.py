@@ -42,10 +42,11 @@ def test_skipped_convolutions_have_shapes_and_arithmetic() -> None:
 
 
 def test_made_up_heads_turn(tmp_path: Path, tiny: Params) -> None:
-    write_clips(tmp_path, clips=2, size=64, length=9)
+    length = tiny.data.clip_length
+    write_clips(tmp_path, clips=2, size=64, length=length)
     clips = load_clips(ClipStore(tmp_path), "train", tiny, poses=True)
     yaw, pitch, _ = euler_from_pose(Pose(clips.rotation[1], clips.translation[1]))
-    assert torch.allclose(yaw, torch.linspace(-20, 20, 9), atol=0.1) and pitch.abs().max() < 0.1
+    assert torch.allclose(yaw, torch.linspace(-20, 20, length), atol=0.1) and pitch.abs().max() < 0.1
 
 
 def test_rows_are_of_the_scale_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from head3d.assets import cache as assets
 from head3d.data import crop, manifest, parse, sources, video
 from head3d.data.faces import FaceTracker, _detector, detect, iou, landmarks
 from head3d.data.sources import Video, folder
-from head3d.data.store import ClipStore, NpyWriter
+from head3d.data.store import ClipStore, NpyWriter, write_records
 from head3d.errors import UserError
 from head3d.params import Params
 
@@ -221,6 +221,7 @@ def test_arrays_that_do_not_fit_each_other(
     monkeypatch.chdir(tmp_path)
     params, folder = small(demo, people), Path("data/clips/shard-0")
     folder.mkdir(parents=True)
+    write_records(folder / "clips.csv", [])
     for name, shape, count in (("frames", (8, 64, 64, 3), 2), ("landmarks", (8, 68, 2), 1)):
         writer = NpyWriter(folder / f"{name}.npy", shape, np.uint8)
         for _ in range(count):

@@ -23,7 +23,7 @@ from head3d.data import (
     voxceleb,
     voxceleb_files,
 )
-from head3d.data.store import COLUMNS, LISTING, ClipRecord, ClipStore, read_records, write_records
+from head3d.data.store import COLUMNS, LISTING, ClipRecord, ClipStore, pixels_digest, read_records, write_records
 from head3d.data.voxceleb import Box
 from head3d.errors import UserError
 from head3d.params import Params, read_yaml
@@ -125,7 +125,11 @@ def test_from_videos_to_the_manifest(demo: Params, in_tmp: Path, monkeypatch: py
     forensic = demo.data.faceforensics.model_copy(update={"videos": "ff"})
     params = with_data(params, sources=("voxceleb", "faceforensics"), faceforensics=forensic, **update)
     params = params.model_copy(
-        update={"device": "cpu", "parse": demo.parse.model_copy(update={"input_size": 128, "batch_size": 8})}
+        update={
+            "device": "cpu",
+            "test_sets": ("voxceleb-unseen", "faceforensics-unseen"),
+            "parse": demo.parse.model_copy(update={"input_size": 128, "batch_size": 8}),
+        }
     )
 
     def made() -> dict:
@@ -206,20 +210,36 @@ def test_bookkeeping_of_22496_stretches_takes_seconds_and_little_memory(demo: Pa
 
 def test_the_manifest_of_many_videos(in_tmp: Path, demo: Params) -> None:
     folder, n = Path("data/clips/shard-0"), 8050
+    demo = tiny_clips(demo)
     records = [
         ClipRecord(f"voxceleb-{i}", 0, i, "voxceleb", f"v{i}", f"id{i % 999}", 0, 25.0, 0, 0, 9, 9, "ok", "train", "x")
         for i in range(n)
     ]
     write_records(folder / "clips.csv", records)
-    np.save(folder / "landmarks.npy", np.zeros((n, 1, 1, 2), np.float32))
-    Path("data/masks").mkdir()
-    np.save("data/masks/shard-0.npy", np.full((n, 1, 2, 2), 255, np.uint8))
+    arrays_of(0, records)
     summary = manifest.join_shards(demo.model_copy(update={"shards": (0,)}))
     assert (summary["clips"], summary["splits"]) == (n, {"train": n})
     assert "videos" not in summary  # `dvc metrics show` would print them all
     few = records[: manifest.MOST_LISTED]
     write_records(folder / "clips.csv", few)
+    arrays_of(0, few)
     assert manifest.join_shards(demo.model_copy(update={"shards": (0,)}))["videos"]["voxceleb/v7"] == {"train": 1}
+
+
+def tiny_clips(params: Params) -> Params:
+    """Clips of one frame of 2x2 pixels, and no test sets."""
+    data = params.data.model_copy(update={"image_size": 2, "clip_length": 1})
+    return params.model_copy(update={"data": data, "test_sets": ()})
+
+
+def arrays_of(shard: int, records: list[ClipRecord]) -> None:
+    """Frames, landmarks and masks of a shard's clips."""
+    folder, n = Path(f"data/clips/shard-{shard}"), len(records)
+    np.save(folder / "frames.npy", np.zeros((n, 1, 2, 2, 3), np.uint8))
+    np.save(folder / "landmarks.npy", np.zeros((n, 1, 68, 2), np.float32))
+    Path("data/masks").mkdir(exist_ok=True)
+    np.save(f"data/masks/shard-{shard}.npy", np.full((n, 1, 2, 2), 255, np.uint8))
+    Path(f"data/masks/shard-{shard}.sha256").write_text(pixels_digest(records))
 
 
 def shard_of(name: int, splits: dict[str, str], listing: str = "same") -> None:
@@ -232,9 +252,7 @@ def shard_of(name: int, splits: dict[str, str], listing: str = "same") -> None:
     ]  # fmt: skip
     write_records(folder / "clips.csv", records)
     (folder / LISTING).write_text(listing)
-    np.save(folder / "landmarks.npy", np.zeros((len(records), 1, 1, 2), np.float32))
-    Path("data/masks").mkdir(exist_ok=True)
-    np.save(f"data/masks/shard-{name}.npy", np.full((len(records), 1, 2, 2), 255, np.uint8))
+    arrays_of(name, records)
 
 
 def test_shards_of_different_lists_of_videos_are_refused(in_tmp: Path, demo: Params) -> None:
@@ -251,17 +269,40 @@ def test_shards_of_different_lists_of_videos_are_refused(in_tmp: Path, demo: Par
     with pytest.raises(UserError, match=r"1\.mp4: cannot be read"):
         sources.measured(found)
 
-    two = demo.model_copy(update={"shards": (0, 1)})
-    shard_of(0, {"ann": "train"})
-    shard_of(1, {"bob": "folder-unseen"})
+    two = tiny_clips(demo).model_copy(update={"shards": (0, 1)})
+    shard_of(0, {"ann": "train"}, listing="same 2\n")
+    shard_of(1, {"bob": "folder-unseen"}, listing="same 2\n")
     assert manifest.join_shards(two)["clips"] == 2
+    with pytest.raises(UserError, match=r"shard-0 is one of 2 shards, params.yaml has 1; `dvc repro --force crop`"):
+        manifest.join_shards(two.model_copy(update={"shards": (0,)}))
     shard_of(1, {"bob": "folder-unseen"}, listing="another")
     with pytest.raises(UserError, match="shard-0 and data/clips/shard-1 were cropped from different lists"):
         manifest.join_shards(two)
 
 
+def test_files_of_a_shard_that_do_not_belong_together(in_tmp: Path, demo: Params) -> None:
+    one = tiny_clips(demo).model_copy(update={"shards": (0,)})
+    shard_of(0, {"ann": "train", "bob": "train"}, listing="")
+    assert manifest.join_shards(one)["clips"] == 2
+    with pytest.raises(UserError, match="test_sets names 'folder-seen', which has no clip; allowed: none"):
+        manifest.join_shards(one.model_copy(update={"test_sets": ("folder-seen",)}))
+    larger = one.model_copy(update={"data": one.data.model_copy(update={"image_size": 4})})
+    with pytest.raises(UserError, match=r"frames.npy: of shape \(2, 1, 2, 2, 3\); allowed: \(2, 1, 4, 4, 3\) by clips"):
+        manifest.join_shards(larger)
+    masks = Path("data/masks/shard-0.npy").read_bytes(), Path("data/masks/shard-0.sha256").read_text()
+    shard_of(0, {"ann": "train"}, listing="")  # cropped again after bob's video was deleted, but not parsed
+    Path("data/masks/shard-0.npy").write_bytes(masks[0])
+    Path("data/masks/shard-0.sha256").write_text(masks[1])
+    with pytest.raises(UserError, match=r"shard-0.npy: masks of other clips .*; run `head3d parse --shard 0`"):
+        manifest.join_shards(one)
+    shard_of(0, {"bob": "train", "ann": "train"}, listing="")  # as many, but others
+    Path("data/masks/shard-0.sha256").write_text(masks[1])
+    with pytest.raises(UserError, match="masks of other clips"):
+        manifest.join_shards(one)
+
+
 def test_a_copy_of_a_training_video_is_not_tested_on(in_tmp: Path, demo: Params) -> None:
-    two = demo.model_copy(update={"shards": (0, 1)})
+    two = tiny_clips(demo).model_copy(update={"shards": (0, 1)})
     shard_of(0, {"ann": "train"})
     shard_of(1, {"ann": "folder-unseen"})
     with pytest.raises(UserError, match="folder-unseen/ann is for testing and the same as folder/train/ann"):
@@ -324,12 +365,17 @@ def test_a_clip_without_a_head_is_left_out_and_labels_are_told_apart(demo: Param
         "split": "train",
     }
     about |= dict.fromkeys(("fps", "x0", "y0", "x1", "y1"), 1.0)
-    write_records(folder / "clips.csv", [ClipRecord(**about | {"clip_id": f"c{i}", "row": i}) for i in range(3)])
+    records = [ClipRecord(**about | {"clip_id": f"c{i}", "row": i}) for i in range(3)]
+    write_records(folder / "clips.csv", records)
+    data = demo.data.model_copy(update={"image_size": 8, "clip_length": 4})
+    demo = demo.model_copy(update={"data": data, "test_sets": ()})
     masks = np.full((3, 4, 8, 8), 255, np.uint8)
     masks[1, 2] = 0  # no head in one frame of the second clip
     masks[2, :, 0] = 9
+    np.save(folder / "frames.npy", np.zeros((3, 4, 8, 8, 3), np.uint8))
     np.save(folder / "landmarks.npy", np.zeros((3, 4, 68, 2), np.float32))
     Path("data/masks").mkdir()
+    Path("data/masks/shard-0.sha256").write_text(pixels_digest(records))
     np.save("data/masks/shard-0.npy", masks)
     summary = manifest.join_shards(demo.model_copy(update={"shards": (0,)}))
     assert (summary["clips"], summary["reasons"]) == (2, {"no head found by face parsing": 1})

@@ -206,7 +206,10 @@ def test_sources_say_what_is_missing(demo: Params, tmp_path: Path) -> None:
     metadata = write_csv(tmp_path / "m.csv", [("a", "id1", 0, 100, "train")])
     with pytest.raises(UserError, match=r"data\.voxceleb\.videos is '.*nowhere', which is no directory"):
         sources.voxceleb(settings(demo, metadata, tmp_path / "nowhere"))
-    with pytest.raises(UserError, match=r"no video of VoxCeleb in it that .*m\.csv names; allowed: downloaded/"):
+    with pytest.raises(UserError, match=r"no video of VoxCeleb in it; allowed: downloaded/"):
+        sources.voxceleb(settings(demo, metadata, tmp_path))
+    put(tmp_path / "id1" / "a" / "00001.mp4", b"")  # as VoxCeleb2's text files name it, which a csv does not
+    with pytest.raises(UserError, match=r"1 files are there, none of which .*m\.csv names; allowed: downloaded/"):
         sources.voxceleb(settings(demo, metadata, tmp_path))
     for name in ("voxceleb", "faceforensics"):
         values = read_yaml(ROOT / "params.yaml")

@@ -280,8 +280,9 @@ def _client(
         text = said.read().decode(errors="replace")
     if process.returncode != 0:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
+        lines = [line for line in lines if not line.startswith("WARNING: Retrying")] or lines
         errors = [line for line in lines if "error" in line.lower()]
-        what = " ".join(command[1:4]) if command[0] == sys.executable else "npm pack"
+        what = "pip download" if command[0] == sys.executable else "npm pack"
         raise SourceError(f"{what} failed: {(errors or lines or ['no message'])[0]}")
 
 

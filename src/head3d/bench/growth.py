@@ -207,7 +207,8 @@ def clips(params: Params, x: int, rounds: int) -> Measured:
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         write_clips(Path("data"), x, size=8, length=4)
         Path("data/manifest.csv").rename("data/clips/shard-0/clips.csv")
-        one_shard = params.model_copy(update={"shards": (0,)})
+        data = params.data.model_copy(update={"image_size": 8, "clip_length": 4})
+        one_shard = params.model_copy(update={"shards": (0,), "data": data, "test_sets": ()})
         return of_process(lambda: join_shards(one_shard), rounds)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from head3d.data.store import COLUMNS, ClipRecord, write_records
+from head3d.data.store import COLUMNS, MASKED, ClipRecord, pixels_digest, write_records
 from head3d.geometry import intrinsics, pose_from_euler, project
 from head3d.geometry.head_model import landmark_points
 
@@ -40,3 +40,4 @@ def write_clips(root: Path, clips: int, size: int, length: int, fov_deg: float =
     }  # fmt: skip
     rows = [ClipRecord(**{**values, "clip_id": f"c{i:05d}", "row": i}) for i in range(clips)]
     write_records(root / "manifest.csv", rows)
+    (root / "masks/shard-0").with_suffix(MASKED).write_text(pixels_digest(rows))

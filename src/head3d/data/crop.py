@@ -93,7 +93,7 @@ def run(params: "Params", shard: int) -> None:
         frames.close()
         points.close()
         write_records(folder / "clips.csv", records)
-        (folder / LISTING).write_text(f"{sources.listing(sized)}\n")
+        (folder / LISTING).write_text(f"{sources.listing(sized)} {len(params.shards)}\n")
         used = sum(record.row >= 0 for record in records)
         tracked.metrics({"videos": len(mine), "clips": used, "clips_left_out": len(records) - used}, step=0)
 

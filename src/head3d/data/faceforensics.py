@@ -5,13 +5,12 @@ files are behind a licence form (docs/data.md); nothing is downloaded here.
 """
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.data.video import EXTENSIONS
 from head3d.errors import UserError
-from head3d.files import expanded
+from head3d.files import expanded, files_below
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -43,6 +42,8 @@ def originals(params: "Params") -> tuple[Path, list[Path]]:
     official = next((root / path for path in ORIGINALS if (root / path).is_dir()), None)
     if official is not None:
         there = [name for name in COMPRESSIONS if (official / name / "videos").is_dir()]
+        if settings.compression is None:  # the script makes directories before it fills them
+            there = [name for name in there if _videos(official / name / "videos")] or there
         wanted = [settings.compression] if settings.compression else there[:1]
         if not there or wanted[0] not in there:
             raise UserError(
@@ -51,10 +52,7 @@ def originals(params: "Params") -> tuple[Path, list[Path]]:
                 fix="set data.faceforensics.compression to null" if there else "run the official script again",
             )
         root = official / wanted[0] / "videos"
-    found = []
-    for folder, below, files in os.walk(root):
-        below[:] = sorted(name for name in below if name.lower() not in _OTHERS and not name.startswith("."))
-        found += [Path(folder, name) for name in sorted(files) if _is_video(name)]
+    found = _videos(root)
     if not found:
         raise UserError(f"{root}: no original videos in it", allowed=f"{ORIGINALS[0]}/c23/videos/*.mp4, or *.mp4")
     stems = {path.stem for path in found}
@@ -75,6 +73,12 @@ def choose(params: "Params") -> list[Path]:
         return hashlib.sha256(f"{params.seed} {path.stem}".encode()).hexdigest()
 
     return sorted(found, key=draw)[: params.data.faceforensics.test]
+
+
+def _videos(root: Path) -> list[Path]:
+    """All original videos below a directory."""
+    below = files_below(root, lambda name: name.lower() in _OTHERS or name.startswith("."))
+    return [path for path in below if _is_video(path.name)]
 
 
 def _is_video(name: str) -> bool:

@@ -19,7 +19,7 @@ def text(params: "Params") -> str:
         used = "" if name in params.data.sources else " (not in data.sources)"
         try:
             lines.append(f"{name}{used}: {_OF[name](params)}")
-        except UserError as error:
+        except (UserError, OSError) as error:
             lines.append(f"{name}{used}: !! {error}")
     return "\n".join(lines)
 

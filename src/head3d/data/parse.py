@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from head3d import tracking
-from head3d.data.store import NpyWriter, open_array
+from head3d.data.store import MASKED, NpyWriter, open_array, pixels_digest, read_records
 from head3d.errors import UserError
 from head3d.files import replacing
 from head3d.models import parsing
@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 
 def run(params: "Params", shard: int) -> None:
-    """Stage ``parse``, one shard: ``data/masks/shard-K.npy`` uint8 ``(n, T, H, W)``, 255 = head."""
+    """Stage ``parse``, one shard: ``data/masks/shard-K.npy`` uint8 ``(n, T, H, W)``, 255 = head.
+
+    ``data/masks/shard-K.sha256`` says which clips they are of.
+    """
     source = Path("data/clips") / f"shard-{shard}" / "frames.npy"
     first = f"run `head3d crop --shard {shard}` first"
     clips, landmarks = open_array(source, first), open_array(source.with_name("landmarks.npy"), first)
     if len(clips) != len(landmarks):
         raise UserError(f"{source}: {len(clips)} clips, but landmarks of {len(landmarks)}", fix=first)
+    records = read_records(source.with_name("clips.csv"), first)
     target = Path("data/masks") / f"shard-{shard}.npy"
+    target.with_suffix(MASKED).unlink(missing_ok=True)  # of masks that are about to be replaced
     settings, shares = params.parse, []
     with tracking.run(stage="parse", params=params, instance=f"shard-{shard}") as tracked:
         with replacing(target) as file:
@@ -43,5 +48,7 @@ def run(params: "Params", shard: int) -> None:
                 writer.append(masks)
                 shares.append(masks.mean() / 255)
             writer.close()
+        with replacing(target.with_suffix(MASKED)) as file:
+            file.write_text(f"{pixels_digest(records)}\n")
         if shares:
             tracked.metrics({"head_share": float(np.mean(shares)), "clips": len(shares)}, step=0)

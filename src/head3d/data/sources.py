@@ -18,7 +18,7 @@ from head3d.data import voxceleb_files
 from head3d.data.video import EXTENSIONS
 from head3d.data.voxceleb import Box
 from head3d.errors import UserError
-from head3d.files import expanded
+from head3d.files import expanded, files_below
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -65,7 +65,8 @@ def folder(params: "Params") -> list[Video]:
     person. Videos under a sub-directory named ``unseen``, in capitals or not, are never trained on.
 
     Raises:
-        UserError: no such directory, no videos, or a person who is to be trained on and unseen.
+        UserError: no such directory, or one in it that can't be read, no videos, or a person who is to be trained on
+            and unseen.
     """
     if params.data.folder is None:
         raise UserError(
@@ -75,10 +76,9 @@ def folder(params: "Params") -> list[Video]:
     if not root.is_dir():
         raise UserError(f"params.yaml: data.folder is '{root}'", allowed="an existing directory of videos")
     videos = []
-    for path in sorted(root.rglob("*")):
+    for path in sorted(files_below(root)):
         inside = path.relative_to(root)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if hidden or path.suffix.lower() not in EXTENSIONS or not path.is_file():
+        if inside.name.startswith(".") or path.suffix.lower() not in EXTENSIONS or not path.is_file():
             continue
         unseen = inside.parts[0].casefold() == UNSEEN and len(inside.parts) > 1
         below = list(inside.parts[1:] if unseen else inside.parts)

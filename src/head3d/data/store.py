@@ -52,7 +52,9 @@ class ClipRecord:
 
 
 _MADE_BY = "run the pipeline up to `head3d manifest` (dvc repro manifest)"
-LISTING = "videos.sha256"  # beside a shard's clips: of all videos that were shared out, not only its own
+# Beside a shard's clips: digest of all videos that were shared out, not only its own, and over how many shards.
+LISTING = "videos.sha256"
+MASKED = ".sha256"  # ending of the file beside a shard's masks that says which clips they are of, by pixels_digest
 COLUMNS = [field.name for field in fields(ClipRecord)]
 _NUMBERS = {"shard": int, "row": int, "start_frame": int, **dict.fromkeys(("fps", "x0", "y0", "x1", "y1"), float)}
 
@@ -106,18 +108,22 @@ def write_records(path: Path, records: Iterable[ClipRecord]) -> None:
     write_rows(path, COLUMNS, (asdict(record) for record in records))
 
 
-def read_records(path: Path) -> list[ClipRecord]:
+def read_records(path: Path, fix: str = _MADE_BY) -> list[ClipRecord]:
     """Read what :func:`write_records` wrote.
+
+    Args:
+        path: the file.
+        fix: what an error says that makes it.
 
     Raises:
         UserError: it is not there, or damaged.
     """
     records = []
-    for row in read_rows(path, COLUMNS, _MADE_BY):
+    for row in read_rows(path, COLUMNS, fix):
         try:
             records.append(ClipRecord(**{name: _NUMBERS.get(name, str)(row[name]) for name in COLUMNS}))
         except ValueError as error:
-            raise UserError(f"{path}: clip {row['clip_id']!r} is damaged ({error})", fix=_MADE_BY) from error
+            raise UserError(f"{path}: clip {row['clip_id']!r} is damaged ({error})", fix=fix) from error
     return records
 
 
@@ -233,6 +239,12 @@ class ClipStore:
         if record.row >= len(self._arrays[path]):
             raise UserError(f"{path}: has no row {record.row}, where {record.clip_id} should be", fix=_MADE_BY)
         return self._arrays[path]
+
+
+def pixels_digest(records: Iterable[ClipRecord]) -> str:
+    """SHA-256 over the pixels' digests of a shard's clips, in the order in which they lie there."""
+    rows = sorted((one.row, one.pixels_sha256) for one in records if one.row >= 0)
+    return hashlib.sha256("\n".join(pixels for _, pixels in rows).encode()).hexdigest()
 
 
 def digest(records: Iterable[ClipRecord]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from head3d.errors import UserError
-from head3d.files import expanded
+from head3d.files import expanded, files_below
 
 FPS = 25.0  # VoxCeleb counts frames at this rate, whatever the rate of the video
 RAGGED_S = 0.25  # seconds at the end of a cut video that are not used
@@ -118,6 +118,8 @@ def _from_row(row: dict[str, str | None], where: str) -> Stretch:
 
     video, _, owner = (row["video_id"] or "").partition("#")  # crop_vox.py writes video#person
     person = row.get("person_id") or owner
+    if not person and "person_id" not in row:
+        raise UserError(f"{where}: who is in it is not said", allowed="a column person_id, or a video_id VIDEO#PERSON")
     for key, value in (("video_id", video), ("person_id", person)):
         if not _NAME.fullmatch(value):
             raise refuse(key, "letters, digits, _ and -")
@@ -153,18 +155,15 @@ def _from_row(row: dict[str, str | None], where: str) -> Stretch:
 
 
 def _directory(root: Path) -> Iterator[Stretch]:
-    for folder, below, files in os.walk(root):
-        below.sort()
-        for file in sorted(files):
-            path = Path(folder, file)
-            inside = path.relative_to(root).parts
-            if path.suffix != ".txt" or len(inside) < 3:
-                continue
-            person, video, part = inside[-3], inside[-2], path.stem
-            if all(_NAME.fullmatch(name) for name in (person, video, part)):
-                # of the whole path, as somebody may name vox1_test_txt/ itself
-                test = any(re.fullmatch(r"(vox\d_)?test(_txt)?", name) for name in (root.name, *inside[:-3]))
-                yield Stretch(person, video, part, test, text=path)
+    for path in files_below(root, lambda name: False):  # names of videos may begin with anything
+        inside = path.relative_to(root).parts
+        if path.suffix != ".txt" or len(inside) < 3:
+            continue
+        person, video, part = inside[-3], inside[-2], path.stem
+        if all(_NAME.fullmatch(name) for name in (person, video, part)):
+            # of the whole path, as somebody may name vox1_test_txt/ itself
+            test = any(re.fullmatch(r"(vox\d_)?test(_txt)?", name) for name in (root.name, *inside[:-3]))
+            yield Stretch(person, video, part, test, text=path)
 
 
 def detailed(one: Stretch) -> Stretch:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from head3d.data.video import EXTENSIONS
 from head3d.data.voxceleb import FPS, Box, Order, Stretch, detailed, order, read_metadata
 from head3d.errors import UserError
-from head3d.files import expanded
+from head3d.files import expanded, files_below
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -58,12 +58,13 @@ class Library:
         self._cut: dict[tuple[str, str, str], Path] = {}  # by person, video, part
         self._whole: dict[str, Path] = {}
         self._tested: set[str] = set()  # people who lie below a directory called test
-        for folder, below, files in os.walk(self.root):
-            below[:] = sorted(name for name in below if not name.startswith("."))
-            for file in sorted(files):
-                path = Path(folder, file)
-                if not file.startswith(".") and path.suffix.lower() in EXTENSIONS:
-                    self._add(path, path.relative_to(self.root))
+        for path in files_below(self.root) if self.root.exists() else ():
+            if not path.name.startswith(".") and path.suffix.lower() in EXTENSIONS:
+                self._add(path, path.relative_to(self.root))
+
+    def __len__(self) -> int:
+        """How many videos there are."""
+        return len(self._downloaded) + len(self._cut) + len(self._whole)
 
     def _add(self, path: Path, inside: Path) -> None:
         parts, stem = inside.parts, path.stem
@@ -177,11 +178,15 @@ def choose(params: "Params", library: Library, line: Order) -> list[Found]:
         *_first(line.test, settings.test, library, unseen=True),
     ]
     if not found:
+        what = f"{library.root}: no video of VoxCeleb in it"
+        if len(library) and settings.metadata:
+            what = f"{library.root}: {len(library)} files are there, none of which {settings.metadata} names"
+        elif len(library):
+            what = f"{library.root}: {len(library)} files are there, but only metadata would tell whose they are"
         raise UserError(
-            f"{library.root}: no video of VoxCeleb in it"
-            + (f" that {settings.metadata} names" if settings.metadata else ""),
+            what,
             allowed=LAYOUTS,
-            fix="run `head3d data download --source voxceleb`, or see docs/data.md",
+            fix="run `head3d data download --source voxceleb`, or see docs/data.md for which metadata goes with what",
         )
     return found
 
