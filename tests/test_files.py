@@ -110,11 +110,16 @@ def test_what_a_killed_process_left_of_a_file_is_removed(tmp_path: Path) -> None
     target, other = tmp_path / "masks.npy", tmp_path / "other.npy"
     for path in (target, other):
         subprocess.run([sys.executable, "-c", code, str(path)], check=False)
-    assert len(list(tmp_path.iterdir())) == 2
+    first, second = tmp_path.iterdir()
+    with replacing(target) as file:  # another machine may still be at them
+        file.write_text("0")
+    assert len(list(tmp_path.iterdir())) == 3
+    for left in (first, second):
+        os.utime(left, (0, 0))
     with replacing(target) as mine, replacing(target) as beside:  # of a living process: stays
         mine.write_text("1")
         beside.write_text("2")
-        assert len(list(tmp_path.iterdir())) == 3
+        assert len(list(tmp_path.iterdir())) == 4
     assert target.read_text() == "1"
     assert len(list(tmp_path.iterdir())) == 2, "the other's is its own"
 

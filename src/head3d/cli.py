@@ -205,11 +205,8 @@ def _import(args: argparse.Namespace) -> None:
 
     named = args.checkpoint in ASSETS and not Path(args.checkpoint).exists()
     given = fetch(args.checkpoint) if named else Path(args.checkpoint)
-    print(
-        convert.convert(
-            args.method, given, check_out(args.out, (".safetensors",), checkpoint=given), args.align_corners
-        )
-    )
+    out = check_out(args.out, (".safetensors",), checkpoint=given)
+    print(convert.convert(args.method, given, out, args.align_corners))
 
 
 def build_parser() -> argparse.ArgumentParser:

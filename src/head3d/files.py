@@ -6,13 +6,16 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from head3d.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what writing ends with, without a word of where
+
+LEFT_S = 3600.0  # a file that was changed since then may be written by another machine that shares the directory
 
 
 @contextmanager
@@ -20,7 +23,7 @@ def replacing(target: str | os.PathLike) -> Iterator[Path]:
     """Where to write a file that takes the place of ``target`` if the block ends well, and vanishes if not.
 
     The folder is made if need be. The name in between keeps the ending, as writers of videos and arrays go by it. What
-    killed processes have left of the same target is removed.
+    killed processes have left of the same target is removed, ``LEFT_S`` after they last wrote.
 
     Raises:
         OSError: there is something else than a file at ``target``, as a directory or a device; or it can't be written.
@@ -35,8 +38,9 @@ def replacing(target: str | os.PathLike) -> Iterator[Path]:
     mark = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}"
     for left in target.parent.glob(f"{mark}-*{glob.escape(target.suffix)}"):
         pid = left.name.split("-")[1]
-        if pid.isdigit() and not alive(int(pid)):
-            left.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # it has just been renamed
+            if pid.isdigit() and not alive(int(pid)) and time.time() - left.stat().st_mtime > LEFT_S:
+                left.unlink()
     unfinished = target.with_name(f"{mark}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix}")
     try:
         yield unfinished

@@ -59,6 +59,16 @@ def test_table1(written: SimpleNamespace) -> None:
     assert floors["paper_dataset"].isna().all()
 
 
+def test_every_table_says_which_clips_it_is_of(params: Params, made_up: SimpleNamespace) -> None:
+    digest = "89f7465d40a17f1e" + 48 * "0"
+    (made_up.metrics / "train_geometry.json").write_text(json.dumps({"steps": 3, "data": digest}))
+    tables.make(params, made_up.metrics, made_up.reports)
+    folder = made_up.reports / "tables"
+    for name in ("table1", "table2", "table3", "cross_identity", "geometry", "parser"):
+        for ending in (".md", ".tex"):
+            assert "SHA-256 89f7465d40a17f1e" in (folder / name).with_suffix(ending).read_text(), name + ending
+
+
 def test_table3(written: SimpleNamespace) -> None:
     table = pd.read_csv(written.reports / "tables" / "table3.csv")
     assert list(table.columns) == COLUMNS

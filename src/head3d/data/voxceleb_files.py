@@ -62,8 +62,9 @@ class Library:
             if not path.name.startswith(".") and path.suffix.lower() in EXTENSIONS:
                 self._add(path, path.relative_to(self.root))
 
-    def __len__(self) -> int:
-        """How many videos there are."""
+    @property
+    def n_files(self) -> int:
+        """How many videos there are, whether metadata names them or not."""
         return len(self._downloaded) + len(self._cut) + len(self._whole)
 
     def _add(self, path: Path, inside: Path) -> None:
@@ -179,10 +180,10 @@ def choose(params: "Params", library: Library, line: Order) -> list[Found]:
     ]
     if not found:
         what = f"{library.root}: no video of VoxCeleb in it"
-        if len(library) and settings.metadata:
-            what = f"{library.root}: {len(library)} files are there, none of which {settings.metadata} names"
-        elif len(library):
-            what = f"{library.root}: {len(library)} files are there, but only metadata would tell whose they are"
+        if library.n_files and settings.metadata:
+            what = f"{library.root}: {library.n_files} files are there, none of which {settings.metadata} names"
+        elif library.n_files:
+            what = f"{library.root}: {library.n_files} files are there, but only metadata would tell whose they are"
         raise UserError(
             what,
             allowed=LAYOUTS,

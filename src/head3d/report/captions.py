@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from head3d.report.names import plain
 
@@ -302,6 +303,12 @@ def parser(params: Params) -> str:
         "a half: intersection over union of each frame, its mean, its 5 % quantile and its worst, and how much larger "
         f"or smaller all heads are. The small one was taught on the training clips for {params.parser.steps} steps.",
     )
+
+
+def data_sentence(trained: Mapping[str, Any]) -> str:
+    """Which clips the numbers come from, by what ``metrics/train_geometry.json`` says, if it does say so."""
+    digest = str(trained.get("data", ""))
+    return f" All clips together: SHA-256 {digest[:16]} (first 16 digits)." if digest else ""
 
 
 def with_smoke(params: Params, text: str) -> str:

@@ -112,13 +112,13 @@ def format_interval(mean: float, low: float, high: float, places: int) -> str:
     return f"{mean:.{places}f}" + (f" [{low:.{places}f}, {high:.{places}f}]" if low == low else "")
 
 
-def write(params: Params, folder: Path, tables: Path) -> None:
+def write(params: Params, folder: Path, tables: Path, data: str = "") -> None:
     """Write cross_identity.csv, .md and .tex, and the rows of all pairs, from ``metrics/cross``."""
     methods = names.cross_methods(params.baselines)
     rows = read(folder, list(params.test_sets), methods)
     table, keys = build(params, rows, methods)
     pairs = {str(name): int(group["n_pairs"].max()) for name, group in table.groupby("dataset", sort=False)}
-    caption = captions.cross_caption(params, pairs)
+    caption = captions.cross_caption(params, pairs) + data
     n_default = params.model.references
     tex_names = {names.plain(key, n_default): names.tex(key, n_default) for key in keys}
     people = shown(table)

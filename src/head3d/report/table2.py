@@ -34,16 +34,17 @@ PAPER = (
 )
 
 
-def write(params: Params, cast: pd.DataFrame, folder: Path) -> None:
+def write(params: Params, cast: pd.DataFrame, folder: Path, data: str = "") -> None:
     """``table2.csv``, ``.md`` and ``.tex`` and ``table2_strengths.csv`` of a report.
 
     Args:
         cast: what :func:`head3d.study.votes.read` returns; without lines the table says that there are no votes.
+        data: what ends the caption.
     """
     resamples, seed = params.evaluate.bootstrap, params.seed
     rows = [(dataset, "overall", method) for dataset in params.test_sets for method in params.baselines]
     table = build_table(cast, resamples, seed, rows)
-    caption = captions.with_smoke(params, caption_of(cast))
+    caption = captions.with_smoke(params, caption_of(cast)) + data
     shown = for_people(table)
     formats.write_text(folder / "table2.csv", formats.to_csv(table))
     formats.write_text(folder / "table2.md", formats.to_markdown(shown, TITLE, caption))

@@ -49,20 +49,24 @@ def make(params: Params, metrics_dir: str | Path, reports_dir: str | Path, cast:
     ``metrics/geometry-<test set>.json`` and ``metrics/parser-<test set>.json`` for the test sets and methods that
     params.yaml names, and writes
     ``reports/tables/`` and ``reports/metrics.json``. ``cast`` holds the votes of the rater study for Table 2; without
-    it the table says that there are none.
+    it the table says that there are none. Every caption ends with the digest of the clips, if
+    ``metrics/train_geometry.json`` is there and has it.
     """
     metrics, reports = Path(metrics_dir), Path(reports_dir)
     rows = read_rows(metrics / "reconstruction", list(params.test_sets), list(params.contenders))
     clips = stats.clip_means(rows)
-    write_tables(params, clips, reports / "tables")
+    trained = metrics / "train_geometry.json"
+    data = captions.data_sentence(formats.read_json(trained, dict) if trained.is_file() else {})
+    write_tables(params, clips, reports / "tables", data)
     formats.write_text(reports / "tables" / "paired.csv", formats.to_csv(paired_table(params, clips)))
-    table2.write(params, votes.none() if cast is None else cast, reports / "tables")
-    cross.write(params, metrics / "cross", reports / "tables")
-    sets, folder = list(params.test_sets), reports / "tables"
-    write_measures("geometry", read_measures("geometry", metrics, sets), folder, "Geometry.", geometry_caption(params))
-    write_measures(
-        "parser", read_measures("parser", metrics, sets), folder, "The small parser.", captions.parser(params)
-    )
+    table2.write(params, votes.none() if cast is None else cast, reports / "tables", data)
+    cross.write(params, metrics / "cross", reports / "tables", data)
+    for kind, title, caption in (
+        ("geometry", "Geometry.", geometry_caption(params)),
+        ("parser", "The small parser.", captions.parser(params)),
+    ):
+        found = read_measures(kind, metrics, list(params.test_sets))
+        write_measures(kind, found, reports / "tables", title, caption + data)
     tree = metrics_tree(clips)
     formats.write_text(reports / "metrics.json", json.dumps(tree, indent=1) + "\n")
     return tree
@@ -132,14 +136,14 @@ def build_table(params: Params, clips: pd.DataFrame, which: str) -> tuple[pd.Dat
     return pd.DataFrame(lines, columns=list(columns.RECONSTRUCTION)), keys
 
 
-def write_tables(params: Params, clips: pd.DataFrame, folder: Path) -> None:
+def write_tables(params: Params, clips: pd.DataFrame, folder: Path, data: str = "") -> None:
     """Tables 1 and 3 as CSV, Markdown and LaTeX, each with the clips it was averaged from."""
     n_default = params.model.references
     for which, title in TITLES.items():
         table, keys = build_table(params, clips, which)
         counts = {name: int(group["n_clips"].max()) for name, group in table.groupby("dataset", sort=False)}
         named = {str(name): count for name, count in counts.items()}
-        caption = captions.table_caption(params, named, which)
+        caption = captions.table_caption(params, named, which) + data
         tex_names = {names.plain(key, n_default): names.tex(key, n_default) for key in keys}
         formats.write_text(folder / f"{which}.csv", formats.to_csv(table))
         formats.write_text(folder / f"{which}.md", formats.to_markdown(table, title, caption))

@@ -156,7 +156,7 @@ class Session:
         write_history(state.history, Path("metrics/curves") / f"{self.name}.csv")
         last = {name: value for _, name, value in state.history}
         final = {f"final_{k}": round(v, 6) for k, v in last.items()}
-        summary = {"steps": state.step, "compute": str(self.compute), **final, **result}
+        summary = {"steps": state.step, "compute": str(self.compute), "data": self.store.digest, **final, **result}
         write_json(Path("metrics") / f"{self.name}.json", dict(sorted(summary.items())))
         self.tracked.metrics({f"summary/{k}": v for k, v in summary.items() if isinstance(v, int | float)})
         about = {"stage": self.name, "scale": self.params.scale, "seed": self.params.seed, "settings": self.settings}
