@@ -105,7 +105,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small(demo: Params, root: Path) -> Params:
     data = with_data(demo, sources=("folder",), folder=str(root), image_size=64, clip_length=8, clips_per_video=2)
-    return data.model_copy(update={"device": "cpu", "shards": (0, 1)})
+    return data.model_copy(update={"device": "cpu", "shards": (0, 1), "test_sets": ("folder-seen", "folder-unseen")})
 
 
 def test_folder_lists_people(demo: Params, people: Path) -> None:

@@ -1,4 +1,4 @@
-"""The pipeline on a real Slurm of two nodes (two_nodes.py): all stages with stand-ins, trainings that are cut short.
+"""The pipeline on a real Slurm of two nodes (two_nodes.py): all stages, with stand-ins or for real; cut trainings.
 
 Minutes, and skipped without Slurm: `make test-packages` installs it on Debian.
 """
@@ -224,3 +224,20 @@ def test_a_training_longer_than_the_time_limit_goes_on_in_the_next_job(training:
     assert any("returned non-zero exit status 143" in text for text in printed)
     assert "goes on from runs/train_matching/" in (scratch.root / "logs/train_matching.log").read_text()
     assert made(scratch) == whole
+
+
+@pytest.mark.long
+@pytest.mark.network
+def test_the_smoke_scale_for_real(tmp_path: Path, slurm: TwoNodes) -> None:
+    scratch = in_slurm(Scratch(tmp_path / "copy", stand_in=False), slurm)
+    scratch.copy()
+    scratch.scale("smoke")
+    count = len(scratch.stages())
+    said = scratch.run(sys.executable, "-m", "snakemake", *PROFILE, "--config", "max_runtime=1000")
+    assert f"{count + 1} of {count + 1} steps (100%) done" in said
+    assert {job["JobState"] for job in slurm.jobs()} == {"COMPLETED"}
+    assert {job["NodeList"] for job in slurm.jobs()} == set(NODES)
+    page = (scratch.root / "reports/index.html").read_text()
+    assert all(name in page for name in ("FOMM", "MRAA", "DaGAN", "FaceV2V"))
+    assert f"{count} of {count} stages are up to date" in scratch.sync()
+    assert scratch.stale_dvc() == scratch.stale_snakemake() == set()
