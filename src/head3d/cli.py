@@ -203,8 +203,7 @@ def _import(args: argparse.Namespace) -> None:
     from head3d.baselines import convert
     from head3d.options import check_out
 
-    named = args.checkpoint in ASSETS and not Path(args.checkpoint).exists()
-    given = fetch(args.checkpoint) if named else Path(args.checkpoint)
+    given = fetch(name) if (name := args.checkpoint) in ASSETS and not Path(name).exists() else Path(name)
     out = check_out(args.out, (".safetensors",), checkpoint=given)
     print(convert.convert(args.method, given, out, args.align_corners))
 
