@@ -109,8 +109,10 @@ class TwoNodes:
     def kill_node(self, name: str) -> None:
         """What a power cut does: the node's daemon and all that runs on it die at once, and nobody is told."""
         daemon = self._daemons.pop(name)
-        for pid in (daemon.pid, *self._on_node(name)):
-            _kill(pid)
+        dying = (daemon.pid, *self._on_node(name))
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # frozen first: who dies last would tell of the others' end
+            for pid in dying:
+                _kill(pid, number)
         daemon.wait()
 
     def start_node(self, name: str) -> None:
@@ -214,9 +216,9 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int, number: int = signal.SIGKILL) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
 
 def _free_ports(count: int) -> list[int]:
