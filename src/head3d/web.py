@@ -1,10 +1,13 @@
-"""What the local pages of ``head3d app`` and ``head3d study`` share: headers, an address to listen at, JSON bodies."""
+"""What the local pages of ``head3d app`` and ``head3d study`` share: one file with headers, an address, JSON bodies."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -17,18 +20,44 @@ MOST_BYTES = 4096  # of a request's JSON
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-def confining(images: str) -> dict[str, str]:
-    """Headers that confine a page to its own server; ``images`` is what its policy lets pictures come from."""
-    return {
-        "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self'; "
-        f"connect-src 'self'; img-src {images}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-        "Referrer-Policy": "no-referrer",  # a link may be a key
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-    }
+class Page:
+    """A page in one answer: a server that goes away between a page and its script would leave a dead page behind.
+
+    Args:
+        folder: has index.html, page.css and page.js.
+        images: what the page's policy lets pictures come from.
+
+    Attributes:
+        html: index.html with the style and the script in it.
+        headers: what confines the page to its own server, and to this very style and script.
+    """
+
+    def __init__(self, folder: Path, images: str) -> None:
+        style, script, page = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js", "index.html"))
+        for link, inside in (
+            ('<link rel="stylesheet" href="page.css">', f"<style>{style}</style>"),
+            ('<script src="page.js"></script>', f"<script>{script}</script>"),
+        ):
+            before, found, after = page.partition(link)
+            assert found, f"{folder}/index.html without {link}"
+            page = before + inside + after
+        self.html = page
+        self.headers = {
+            "Content-Security-Policy": f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; "
+            f"media-src 'self'; connect-src 'self'; img-src {images}; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+            "Referrer-Policy": "no-referrer",  # a link may be a key
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+        }
+
+
+def _source(text: str) -> str:
+    """A policy's name for a style or script that stands in the page itself."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 class WithHeaders:

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -29,16 +29,15 @@ from head3d.app.jobs import Job
 from head3d.app.studio import SHIFTS, Look, Studio, read
 from head3d.app.videos import TooLarge, Video
 from head3d.errors import UserError
-from head3d.web import NO_STORE, WithHeaders, confining, json_body, listen, reached_by
+from head3d.web import NO_STORE, Page, WithHeaders, json_body, listen, reached_by
 
 if TYPE_CHECKING:
     from head3d.api import Head3D
 
-PAGE = Path(__file__).parent / "page"
+PAGE = Page(Path(__file__).parent / "page", images="'self' data:")
 MOST_DRAINED = 50_000_000  # bytes of a refused video that are still read: a browser that is sending hears nothing
 THUMBNAIL = 480  # pixels of its longer side
 TOLD = ("id", "state", "step", "done", "total", "error", "note", "head", "name", "beside")  # of a job
-HEADERS = confining("'self' data:")
 KINDS = ("head", "animate", "view")
 
 
@@ -46,13 +45,7 @@ def application(studio: Studio, host: str = "127.0.0.1") -> ASGIApp:
     """The web application of one studio; ``host`` is the address that it is served at."""
 
     def page(_: Request) -> Response:
-        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
-
-    def script(_: Request) -> Response:
-        return FileResponse(PAGE / "page.js", headers={"Cache-Control": "no-cache"})
-
-    def style(_: Request) -> Response:
-        return FileResponse(PAGE / "page.css", headers={"Cache-Control": "no-cache"})
+        return HTMLResponse(PAGE.html, headers={"Cache-Control": "no-cache"})
 
     def settings(_: Request) -> Response:
         params = studio.model.params
@@ -148,8 +141,6 @@ def application(studio: Studio, host: str = "127.0.0.1") -> ASGIApp:
 
     routes = [
         Route("/", page),
-        Route("/page.js", script),
-        Route("/page.css", style),
         Route("/settings", settings),
         Route("/videos", take, methods=["POST"]),
         Route("/videos/{video}", about_video),
@@ -163,7 +154,7 @@ def application(studio: Studio, host: str = "127.0.0.1") -> ASGIApp:
     ]
     handlers: Any = {UserError: wrong, HTTPException: failed, ClientDisconnect: gone}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
-    return WithHeaders(Guard(app, host), HEADERS)
+    return WithHeaders(Guard(app, host), PAGE.headers)
 
 
 def serve(model: Head3D, host: str, port: int, most_bytes: int) -> None:

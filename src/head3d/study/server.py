@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -21,8 +21,8 @@ from head3d import web
 from head3d.study import session
 from head3d.study.store import Rater, Study
 
-PAGE = Path(__file__).parent / "page"
-HEADERS = web.confining("data:") | {"X-Robots-Tag": "noindex"}
+PAGE = web.Page(Path(__file__).parent / "page", images="data:")
+HEADERS = PAGE.headers | {"X-Robots-Tag": "noindex"}
 
 
 def application(study: Study) -> ASGIApp:
@@ -41,7 +41,7 @@ def application(study: Study) -> ASGIApp:
 
     def page(request: Request) -> Response:
         rater_of(request)
-        return FileResponse(PAGE / "index.html", headers=web.NO_STORE)
+        return HTMLResponse(PAGE.html, headers=web.NO_STORE)
 
     def enter(request: Request) -> Response:
         return RedirectResponse(f"{rater_of(request).token}/", headers=web.NO_STORE)
@@ -74,12 +74,6 @@ def application(study: Study) -> ASGIApp:
             raise HTTPException(404, "no such video")
         return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "private, max-age=3600"})
 
-    def script(_: Request) -> Response:
-        return FileResponse(PAGE / "page.js", headers={"Cache-Control": "no-cache"})
-
-    def style(_: Request) -> Response:
-        return FileResponse(PAGE / "page.css", headers={"Cache-Control": "no-cache"})
-
     def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, session.Refused)
         return JSONResponse({"error": str(error)}, status_code=error.status, headers=web.NO_STORE)
@@ -95,8 +89,6 @@ def application(study: Study) -> ASGIApp:
         Route("/r/{token}/consent", consent, methods=["POST"]),
         Route("/r/{token}/answer", answer, methods=["POST"]),
         Route("/r/{token}/video/{item:int}/{slot}", video),
-        Route("/page.js", script),
-        Route("/page.css", style),
     ]
     handlers: Any = {session.Refused: refused, HTTPException: failed}
     return web.WithHeaders(Starlette(routes=routes, exception_handlers=handlers), HEADERS)
