@@ -121,15 +121,6 @@ def test_batches_of_every_training_of_the_paper_are_known() -> None:
     assert found == {"fomm": 8, "mraa": 2, "dagan": 8, "facev2v": 8}
 
 
-def test_processes_share_the_threads_that_an_engine_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "40")
-    assert launch.threads_each(5) == 8
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert launch.threads_each(5) == 1
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert launch.threads_each(1) >= 1
-
-
 def test_of_more_gpus_than_processes_free_ones_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
     monkeypatch.setattr("head3d.compute.own_gpus", lambda count: [2, 5][:count])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -118,28 +116,6 @@ def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
     footage.path, model.driving_masks = "b.mp4", lambda frames: torch.zeros(len(frames), 1, 64, 64)
     with pytest.raises(UserError, match=r"b\.mp4: faces are seen in it, but no head"):
         streaming.Drive(model, subject, footage, "relative", batch=4)
-
-
-def test_threads_share_batches_and_keep_their_order() -> None:
-    begun: list[int] = []
-
-    def work(number: int) -> int:
-        time.sleep(0.02 * (number % 3))
-        return number * number
-
-    def items() -> Iterator[int]:
-        for number in range(12):
-            begun.append(number)
-            yield number
-
-    with ThreadPoolExecutor(2) as pool:
-        made = streaming.in_order(pool, work, items())
-        assert [next(made), next(made)] == [0, 1]
-        assert len(begun) <= 2 + streaming.MOST_WORKERS  # a long video is not read ahead of what is made
-        assert list(made) == [number * number for number in range(2, 12)]
-        with pytest.raises(ZeroDivisionError):
-            list(streaming.in_order(pool, lambda number: 1 // (3 - number), range(5)))
-    assert list(streaming.in_order(None, work, range(3))) == [0, 1, 4]
 
 
 def test_torchs_threads_are_dealt_to_the_workers_and_given_back() -> None:

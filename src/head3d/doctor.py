@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from head3d.launch import cores
+from head3d.parallel import cores
 
 if TYPE_CHECKING:
     from head3d.assets.catalogue import Package, Source

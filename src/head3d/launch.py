@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
+from head3d.parallel import threads_each
 from head3d.ranks import LEFT, STORE
 
 if TYPE_CHECKING:
@@ -83,17 +84,6 @@ def fitting(count: int, batches: Mapping[str, int]) -> int:
         sizes = ", ".join(f"{name} {size}" for name, size in batches.items())
         print(f"head3d: {fits} of {count} processes: more can't share {sizes} evenly", file=sys.stderr, flush=True)
     return fits
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threads_each(count: int) -> int:
-    """Threads of each of ``count`` processes: its share of those that an engine gives the job, else of the cores."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, (int(given) if given.isdecimal() else cores()) // count)
 
 
 def run(words: Sequence[str], count: int, device: str = "cpu") -> int:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,14 +16,13 @@ from head3d.data.boxes import Square
 from head3d.data.footage import Footage
 from head3d.errors import UserError
 from head3d.images import to_frames, to_tensor
+from head3d.parallel import in_order
 
 if TYPE_CHECKING:
     from head3d.api import Head3D, Subject
     from head3d.geometry import Motion
 
 Choice = Literal["random", "diverse"]
-T = TypeVar("T")
-R = TypeVar("R")
 SAMPLE = 60  # frames, evenly over the subject video, of which the most diverse are chosen
 LEAST_HEAD = 0.005  # share of the crop under which its head mask shows no head
 FIRST_SHARE = 0.08  # of the crop that a head takes, until heads of this video have been measured
@@ -112,20 +110,6 @@ def workers(device: torch.device) -> Iterator[ThreadPoolExecutor | None]:
         torch.set_num_threads(threads)  # what a thread sets for itself, those that begin later start with
 
 
-def in_order(pool: ThreadPoolExecutor | None, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """``map``, by the threads of ``pool`` where there are some, that looks ``MOST_WORKERS`` items ahead, no further."""
-    if pool is None:
-        yield from map(work, items)
-        return
-    begun = deque()
-    for item in items:
-        begun.append(pool.submit(work, item))
-        if len(begun) > MOST_WORKERS:
-            yield begun.popleft().result()
-    while begun:
-        yield begun.popleft().result()
-
-
 class Drive:
     """A subject driven by a video, ``batch`` frames at a time.
 
@@ -209,9 +193,11 @@ class Drive:
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Each driving crop with its output, both uint8 (S, S, 3); once."""
         with workers(self.model.compute.device) as pool:
-            later = ((batch, self._judge(batch)) for batch in in_order(pool, self._parse, self._read_ahead()))
+            later = (
+                (batch, self._judge(batch)) for batch in in_order(pool, self._parse, self._read_ahead(), MOST_WORKERS)
+            )
             batches = itertools.chain([(self._first, self._first_good)], later)
-            for crops, good, made in in_order(pool, self._drive, batches):
+            for crops, good, made in in_order(pool, self._drive, batches, MOST_WORKERS):
                 for crop, fine in zip(crops, good, strict=True):
                     if fine:
                         self._held = next(made)

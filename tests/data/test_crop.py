@@ -1,9 +1,12 @@
 """The stages on real clips: crops, reasons for leaving out, bad files, and the manifest."""
 
+import itertools
 import os
 import re
 import shutil
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -196,9 +199,27 @@ def test_whole_folder_to_manifest(demo: Params, people: Path, tmp_path: Path, mo
     # nothing of a run is left lying about, and a second run gives the same bytes
     assert list(Path("data").rglob(".*")) == []
     before = Path("data/manifest.csv").read_bytes()
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # nor does the number of videos that are cropped at a time change them
     crop.run(params, 0)
     manifest.run(params)
     assert Path("data/manifest.csv").read_bytes() == before
+
+
+def test_clips_keep_the_order_of_their_videos_and_end_when_nobody_wants_them(
+    demo: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(one: Video, stem: str, shard: int, params: Params) -> Iterator[tuple[str, None, None]]:
+        time.sleep(0.1 if one.name == "a" else 0)  # the first is the slowest
+        for number in itertools.count() if one.name == "c" else range(2):
+            yield f"{stem}-{number}", None, None
+
+    monkeypatch.setattr(crop, "video_clips", endless)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    videos = [Video("folder", name, name, Path(name), False) for name in "abc"]
+    clips = crop._clips(videos, {("folder", name): f"folder-{name}" for name in "abc"}, 0, demo)
+    assert [str(next(clips)[0]) for _ in range(4)] == ["folder-a-0", "folder-a-1", "folder-b-0", "folder-b-1"]
+    clips.close()  # and does not wait for the endless one
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("videos")]
 
 
 def test_nothing_to_train_on(demo: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +266,7 @@ def test_large_frames_are_read_smaller() -> None:
 
 def test_video_clips_of_a_file_that_vanishes(demo: Params, tmp_path: Path) -> None:
     gone = Video("folder", "gone.mp4", "gone", tmp_path / "gone.mp4", False)
-    ((record, frames, _),) = list(crop.video_clips(gone, "folder-gone", 0, 0, demo))
+    ((record, frames, _),) = list(crop.video_clips(gone, "folder-gone", 0, demo))
     assert frames is None
     assert record.status == "unreadable: no such video file"
     assert record.clip_id == "folder-gone-000000"

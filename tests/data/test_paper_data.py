@@ -89,7 +89,7 @@ def test_clips_follow_the_given_face_within_the_given_span(demo: Params, two_peo
     # as the metadata has it: the whole head, and of another size of the video
     for side, box in {"left": Box(50, 10, 140, 120, 873, 360), "right": Box(0.4, 0.1, 0.9, 0.9, 1, 1)}.items():
         one = sources.Video("voxceleb", f"p/v/{side}", "p", two_people, True, (1.0, 3.4), box)
-        for record, frames, landmarks in crop.video_clips(one, "p", 0, 0, demo):
+        for record, frames, landmarks in crop.video_clips(one, "p", 0, demo):
             assert record.status == "ok", record
             assert frames is not None
             assert landmarks is not None
@@ -101,9 +101,9 @@ def test_clips_follow_the_given_face_within_the_given_span(demo: Params, two_peo
     assert squares["left"][0] < middle < squares["right"][0]
     # nobody near the box, or no time
     far = sources.Video("voxceleb", "p/v/far", "p", two_people, True, None, Box(0, 0.99, 0.01, 1, 1, 1))
-    assert {record.status for record, _, _ in crop.video_clips(far, "p", 0, 0, demo)} == {"no face"}
+    assert {record.status for record, _, _ in crop.video_clips(far, "p", 0, demo)} == {"no face"}
     late = sources.Video("voxceleb", "p/v/late", "p", two_people, True, (60.0, 70.0), None)
-    assert [record.status for record, _, _ in crop.video_clips(late, "p", 0, 0, demo)] == ["too short"]
+    assert [record.status for record, _, _ in crop.video_clips(late, "p", 0, demo)] == ["too short"]
 
 
 def test_other_sources_are_cut_as_ever(demo: Params) -> None:

@@ -4,10 +4,13 @@ The face is detected every few frames and followed, its landmarks are found on e
 :mod:`head3d.data.boxes` makes one box of them.
 """
 
+import contextlib
 import hashlib
 import itertools
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +27,7 @@ from head3d.data.store import LISTING, ClipRecord, NpyWriter, write_records
 from head3d.data.voxceleb import RAGGED_S
 from head3d.errors import UserError
 from head3d.files import replacing_directory
+from head3d.parallel import in_order, threads_each
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 _WORKING_SIDE = (
     2048  # pixels; larger frames are shrunk to this while they are read, so that forty of them fit in memory
 )
+_MOST_THREADS = 4  # each has the frames of a clip in memory; landmarks are found by one at a time, so more gain little
 
 
 def working_size(info: video.VideoInfo) -> tuple[video.VideoInfo, float]:
@@ -64,6 +69,10 @@ def crop_clip(
     return np.stack([square.cut(frame, size) for frame in frames]), boxes.smooth_landmarks(points), square
 
 
+# A record, and of a usable clip its frames uint8 (T, S, S, 3) and landmarks float32 (T, 68, 2).
+Clip = tuple[ClipRecord, np.ndarray | None, np.ndarray | None]
+
+
 def run(params: "Params", shard: int) -> None:
     """Stage ``crop``, one shard: ``data/clips/shard-K/{frames.npy, landmarks.npy, clips.csv}``."""
     if shard not in params.shards:
@@ -80,16 +89,13 @@ def run(params: "Params", shard: int) -> None:
     ):
         frames = NpyWriter(folder / "frames.npy", (length, size, size, 3), np.uint8)
         points = NpyWriter(folder / "landmarks.npy", (length, 68, 2), np.float32)
-        with tqdm(desc=f"crop {shard}", unit="clip", disable=None) as bar:
-            for one in mine:
-                for record, clip, landmarks in video_clips(
-                    one, stems[one.source, one.name], shard, frames.rows, params
-                ):
-                    if clip is not None and landmarks is not None:
-                        frames.append(clip)
-                        points.append(landmarks)
-                    records.append(record)
-                    bar.update()
+        with contextlib.closing(_clips(mine, stems, shard, params)) as clips:
+            for record, clip, landmarks in clips:
+                if clip is not None and landmarks is not None:
+                    record = replace(record, row=frames.rows)
+                    frames.append(clip)
+                    points.append(landmarks)
+                records.append(record)
         frames.close()
         points.close()
         write_records(folder / "clips.csv", records)
@@ -98,17 +104,43 @@ def run(params: "Params", shard: int) -> None:
         tracked.metrics({"videos": len(mine), "clips": used, "clips_left_out": len(records) - used}, step=0)
 
 
-def video_clips(one: sources.Video, stem: str, shard: int, row: int, params: "Params"):
-    """The clips of one video: ``(record, frames or None, landmarks or None)``; whatever is wrong costs only itself.
+def _clips(
+    videos: Sequence[sources.Video], stems: Mapping[tuple[str, str], str], shard: int, params: "Params"
+) -> Generator[Clip]:
+    """The clips of all videos in their order, a video a thread."""
+    ended = threading.Event()
+    threads = min(_MOST_THREADS, threads_each())
+    pool = ThreadPoolExecutor(threads, "videos")
+    with tqdm(desc=f"crop {shard}", unit="clip", disable=None) as bar:
 
-    ``stem`` begins their ids (:func:`head3d.data.sources.stems`), ``row`` is the row that the first usable one will
-    have.
+        def cropped(one: sources.Video) -> list[Clip]:
+            made = []
+            for clip in video_clips(one, stems[one.source, one.name], shard, params):
+                made.append(clip)
+                with bar.get_lock():
+                    bar.update()
+                if ended.is_set():  # nobody waits for them any more
+                    break
+            return made
+
+        try:
+            for clips in in_order(pool, cropped, videos, threads):
+                yield from clips
+        finally:
+            ended.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def video_clips(one: sources.Video, stem: str, shard: int, params: "Params") -> Iterator[Clip]:
+    """The clips of one video, which have no rows yet; whatever is wrong costs only itself.
+
+    ``stem`` begins their ids (:func:`head3d.data.sources.stems`).
     """
     data = params.data
     base = {"shard": shard, "source": one.source, "video": one.name, "person": one.person}
     nothing = {"row": -1, "x0": 0.0, "y0": 0.0, "x1": 0.0, "y1": 0.0, "split": "unused", "pixels_sha256": ""}
 
-    def left_out(start: int, fps: float, reason: str):
+    def left_out(start: int, fps: float, reason: str) -> Clip:
         name = f"{stem}-{start:06d}"
         return ClipRecord(clip_id=name, start_frame=start, fps=fps, status=reason, **base, **nothing), None, None
 
@@ -153,7 +185,7 @@ def video_clips(one: sources.Video, stem: str, shard: int, row: int, params: "Pa
             continue
         record = ClipRecord(
             clip_id=f"{stem}-{window.start:06d}",
-            row=row,
+            row=-1,
             start_frame=window.start,
             fps=fps,
             x0=round(shrink * square.x0, 3),
@@ -165,7 +197,6 @@ def video_clips(one: sources.Video, stem: str, shard: int, row: int, params: "Pa
             pixels_sha256=hashlib.sha256(clip.tobytes()).hexdigest(),
             **base,
         )
-        row += 1
         yield record, clip, landmarks
 
 
