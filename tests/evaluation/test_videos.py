@@ -12,7 +12,7 @@ from head3d import cli
 from head3d.assets import cache as assets
 from head3d.data import video
 from head3d.errors import UserError
-from head3d.evaluation import measures, videos
+from head3d.evaluation import against_truth, measures, videos
 
 SIZE = 160
 
@@ -55,8 +55,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_video_against_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = videos.metrics(folder / "made/a.mp4", folder / "made/a.mp4")[0]
-    for name in (*videos.PIXELS, *measures.ANGLES, *measures.ABSOLUTE, measures.EXPRESSION, measures.NO_FACE):
-        assert row[name] == pytest.approx(0, abs=1e-6), name
+    best = {"ssim": 1.0, "psnr_db": 100.0}
+    motion = (*measures.ANGLES, *measures.ABSOLUTE, measures.EXPRESSION, measures.NO_FACE, *against_truth.OF_FACES)
+    for name in (*videos.PIXELS, *motion):
+        assert row[name] == pytest.approx(best.get(name, 0.0), abs=1e-6), name
     assert float(str(row[measures.IDENTITY])) > 0.95
     assert (row["n_frames"], row["n_found"], row["definitions"]) == (6, 6, measures.VERSION)
     assert "expression_error_dlib68" in capsys.readouterr().out
@@ -107,6 +109,10 @@ def test_pixels_by_hand(folder: Path) -> None:
     row = videos.metrics(folder / "lighter.mp4", folder / "grey.mp4")[0]
     assert row["mse_01"] == pytest.approx(0.04, abs=2e-3)
     assert row["mse_pm1"] == pytest.approx(4 * float(str(row["mse_01"])))
+    assert row["l1_01"] == pytest.approx(0.2, abs=5e-3)
+    assert row["psnr_db"] == pytest.approx(14.0, abs=0.2)  # 10 log10(1 / 0.04)
+    a, b = 100 / 255, 151 / 255
+    assert row["ssim"] == pytest.approx((2 * a * b + 1e-4) / (a * a + b * b + 1e-4), abs=5e-3)  # flat: of the means
     assert float(str(row["lpips_alex"])) >= 0
     assert row["n_found"] == 0 and row[measures.NO_FACE] == 1
     assert float(str(row[measures.EXPRESSION])) != float(str(row[measures.EXPRESSION]))

@@ -14,7 +14,7 @@ from head3d.data.footage import MOST_DRIFT_S
 from head3d.data.store import write_rows
 from head3d.data.video import EXTENSIONS, VideoInfo, drift, probe, stream
 from head3d.errors import UserError
-from head3d.evaluation import measures
+from head3d.evaluation import against_truth, measures
 from head3d.evaluation.observe import Observer
 from head3d.options import check_device, check_folder
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     import torch
     from tqdm import tqdm
 
-PIXELS = ("mse_01", "mse_pm1", "lpips_alex", "lpips_vgg")
+PIXELS = ("mse_01", "mse_pm1", "l1_01", "psnr_db", "ssim", "lpips_alex", "lpips_vgg")
+FACES = (*measures.OF_MOTION, *against_truth.OF_FACES)
 ABOUT = ("video", "driving", "subject", "n_frames", "n_found", "n_found_driving", "n_found_subject")
-COLUMNS = (*ABOUT, *PIXELS, *measures.OF_MOTION, "definitions")
+COLUMNS = (*ABOUT, *PIXELS, *FACES, "definitions")
 ONLY = ("pixels", "motion")
 SMALLEST = 64  # pixels a side that LPIPS needs
 AT_ONCE = 8 * 256 * 256  # pixels of the frames that LPIPS sees together
@@ -212,6 +213,7 @@ def measure(
         seen = zip(("n_found", "n_found_driving", "n_found_subject"), (result, driving, person), strict=True)
         row |= {name: int(observed.found.sum()) for name, observed in seen}
         row |= measures.motion_measures(result, driving, measures.mean_person(person))
+        row |= against_truth.of_faces(result, driving, (infos[0].height, infos[1].height))
     return row
 
 
@@ -233,11 +235,19 @@ class PixelErrors:
     """
 
     def __init__(self, device: torch.device) -> None:
-        from head3d.evaluation.metrics import Lpips
+        from head3d.evaluation.metrics import Lpips, mse_01
 
-        self._alex, self._vgg, self._device = Lpips("alex").to(device), Lpips("vgg").to(device), device
+        self._device = device
+        self._metrics = {
+            "mse_01": mse_01,
+            "l1_01": against_truth.l1_01,
+            "psnr_db": against_truth.psnr_db,
+            "ssim": against_truth.ssim,
+            "lpips_alex": Lpips("alex").to(device),
+            "lpips_vgg": Lpips("vgg").to(device),
+        }
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
-        self._sums, self._count = np.zeros(3), 0
+        self._sums, self._count = dict.fromkeys(self._metrics, 0.0), 0
 
     def add(self, ours: np.ndarray, theirs: np.ndarray) -> None:
         """Take a pair of uint8 (H, W, 3) frames."""
@@ -248,18 +258,17 @@ class PixelErrors:
     def means(self) -> dict[str, float]:
         """Means over all frames."""
         self._measure()
-        mse, alex, vgg = (float(value) for value in self._sums / self._count)
-        return dict(zip(PIXELS, (mse, 4 * mse, alex, vgg), strict=True))
+        means = {name: total / self._count for name, total in self._sums.items()}
+        return means | {"mse_pm1": 4 * means["mse_01"]}
 
     def _measure(self) -> None:
-        from head3d.evaluation.metrics import mse_01
         from head3d.images import to_tensor
 
         if not self._waiting:
             return
         ours, theirs = (to_tensor(np.stack(frames)).to(self._device) for frames in zip(*self._waiting, strict=True))
-        for place, metric in enumerate((mse_01, self._alex, self._vgg)):
-            self._sums[place] += float(metric(ours, theirs).double().sum())
+        for name, metric in self._metrics.items():
+            self._sums[name] += float(metric(ours, theirs).double().sum())
         self._count += len(self._waiting)
         self._waiting.clear()
 
@@ -272,7 +281,7 @@ def table(rows: list[Row], only: str | None = None) -> str:
         lines.append(f"{'':28}{'mean':>10}{'lowest':>10}{'highest':>10}{'videos':>8}")
     else:
         lines = [f"{rows[0]['video']} against {rows[0]['driving']}, {rows[0]['n_frames']} frames"]
-    for name in (*(PIXELS if only != "motion" else ()), *(measures.OF_MOTION if only != "pixels" else ())):
+    for name in (*(PIXELS if only != "motion" else ()), *(FACES if only != "pixels" else ())):
         values = [value for row in rows if (value := float(str(row[name]))) == value]
         if not values:
             lines.append(f"{name:28}{'–':>10}")
