@@ -76,10 +76,9 @@ def alike(result: Observed, driving: Observed) -> tuple[Observed, Observed]:
 
     A frame beside one without a face is smoothed less: where that is so in one of the two only, it would be an error.
     """
-    both = result.found & driving.found
-    if both.all():
+    if (result.found == driving.found).all():
         return result, driving
-    known = both[:, None, None]
+    known = (result.found & driving.found)[:, None, None]
     made, given = (located(np.where(known, seen.landmarks, np.nan), seen.identity) for seen in (result, driving))
     return made, given
 
@@ -191,11 +190,12 @@ def ghosts(heads: np.ndarray, rendered: np.ndarray) -> float:
 
 def motion_measures(result: Observed, driving: Observed, person: np.ndarray) -> dict[str, float]:
     """Every measure that landmarks and identities give; ``person`` as in :func:`identity`."""
+    pair = alike(result, driving)
     return {
         IDENTITY: identity(result, person),
-        **dict(zip(ANGLES, pose_errors(result, driving), strict=True)),
-        **dict(zip(ABSOLUTE, pose_errors(result, driving, absolute=True), strict=True)),
-        EXPRESSION: expression_error(result, driving),
+        **dict(zip(ANGLES, pose_errors(*pair), strict=True)),
+        **dict(zip(ABSOLUTE, pose_errors(*pair, absolute=True), strict=True)),
+        EXPRESSION: expression_error(*pair),
         JITTER: jitter(result),
         NO_FACE: no_face(result),
     }
