@@ -13,11 +13,13 @@ from head3d.assets.cache import fetch
 from head3d.bench.made_up import write_clips
 from head3d.bench.rows import Row, compute_of, in_turns
 from head3d.data import video
-from head3d.data.crop import crop_clip
+from head3d.data.crop import clips_of, crop_clip
 from head3d.data.faces import FaceTracker
 from head3d.data.footage import survey
+from head3d.data.sources import Video
 from head3d.data.store import ClipStore
 from head3d.evaluation.metrics import Lpips
+from head3d.parallel import threads_each
 from head3d.params import Params
 from head3d.training.batches import augment
 from head3d.training.loop import step_generator
@@ -73,8 +75,17 @@ def from_video(params: Params) -> Iterator[Row]:
     def whole() -> int:
         return sum(1 for _ in survey(path, params).crops(params.data.image_size))
 
+    threads = threads_each()
+    videos = [Video("mini", f"{number}", "cap", path, unseen=False) for number in range(threads)]
+
+    def stage() -> int:
+        found = clips_of(videos, {(one.source, one.name): one.name for one in videos}, 0, params)
+        return length * sum(frames is not None for _, frames, _ in found)
+
     for what, work in (("video into memory", read), ("a clip of frames in memory", clip), ("video to crops", whole)):
         yield Row("data", what, "", rate(work), "frames/s", beside, decoded, scale=params.scale)
+    way = f"{threads} video{'s' * (threads > 1)} at a time"
+    yield Row("data", "videos to clips", way, rate(stage), "frames/s", beside, decoded, scale=params.scale)
 
 
 def from_store(params: Params) -> Iterator[Row]:

@@ -89,7 +89,7 @@ def run(params: "Params", shard: int) -> None:
     ):
         frames = NpyWriter(folder / "frames.npy", (length, size, size, 3), np.uint8)
         points = NpyWriter(folder / "landmarks.npy", (length, 68, 2), np.float32)
-        with contextlib.closing(_clips(mine, stems, shard, params)) as clips:
+        with contextlib.closing(clips_of(mine, stems, shard, params)) as clips:
             for record, clip, landmarks in clips:
                 if clip is not None and landmarks is not None:
                     record = replace(record, row=frames.rows)
@@ -104,10 +104,17 @@ def run(params: "Params", shard: int) -> None:
         tracked.metrics({"videos": len(mine), "clips": used, "clips_left_out": len(records) - used}, step=0)
 
 
-def _clips(
+def clips_of(
     videos: Sequence[sources.Video], stems: Mapping[tuple[str, str], str], shard: int, params: "Params"
 ) -> Generator[Clip]:
-    """The clips of all videos in their order, a video a thread."""
+    """The clips of all videos in their order, which several threads make, each of a video.
+
+    Args:
+        videos: what is cropped.
+        stems: begin the clips' ids, by a video's source and name.
+        shard: of which the clips will be.
+        params: of the pipeline.
+    """
     ended = threading.Event()
     threads = min(_MOST_THREADS, threads_each())
     pool = ThreadPoolExecutor(threads, "videos")
