@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2
 
 from head3d.models.blocks import imagenet
+from head3d.models.mobilenet import MobileNetV2
 
 TAPS = (17, 14, 8, 5, 3, 1)  # features of MobileNetV2 that the six decoder blocks see, deepest first
 
@@ -39,7 +39,7 @@ class DepthNet(nn.Module):
     def __init__(self, encoder_width: float = 1.0, decoder_width: float = 0.6, range_m: float = 0.1) -> None:
         super().__init__()
         self.range_m = range_m
-        self.encoder = mobilenet_v2(weights=None, width_mult=encoder_width).features
+        self.encoder = MobileNetV2(encoder_width).features
         last = self._channels(18)
         top = int(last * decoder_width)
         taps = [self._channels(i) for i in TAPS]

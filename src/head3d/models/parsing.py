@@ -19,6 +19,7 @@ from head3d.compute import Compute
 from head3d.data import faces
 from head3d.data.boxes import head_box
 from head3d.models.blocks import imagenet
+from head3d.models.resnet import ResNet
 
 # All of these make the head but neck, necklace, cloth and background (the paper says "head", not which classes).
 _NAMES = (
@@ -41,44 +42,6 @@ class ConvBNReLU(nn.Module):
         return F.relu_(self.bn(self.conv(x)))
 
 
-class _Block(nn.Module):
-    """Basic residual block of ResNet-18."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.downsample: nn.Sequential | None = None
-        if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(F.relu_(self.bn1(self.conv1(x)))))
-        return F.relu_(y.add_(x if self.downsample is None else self.downsample(x)))
-
-
-class _Trunk(nn.Module):
-    """ResNet-18 without its classifier; features at 1/2, 1/4, 1/8, 1/16 and 1/32."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = nn.Sequential(_Block(64, 64, 1), _Block(64, 64, 1))
-        self.layer2 = nn.Sequential(_Block(64, 128, 2), _Block(128, 128, 1))
-        self.layer3 = nn.Sequential(_Block(128, 256, 2), _Block(256, 256, 1))
-        self.layer4 = nn.Sequential(_Block(256, 512, 2), _Block(512, 512, 1))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        half = F.relu_(self.bn1(self.conv1(x)))  # (B, 64, H/2, W/2)
-        quarter = self.layer1(F.max_pool2d(half, 3, 2, 1))  # (B, 64, H/4, W/4)
-        eighth = self.layer2(quarter)  # (B, 128, H/8, W/8)
-        sixteenth = self.layer3(eighth)  # (B, 256, H/16, W/16)
-        return half, quarter, eighth, sixteenth, self.layer4(sixteenth)  # ..., (B, 512, H/32, W/32)
-
-
 class _Attention(nn.Module):
     """Attention refinement: features scaled by a sigmoid of their own global mean."""
 
@@ -98,7 +61,7 @@ class _ContextPath(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.resnet = _Trunk()
+        self.resnet = ResNet(18, classes=None)
         self.arm16 = _Attention(256, 128)
         self.arm32 = _Attention(512, 128)
         self.conv_head32 = ConvBNReLU(128, 128)
@@ -106,13 +69,13 @@ class _ContextPath(nn.Module):
         self.conv_avg = ConvBNReLU(512, 128, 1)
 
     def forward(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        levels = self.resnet(x)
+        levels = self.resnet.features(x)
         eighth, sixteenth, last = levels[2:]
         context = self.conv_avg(last.mean((2, 3), keepdim=True))  # (B, 128, 1, 1)
         up = F.interpolate(self.arm32(last) + context, sixteenth.shape[-2:], mode="nearest")
         up = self.arm16(sixteenth) + self.conv_head32(up)
         up = self.conv_head16(F.interpolate(up, eighth.shape[-2:], mode="nearest"))
-        return levels, up  # those of the trunk, (B, 128, H/8, W/8)
+        return levels, up  # those of the trunk at 1/2 to 1/32, (B, 128, H/8, W/8)
 
 
 class _Fusion(nn.Module):

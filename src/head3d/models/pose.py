@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision import models as zoo
 
 from head3d.geometry.pose import Pose, rotation_from_euler
 from head3d.models.blocks import imagenet
+from head3d.models.resnet import ResNet
 
 BINS = 66  # HopeNet's classes for each angle
 BIN_DEG = 3.0  # width of a class
@@ -45,10 +45,9 @@ class PoseNet(nn.Module):
     ) -> None:
         super().__init__()
         self.input_size = input_size
-        net = zoo.resnet50(weights=None) if backbone == "resnet50" else zoo.resnet18(weights=None)
-        features = net.fc.in_features
-        net.fc = nn.Identity()  # type: ignore[assignment]
-        self.backbone = net
+        self.backbone = ResNet(50 if backbone == "resnet50" else 18)
+        self.backbone.fc = nn.Identity()
+        features = self.backbone.channels[-1]
         self.fc_yaw, self.fc_pitch, self.fc_roll = (nn.Linear(features, BINS) for _ in range(3))
         self.fc_translation = nn.Linear(features * GRID * GRID, 3)
         nn.init.zeros_(self.fc_translation.bias)
@@ -64,9 +63,7 @@ class PoseNet(nn.Module):
         """Last feature map of the backbone."""
         if x.shape[-1] != self.input_size:
             x = F.interpolate(x, size=(self.input_size, self.input_size), mode="bilinear", align_corners=False)
-        net = self.backbone
-        x = net.maxpool(net.relu(net.bn1(net.conv1(imagenet(x)))))
-        return net.layer4(net.layer3(net.layer2(net.layer1(x))))
+        return self.backbone.features(imagenet(x))[-1]
 
     @torch.no_grad()
     def first_guess(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3"]:

@@ -31,7 +31,9 @@ _HEAD_GEOMETRY = (
     "models/blocks.py",
     "models/depth.py",
     "models/head3d.py",
+    "models/mobilenet.py",
     "models/pose.py",
+    "models/resnet.py",
     "training/build/geometry.py",
 )
 _CANONICAL = (*_HEAD_GEOMETRY, "models/canonical.py", "training/build/canonical.py")
@@ -42,7 +44,7 @@ OWN = {
     "matching": ("models/matching.py", "training/expression.py", "training/matching.py"),
     "fusion": (*_CANONICAL, *_FUSION, "training/fusion.py"),
     "parser": (
-        *("models/blocks.py", "models/parsing.py", "models/small_parser.py"),
+        *("models/blocks.py", "models/parsing.py", "models/resnet.py", "models/small_parser.py"),
         *("training/parser.py", "training/scenes.py"),
     ),
     "baseline": (*_HEAD_GEOMETRY, "training/baseline.py"),

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision import models as zoo
+
+from head3d.models.resnet import ResNet
 
 LEVELS = 5  # resolutions of the encoder: 1/2 .. 1/32 of the image
 WIDTHS = (16, 32, 64, 128, 256)  # decoder channels, finest level first
@@ -23,19 +24,12 @@ class DepthEncoder(nn.Module):
 
     def __init__(self, layers: int = 50) -> None:
         super().__init__()
-        net = zoo.resnet18(weights=None) if layers == 18 else zoo.resnet50(weights=None)
-        self.channels = (64, *(c * (1 if layers == 18 else 4) for c in (64, 128, 256, 512)))
-        self.encoder = net  # with its classifier, which nothing reads: official weights have it, too
+        self.encoder = ResNet(18 if layers == 18 else 50)  # with its classifier: official weights have it, too
+        self.channels = self.encoder.channels
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Features (B, channels[i], H / 2 ** (i + 1), W / 2 ** (i + 1)) of an image in [0, 1]."""
-        net = self.encoder
-        features = [net.relu(net.bn1(net.conv1((image - 0.45) / 0.225)))]
-        x = net.maxpool(features[0])
-        for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
-            x = layer(x)
-            features.append(x)
-        return features
+        return list(self.encoder.features((image - 0.45) / 0.225))
 
 
 def elu(x: Float[Tensor, "*size"]) -> Float[Tensor, "*size"]:
