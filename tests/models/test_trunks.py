@@ -39,7 +39,8 @@ def test_the_same_seed_gives_the_same_network_as_torchvision(name: str) -> None:
 def test_features_of_a_resnet(layers: int, training: bool) -> None:
     (ours, _), (net, _) = (seeded(build) for build in PAIRS[f"resnet{layers}"])
     assert isinstance(ours, ResNet) and isinstance(net, zoo.ResNet)
-    ours.train(training), net.train(training)
+    ours.train(training)
+    net.train(training)
     x = torch.randn(2, 3, 64, 64)
     expected = [net.relu(net.bn1(net.conv1(x)))]
     y = net.maxpool(expected[0])
