@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from head3d import api, relative
 from head3d.api import Head3D
 from head3d.errors import UserError
-from head3d.geometry import pose_from_euler, relative_pose
+from head3d.geometry import align_flow, outside_flow, pose_from_euler, relative_pose, warp
 from head3d.models.head3d import HeadGeometry
 from head3d.models.matching import Matcher
 from head3d.params import Params
@@ -248,7 +248,8 @@ def test_masks_of_frames_just_outside_their_range(model: Head3D, monkeypatch: py
     """Resized frames are; a byte would go round, from white to black."""
     seen: list[np.ndarray] = []
 
-    def head_masks(pixels: np.ndarray, **_: object) -> np.ndarray:
+    def head_masks(pixels: np.ndarray, **how: object) -> np.ndarray:
+        assert (how["rim"], how["input_size"]) == (model.params.parse.rim, model.params.parse.input_size)
         seen.append(pixels)
         return pixels[..., 0]
 
@@ -298,3 +299,62 @@ def test_how_far_away_a_reference_is_counts_but_for_relative_motion(model: Head3
     there = pose_from_euler(torch.tensor([0.0, 2.0]), translation=at[[1, 1]])
     assert model.choose_reference(subject, there).reference_index == 1  # 3 and 5 degrees off, but in its place
     assert model.choose_reference(subject, there, "relative").reference_index == 0
+
+
+def test_what_is_behind_heads_changes_neither_poses_nor_the_canonical_head(model: Head3D) -> None:
+    frames, masks = clip(4)
+    other = frames * masks + 0.5 * (1 - masks)
+    poses, same = model.pose(frames, masks), model.pose(other, masks)
+    assert torch.equal(poses.rotation, same.rotation) and torch.equal(poses.translation, same.translation)
+    one, two = model.subject_of(frames, masks), model.subject_of(other, masks)
+    assert torch.equal(one.canonical, two.canonical) and torch.equal(one.poses.translation, two.poses.translation)
+    assert torch.equal(one.depth, model.geometry.canonical_depth(one.canonical)), "of the head that is shown"
+
+
+@pytest.mark.parametrize("motion", ["absolute", "relative"])
+def test_the_chosen_reference_is_carried_from_its_own_place(
+    model: Head3D, monkeypatch: pytest.MonkeyPatch, motion: Any
+) -> None:
+    carried: list[Any] = []
+    faces: list[Any] = []
+    starts: list[relative.Start] = []
+    masks_given: list[torch.Tensor] = []
+    assert model.fusion is not None
+    rigid_flow, shown_of_driver, fuse = api.rigid_flow, api.shown_of_driver, model.fusion.forward
+
+    def flow(*given: Any) -> torch.Tensor:
+        carried.append((*given, rigid_flow(*given)))
+        return carried[-1][-1]
+
+    monkeypatch.setattr(api, "rigid_flow", flow)
+    monkeypatch.setattr(api, "fit_driver_face", lambda *given: faces.append(given))
+    monkeypatch.setattr(api, "shown_of_driver", lambda *given: starts.append(given[2]) or shown_of_driver(*given))
+    monkeypatch.setattr(model.fusion, "forward", lambda *given: masks_given.append(given[4]) or fuse(*given))
+    frames, masks = clip(2)
+    subject, (driving, theirs) = replace(model.subject_of(frames, masks), reference_index=1), clip(2, seed=1)
+    made = model.animate(subject, driving, theirs, motion)
+    assert torch.equal(masks_given[0], made.head_mask)
+    for *_, pose, background, _ in carried:
+        assert torch.equal(pose.translation, subject.poses.translation[1:])
+        assert torch.equal(background, outside_flow(subject.masks[1:]))
+    if motion == "relative":
+        first = model.pose(driving[:1], theirs[:1])
+        place = relative_pose(first, first, subject.reference_pose)
+        begins = warp(driving[:1], align_flow(first, place, model.geometry.k(driving), model.geometry.distance_m, 64))
+        assert torch.allclose(faces[0][0], begins, atol=1e-4) and torch.allclose(starts[0].frame, begins, atol=1e-4)
+        assert torch.equal(faces[0][1], warp(subject.reference, carried[0][-1]))
+
+
+def test_a_reference_is_near_on_average_and_sideways_too(model: Head3D) -> None:
+    model = Head3D(
+        model.geometry, model.canonical_net, model.fusion, with_reference(model.params, "nearest"), model.compute
+    )
+
+    def chosen(yaw: list[float], *places: tuple[float, float, float], driving: list[float], at: int) -> int:
+        poses = pose_from_euler(torch.tensor(yaw), translation=torch.tensor(places))
+        there = pose_from_euler(torch.tensor(driving), translation=torch.tensor(places[at]).expand(len(driving), 3))
+        return model.choose_reference(replace(model.subject(*clip(4)), poses=poses), there).reference_index
+
+    assert chosen([0.0, 5.0], (0.0, 0.0, 0.0), (0.03, 0.0, 0.0), driving=[2.0], at=1) == 1
+    assert chosen([0.0, 5.0], (0.0, 0.0, 0.0), (0.0, 0.0, 0.2), driving=[2.0], at=0) == 0  # nearer is as far as farther
+    assert chosen([0.0, 15.0], (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), driving=[0.0, 20.0, 20.0], at=0) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from head3d import files
 from head3d.errors import UserError
 from head3d.files import expanded, files_below, replacing, replacing_directory
 
@@ -145,3 +146,11 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as raised, replacing(target):
         (tmp_path / "source").read_text()  # another file's trouble stays its own
     assert raised.value.filename == str(tmp_path / "source")
+
+
+def test_a_process_of_somebody_else_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert files.alive(1)

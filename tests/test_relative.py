@@ -1,6 +1,8 @@
 """How one face lies on another: real faces, moved by known maps."""
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,21 @@ from head3d import relative
 from head3d.assets import cache as assets
 from head3d.data import video
 from head3d.geometry import FaceFit, intrinsics, pixel_grid, pose_from_euler, warp
-from head3d.relative import FACE_M, FACE_MOTION, FURTHEST, HEAD_MOTION, INNER, face_motion, fit_driver_face, landmarks
+from head3d.models.depth import DepthNet
+from head3d.models.head3d import Canonical, HeadGeometry
+from head3d.models.pose import PoseNet
+from head3d.relative import (
+    FACE_M,
+    FACE_MOTION,
+    FURTHEST,
+    HEAD_MOTION,
+    INNER,
+    Start,
+    face_motion,
+    fit_driver_face,
+    landmarks,
+    shown_of_driver,
+)
 
 SIZE = 192
 CAMERA = (intrinsics(SIZE, SIZE, 10.0), 1.0)
@@ -96,3 +112,28 @@ def test_what_is_far_from_the_face_moves_less() -> None:
     assert torch.allclose(x, k[0, 2] + k[0, 0] * torch.tensor([0.0, 0.005]), atol=0.5)
     small = torch.full((2, 2, SIZE, SIZE), 0.5)
     assert torch.allclose(face_motion(small, pose, k, distance_m), small, atol=0.01)
+
+
+def test_the_drivers_first_frame_is_carried_to_the_driving_pose_as_a_stiff_head() -> None:
+    geometry, mask = HeadGeometry(DepthNet(0.25, 0.1), PoseNet("resnet18", 64)), torch.zeros(1, 1, 64, 64)
+    mask[..., 22:42, 22:42] = 1
+    frame = 0.2 + 0.6 * mask * torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    shown, head = torch.full_like(frame, 0.9), Canonical(mask.expand(-1, 3, -1, -1), mask, torch.ones_like(mask))
+    k, given = geometry.k(mask), []
+    ahead, moved = (pose_from_euler(translation=torch.tensor([[x / float(k[0, 0]), 0.0, 0.0]])) for x in (0.0, 8.0))
+
+    def flow(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        given.append((source, target))
+        return torch.full((1, 2, 64, 64), 4.0)
+
+    matcher: Any = SimpleNamespace(flow=flow)
+    made, motion = shown_of_driver(
+        matcher, geometry, Start(frame, ahead), head, geometry.render(head, moved), shown, moved
+    )
+    ((still, target),) = given
+    assert target is shown
+    assert torch.allclose(still[..., 24:40, 32:48], frame[..., 24:40, 24:40], atol=0.02)
+    assert torch.allclose(still[..., :20], shown[..., :20]), "what moves behind the driver is left out"
+    assert (still - shown)[..., 30, 51].abs().min() > 0.1, "a soft edge around the head belongs to it"
+    assert torch.equal(motion, face_motion(torch.full((1, 2, 64, 64), 4.0), moved, k, 1.0))
+    assert torch.equal(made, warp(still, motion))

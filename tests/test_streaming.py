@@ -144,3 +144,27 @@ def test_torchs_threads_are_dealt_to_the_workers_and_given_back() -> None:
             assert pool is None
     finally:
         torch.set_num_threads(before)
+
+
+def test_each_batch_has_its_own_masks_and_the_start_of_the_whole_video() -> None:
+    crops = [np.full((64, 64, 3), value, np.uint8) for value in (50, 60, 0, 80, 90, 100)]  # no head in the third
+    starts: list[object] = []
+
+    def animate(subject: object, frames: torch.Tensor, masks: torch.Tensor, motion: str, first: object) -> Any:
+        starts.append(first)
+        return SimpleNamespace(frames=masks.expand(-1, 3, -1, -1))
+
+    model: Any = SimpleNamespace(
+        image_size=64,
+        compute=SimpleNamespace(device=torch.device("cpu")),
+        driving_masks=lambda frames: frames[:, :1],
+        pose=lambda frames, masks: "pose",
+        choose_reference=lambda subject, pose, motion: subject,
+        start=lambda subject, frame, pose: "start",
+        animate=animate,
+    )
+    footage: Any = SimpleNamespace(seen=np.ones(6, bool), crops=lambda size: iter(crops))
+    subject: Any = "subject"
+    drive = streaming.Drive(model, subject, footage, "relative", batch=4)
+    assert [int(shown.mean()) for _, shown in drive] == [50, 60, 60, 80, 90, 100]
+    assert starts == ["start", "start"]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from head3d import cli, options, use
+from head3d import cli, options, streaming, use, views
 from head3d.api import Head3D, Transfer
-from head3d.data import video
+from head3d.data import footage, video
 from head3d.data.boxes import Square
 from head3d.data.footage import Footage
 from head3d.errors import UserError
@@ -346,3 +346,58 @@ def test_export(tiny: Params, models: Path, subject: Path, tmp_path: Path) -> No
     assert (tmp_path / "head.glb").read_bytes()[:4] == b"glTF"
     with pytest.raises(UserError, match=r"no glb or ply file; name it head.glb"):
         use.export(subject, tmp_path / "head.obj", models=models, params=tiny)
+
+
+@pytest.mark.parametrize("motion", ["relative", "absolute"])
+def test_motion_and_faces_are_those_that_were_asked_for(
+    tiny: Params,
+    models: Path,
+    subject: Path,
+    driving: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    motion: str,
+) -> None:
+    asked: dict[str, Any] = {}
+    survey, drive = footage.survey, streaming.Drive
+
+    def look(path: Path, params: Params, *, face: int | None, name: str, **more: Any) -> Footage:
+        asked[name] = (path, face)
+        return survey(path, params, **more)
+
+    monkeypatch.setattr(footage, "survey", look)
+    monkeypatch.setattr(streaming, "Drive", lambda *given: asked.update(motion=given[3]) or drive(*given))
+    chosen = {"motion": motion, "face": 2, "driving_face": 3}
+    use.animate(subject, driving, tmp_path / "out.mp4", models=models, params=tiny, **chosen)
+    assert asked == {"subject": (subject, 2), "driving": (driving, 3), "motion": motion}
+
+
+@pytest.mark.parametrize("paste", [False, True])
+def test_the_reference_is_what_is_shown_beside(
+    tiny: Params,
+    models: Path,
+    subject: Path,
+    driving: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    paste: bool,
+) -> None:
+    monkeypatch.setattr(Head3D, "choose_reference", lambda self, one, *_: dataclasses.replace(one, reference_index=2))
+    chosen: dict[str, Any] = {"models": models, "params": tiny, "references": 3, "seed": 4}
+    use.animate(subject, driving, tmp_path / "out.mp4", compare=True, paste=paste, **chosen)
+    indices = use.prepare_person(
+        Head3D.load(models, params=tiny), subject, options.Options(references=3, seed=4)
+    ).indices
+    shown = read(tmp_path / "out.mp4")[0, :, :64].astype(int)
+    assert np.abs(read(subject) - shown).mean((1, 2, 3)).argmin() == indices[2]
+
+
+def test_each_angle_goes_its_own_way(
+    tiny: Params, models: Path, subject: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    pose = views.hand_pose
+    monkeypatch.setattr(views, "hand_pose", lambda one, *angles: asked.append(angles) or pose(one, *angles))
+    turns = {"yaw": "-20:20", "pitch": 5, "roll": "1:3"}
+    use.view(subject, tmp_path / "out.mp4", frames=3, models=models, params=tiny, **turns)
+    assert np.concatenate(asked, axis=1).tolist() == [[-20, 0, 20], [5, 5, 5], [1, 2, 3]]

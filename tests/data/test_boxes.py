@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from head3d.data import boxes
+from head3d.data import boxes, faces
 from head3d.data.boxes import FrameDetection, Rejected, Square
 from head3d.data.faces import Face
 
@@ -134,3 +134,12 @@ def test_a_tremble_is_averaged_away() -> None:
     steady = boxes.smooth_landmarks(points)
     assert steady[:, 0, 0].tolist() == [0, 1, 2, 3, 6]
     assert steady[:, 0, 1].tolist() == [0, 1, 2, 1, 0]
+
+
+def test_a_face_that_was_missed_is_followed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a larger one that has come in between."""
+    ours, larger = faces.Face((0, 0, 50, 50), 1.0), faces.Face((200, 0, 300, 100), 1.0)
+    found = iter([[ours], [], [], [larger, ours]])  # where a face is followed, a search in vain is done twice
+    monkeypatch.setattr(faces, "find", lambda *_: next(found))
+    tracker, frame = faces.FaceTracker(32), np.zeros((200, 300, 3), np.uint8)
+    assert [tracker.see(frame) for _ in range(3)] == [(ours, []), (None, []), (ours, [larger])]

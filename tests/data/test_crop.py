@@ -1,5 +1,6 @@
 """The stages on real clips: crops, reasons for leaving out, bad files, and the manifest."""
 
+import hashlib
 import itertools
 import os
 import re
@@ -15,13 +16,14 @@ import pytest
 
 from head3d.assets import cache as assets
 from head3d.data import crop, manifest, parse, sources, video
+from head3d.data.clips import Window
 from head3d.data.faces import FaceTracker, _detector, detect, iou, landmarks
 from head3d.data.sources import Video, folder
 from head3d.data.store import ClipStore, NpyWriter, write_records
 from head3d.errors import UserError
 from head3d.params import Params
 
-from .conftest import ffmpeg, with_data
+from .conftest import ffmpeg, gradient, with_data
 from .test_video import hostile
 
 
@@ -178,6 +180,8 @@ def test_whole_folder_to_manifest(demo: Params, people: Path, tmp_path: Path, mo
         parse.run(params, shard)
     manifest.run(params)
     store = ClipStore("data")
+    for one in store.records():
+        assert one.pixels_sha256 == hashlib.sha256(store.frames(one).tobytes()).hexdigest()
     reasons = {one.video: one.status for one in store.all_records if one.status != "ok"}
     for name in ("empty", "text", "torn", "noise", "playlist", "concat", "sound"):
         assert reasons[f"bad/{name}.mp4"].startswith("unreadable"), reasons
@@ -270,3 +274,14 @@ def test_video_clips_of_a_file_that_vanishes(demo: Params, tmp_path: Path) -> No
     assert frames is None
     assert record.status == "unreadable: no such video file"
     assert record.clip_id == "folder-gone-000000"
+
+
+def test_windows_are_read_where_they_begin(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    video.write_video(path, gradient(40, 64, 64), 25.0)
+    whole = np.stack(list(video.read_frames(path)))
+    for first, starts in ((0, (3, 8, 25, 38)), (20, (25, 33))):
+        chosen = [Window(start, "train") for start in starts]
+        read = list(crop._window_frames(path, video.probe(path), None, chosen, 5, first))
+        assert [window for window, _ in read] == chosen
+        assert all(np.array_equal(stack, whole[window.start : window.start + 5]) for window, stack in read)

@@ -50,6 +50,8 @@ def test_only_originals_of_faceforensics(demo: Params, tmp_path: Path) -> None:
     assert all(one.unseen and one.path.parent.parent.name == "c23" for one in found)
     assert len({one.person for one in found}) == 12
     assert [one.name for one in found] != sorted(one.name for one in found)[:12]
+    other = sources.faceforensics(forensics(demo, tmp_path, test=12).model_copy(update={"seed": demo.seed + 1}))
+    assert {one.name for one in other} != {one.name for one in found}
     low = faceforensics.choose(forensics(demo, tmp_path, test=12, compression="c40"))
     assert [path.stem for path in low] == [one.name for one in found]  # the draw is by name
     assert all("c40" in path.parts for path in low)
@@ -65,6 +67,8 @@ def test_faceforensics_of_2018_and_wrong_directories(demo: Params, tmp_path: Pat
     for part in ("train", "test"):
         for kind in ("original", "altered", "mask"):
             put(tmp_path / "old" / part / kind / f"{part}_{kind}.avi")
+    put(tmp_path / "old" / "Deepfakes" / "000_003.mp4")  # the names that the official script gives
+    put(tmp_path / "old" / "Face2Face" / "c23/videos/000_003.mp4")
     found = sources.faceforensics(forensics(demo, tmp_path / "old"))
     assert {one.name for one in found} == {"train_original", "test_original"}
     put(tmp_path / "two" / "a" / "000.mp4")
@@ -382,3 +386,9 @@ def test_a_clip_without_a_head_is_left_out_and_labels_are_told_apart(demo: Param
     found = {one.clip_id: one for one in read_records(Path("data/manifest.csv"))}
     assert (found["c1"].row, found["c1"].split) == (-1, "unused")
     assert found["c0"].labels_sha256 != found["c2"].labels_sha256
+    points = np.zeros((3, 4, 68, 2), np.float32)
+    points[0, 0, 0] = 1
+    np.save(folder / "landmarks.npy", points)
+    manifest.join_shards(demo.model_copy(update={"shards": (0,)}))
+    again = {one.clip_id: one for one in read_records(Path("data/manifest.csv"))}
+    assert [again[name].labels_sha256 == found[name].labels_sha256 for name in ("c0", "c2")] == [False, True]

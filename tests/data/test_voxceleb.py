@@ -229,3 +229,14 @@ def test_counts_are_parameters(demo: Params, tmp_path: Path) -> None:
     other = sources.voxceleb(params.model_copy(update={"seed": 5}))
     assert {one.name for one in other} != {one.name for one in found}
     assert [one.name for one in sources.voxceleb(params)] == [one.name for one in found]
+
+
+def test_who_lies_below_the_official_test_part_is_never_trained_on(demo: Params, tmp_path: Path) -> None:
+    people = {f"id{number}": "test" if number == 5 else "dev" for number in range(8)}
+    for person, part in people.items():
+        put(tmp_path / f"vox2_{part}_mp4/mp4/{person}/_mjZ87sK6cA/00001.mp4")
+        put(tmp_path / f"vox2_{part}_txt/txt/{person}/_mjZ87sK6cA/00001.txt")
+    found = {one.person: one.unseen for one in sources.voxceleb(settings(demo, None, tmp_path))}
+    assert found == {person: part == "test" for person, part in people.items()}
+    for part in ("test", "dev"):  # the part's own directory may be what is named
+        assert {one.test for one in voxceleb.read_metadata(tmp_path / f"vox2_{part}_txt", 1)} == {part == "test"}

@@ -95,3 +95,12 @@ def test_an_official_checkpoint_takes_the_place_of_a_training(tiny: Params, tmp_
     convert.save(build("fomm", 64, **network | {"width": 2 * network["width"]}), path)
     with pytest.raises(UserError, match=r"as baseline\.fomm\.network has them in workflow/scales/paper\.yaml"):
         baseline.load(tiny, "fomm", tmp_path)
+
+
+def test_vgg_compares_each_frame_with_its_own(store: ClipStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = torch.randint(0, 256, (9, 3, 64, 64), generator=torch.Generator().manual_seed(0)) / 255
+    case = protocol.Case(frames, frames[:, :1], frames, frames[:, :1])
+    monkeypatch.setattr(protocol, "split_clip", lambda *_: case)
+    (row,) = protocol.score(store, "mini-seen", "test", torch.device("cpu"), lambda *_: [("made", 0, frames.clone())])
+    assert row["n_frames"] == 9
+    assert row["lpips_vgg"] == pytest.approx(0, abs=1e-6) == row["lpips_alex"]

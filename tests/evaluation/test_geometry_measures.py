@@ -66,7 +66,12 @@ def test_frames_whose_landmarks_are_not_trusted_count_nowhere(monkeypatch: pytes
             pose = Pose(torch.where(odd, wrong.rotation, pose.rotation), pose.translation)
         return SimpleNamespace(pose=pose)
 
-    net = SimpleNamespace(predict=predict, canonical_depth=lambda image: None, render=lambda head, poses: head.value)
+    rendered: list[Pose] = []
+    net = SimpleNamespace(
+        predict=predict,
+        canonical_depth=lambda image: None,
+        render=lambda head, poses: [rendered.append(poses), head.value][1],
+    )
     model: Any = SimpleNamespace(geometry=net, canonical_net=True, compute=SimpleNamespace(device=torch.device("cpu")))
     params: Any = SimpleNamespace(
         model=SimpleNamespace(references=2),
@@ -76,10 +81,16 @@ def test_frames_whose_landmarks_are_not_trusted_count_nowhere(monkeypatch: pytes
     )
     records: list[Any] = [SimpleNamespace(pixels_sha256=letter * 64) for letter in "ab"]
     store: Any = SimpleNamespace(records=lambda test_set: records)
-    seeds: list[int] = []
-    monkeypatch.setattr(geometry, "draw_references", lambda length, n, seed: [seeds.append(seed), range(n)][1])
+    seeds: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        geometry, "draw_references", lambda length, n, seed: [seeds.append((length, seed)), range(n)][1]
+    )
     found = geometry.measure(model, params, store, "made-up")
-    assert seeds == [draw_seed(params, record, draw) for record in records for draw in range(2)]  # as in Table 1
+    # As in Table 1: references are of the first half, what is rendered is held to the second.
+    assert seeds == [
+        (n // 2, draw_seed(params, one, draw)) for n, one in zip(lengths, records, strict=True) for draw in (0, 1)
+    ]
+    assert torch.equal(rendered[0].rotation, truths[0].rotation[3:])
     assert (found["n_clips"], found["n_frames"], found["n_pose_frames"]) == (2, 14, 12)
     assert [found[f"{name}_correlation"] for name in geometry.ANGLES] == [1, 1, 1]
     assert max(found[f"{name}_mae_deg"] for name in geometry.ANGLES) < 1e-3

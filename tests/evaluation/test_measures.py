@@ -166,6 +166,9 @@ def test_ghosts_by_hand() -> None:
     heads = rendered.copy()
     heads[0, 38:82, 40:80] = 255  # two pixels over: within the slack
     assert measures.ghosts(heads, rendered) == 0
+    heads[0, 36:84, 40:80] = 255  # four over: two rows of 40 on each side are beyond it
+    assert measures.ghosts(heads, rendered) == pytest.approx(100 * 160 / 1600 / 2)
+    heads[0] = rendered[0]
     heads[0, 40:80, 100:104] = 255  # 160 pixels far off
     assert measures.ghosts(heads, rendered) == pytest.approx(100 * 160 / 1600 / 2)
     assert np.isnan(measures.ghosts(heads, np.zeros_like(rendered)))
@@ -184,3 +187,22 @@ def test_the_written_specification_is_of_this_version_and_has_every_measure() ->
     for name in (measures.IDENTITY, measures.ANGLES[0], measures.ABSOLUTE[0], measures.EXPRESSION, measures.JITTER):
         assert f"| `{name}`" in said, name
     assert f"| `{measures.NO_FACE}`" in said and f"| `{measures.GHOSTS}`" in said
+
+
+def test_the_lips_stand_before_the_corners_of_the_mouth() -> None:
+    numbers, model = landmark_points()
+    depth = measures.canonical_depth()
+    cm = float((model[numbers.index(36)] - model[numbers.index(45)]).norm()) / EYES_CM
+    for middle in (51, 57, 62, 66):
+        for corner in (48, 54):
+            assert float(depth[corner] - depth[middle]) / cm == pytest.approx(measures.LIP_CM, rel=0.01)
+    assert depth[30] < depth[51]  # the tip of the nose is nearer to the camera still
+
+
+def test_a_person_is_a_unit_vector() -> None:
+    """Three frames look one way and six another: (1, 2) / sqrt(5), whose cosines are 1 and 2 over sqrt(5)."""
+    vectors = np.zeros((FRAMES, 192), np.float32)
+    vectors[:3, 0] = vectors[3:, 1] = 1
+    seen = replace(head(), identity=vectors)
+    assert np.linalg.norm(measures.mean_person(seen)) == pytest.approx(1)
+    assert measures.identity(seen, measures.mean_person(seen)) == pytest.approx((3 * 1 + 6 * 2) / 9 / 5**0.5)

@@ -7,7 +7,7 @@ from PIL import Image
 from head3d.assets import cache as assets
 from head3d.data import video
 from head3d.evaluation import measures
-from head3d.evaluation.observe import FACE, Observed, observe, view_of
+from head3d.evaluation.observe import FACE, VIEW, Observed, observe, view_of
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +71,11 @@ def test_the_view_is_one_shift_and_one_scale() -> None:
     assert np.median(np.ptp(seen, axis=1).max(1)) == pytest.approx(FACE, rel=1e-4)
     assert view_of(marks * 3 + 7) == pytest.approx(seen, abs=1e-2)
     assert isinstance(observe([]), Observed)
+
+
+def test_the_median_face_stands_in_the_middle_of_the_view() -> None:
+    """Of the centres of its outermost pixels, as the camera has it."""
+    points = np.random.default_rng(0).normal(300, 50, (1, 68, 2)).astype(np.float32)
+    seen = view_of(points)[0]
+    assert (seen.min(0) + seen.max(0)) / 2 == pytest.approx((VIEW - 1) / 2, abs=1e-3)
+    assert np.ptp(seen, axis=0).max() == pytest.approx(FACE, abs=1e-3)

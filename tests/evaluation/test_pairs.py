@@ -1,5 +1,6 @@
 """Pairs of different people: seeded, all different, the same for everybody."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,11 @@ def test_written_and_read_again(tmp_path: Path) -> None:
         pairs.read(path)
     with pytest.raises(UserError, match="run `head3d transfer pairs` first"):
         pairs.read(tmp_path / "pairs.csv")
+
+
+def test_two_sources_may_call_different_people_alike() -> None:
+    clips = [
+        replace(one, source=source, clip_id=source) for source in ("mini", "folder") for one in records({"ann": 1})
+    ]
+    chosen = pairs.choose(clips, "s", 9, seed=0)
+    assert {(pair.subject_clip, pair.driving_clip) for pair in chosen} == {("mini", "folder"), ("folder", "mini")}

@@ -62,3 +62,14 @@ def test_the_stage(store: ClipStore, tiny: Params, in_tmp: Path) -> None:
     found = json.loads(Path("metrics/parser-mini-seen.json").read_text())
     assert found["n_frames"] == 8
     assert 0 <= found["iou_worst"] <= found["iou_mean"] <= 1
+
+
+def test_a_head_that_is_missed_once_is_the_worst_frame(store: ClipStore) -> None:
+    """Seven frames of one and a nought; of eight, 5 % lie 0.35 of the way from the lowest to the next."""
+    (record,) = store.records("mini-seen")
+    masks = store.masks(record).copy()
+    masks[3] = 0
+    told = Shifted(masks, 0)
+    found = parser.measure(told, Compute.resolve("cpu", "float32"), store, "mini-seen")  # type: ignore[arg-type]
+    assert (found["iou_mean"], found["iou_5_percent"], found["iou_worst"]) == (0.875, 0.35, 0)
+    assert found["area_ratio"] == 0.875

@@ -243,3 +243,30 @@ def test_mean_of_views_ignores_holes() -> None:
     mean, seen = mean_of_views(Rendered(image, mask, mask, mask), 3)
     assert torch.allclose(mean, torch.full((1, 3, 4, 4), 0.4))
     assert torch.equal(seen, torch.ones(1, 1, 4, 4))
+
+
+def test_the_mean_of_soft_views_has_their_colour() -> None:
+    mask = torch.tensor([0.2, 0.0, 0.6]).reshape(3, 1, 1, 1).expand(3, 1, 4, 4)
+    mean, seen = mean_of_views(Rendered(0.5 * mask.expand(3, 3, 4, 4), mask, mask, mask), 3)
+    assert torch.allclose(seen, torch.full((1, 1, 4, 4), 0.6))
+    assert torch.allclose(mean, torch.full((1, 3, 4, 4), 0.5 * 0.6))
+
+
+def test_a_near_head_in_the_batch_does_not_change_a_far_one() -> None:
+    """Surfaces are told apart by what hides them in their own image, however far from the camera that is."""
+    rng = torch.Generator().manual_seed(0)
+    pixels = pixel_grid(16, 16, torch.zeros(())).reshape(1, -1, 2) + 2 * torch.randn(1, 256, 2, generator=rng)
+    relief = torch.cat((pixels, 0.05 * torch.rand(1, 256, 1, generator=rng)), dim=-1)
+    points = torch.cat((relief, relief)) + torch.tensor([[[0.0, 0.0, 0.5]], [[0.0, 0.0, 1.5]]])
+    flow, depth, covered = splat(points, pixels.expand(2, -1, -1), torch.ones(2, 1, 16, 16))
+    assert torch.allclose(flow[0], flow[1], atol=1e-2) and torch.equal(covered[0], covered[1])
+    assert torch.allclose(depth[0] + 1, depth[1], atol=1e-4)
+
+
+def test_a_soft_edge_stays_soft() -> None:
+    grid = pixel_grid(64, 64, torch.zeros(())) - 31.5
+    mask = ((24 - grid.norm(dim=-1)) / 10).clamp(0, 1)[None, None]
+    still = Pose(torch.eye(3)[None], torch.zeros(1, 3))
+    image = torch.zeros(1, 3, 64, 64)
+    made = from_canonical(image, mask, torch.ones_like(mask), still, intrinsics(64, 64, 10.0), 1.0)
+    assert (made.mask - mask).abs().max() < 0.03

@@ -118,3 +118,9 @@ def test_a_face_is_laid_on_another_one_at_every_pose() -> None:
     assert torch.allclose(places(turned), torch.stack((offset[0], offset[1] / 2 + 2)), atol=1e-4)
     far = Pose(still.rotation, torch.tensor([[0.0, 0.0, 1.0]]))  # twice as far away
     assert torch.allclose(places(far), torch.stack((offset[0] / 2 + 1, offset[1])), atol=1e-4)
+
+
+def test_of_a_soft_mask_no_faint_edge_is_left() -> None:
+    grid = pixel_grid(SIZE, SIZE, torch.zeros(())) - (SIZE - 1) / 2
+    mask = ((12 - grid.norm(dim=-1)) / 8).clamp(0, 1)[None, None]
+    assert warp(mask, outside_flow(mask)).max() < 0.05

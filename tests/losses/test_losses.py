@@ -172,7 +172,7 @@ def test_perceptual_loss_of_many_bfloat16_features_is_summed_in_float32() -> Non
     """Ten thousand ones added up in bfloat16 stop at 256."""
     loss = PerceptualLoss("vgg16", tiny_vgg(), (1.0,), layers=1)
     loss.features = lambda image: [image]  # type: ignore[method-assign]
-    ones = torch.ones(1, 3, 64, 64, dtype=torch.bfloat16)
+    ones = torch.ones(1, 3, 61, 61, dtype=torch.bfloat16)
     assert float(loss(ones, 0 * ones)) == pytest.approx(1, abs=1e-6)
 
 
@@ -182,3 +182,11 @@ def test_equivariance_is_told_in_shares_of_half_the_image() -> None:
     moved[:, 0] = 4.0  # of the eight pixels that half the image has; nothing in y
     assert float(flow_equivariance(still, moved, still)) == pytest.approx(4 / 8 / 2)
     assert float(flow_equivariance(still, moved, still + 100.0)) == 0  # T leads out of the image everywhere
+
+
+def test_splines_bend_as_far_as_asked_and_follow_from_the_generator() -> None:
+    spline, same = (ThinPlateSpline(500, torch.Generator().manual_seed(0)) for _ in range(2))
+    assert float((spline.theta - torch.eye(2, 3)).std()) == pytest.approx(0.05, rel=0.1)  # FOMM's
+    assert float(spline.weights.std()) == pytest.approx(0.005, rel=0.1)
+    some = same.rows(slice(3, 5))
+    assert torch.equal(some.flow(8, 8), spline.flow(8, 8)[3:5])

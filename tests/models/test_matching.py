@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from head3d.geometry import warp
 from head3d.models.fusion import FusionNet
-from head3d.models.matching import ROUNDS, Matcher, correlate
+from head3d.models.matching import ROUNDS, SHARPER, Level, Matcher, correlate
 
 
 def textured(count: int, size: int, seed: int = 0) -> torch.Tensor:
@@ -122,3 +123,13 @@ def test_phi_matches_unless_it_is_told_what_has_moved() -> None:
     plain, same, other = (net(head, reference, driving, nonrigid_flow=m) for m in (None, found, found + 1))
     assert torch.equal(plain.frame, same.frame)
     assert not torch.equal(plain.reference_flow, other.reference_flow)
+
+
+def test_a_level_compares_the_target_with_the_source_where_the_flow_leads() -> None:
+    torch.manual_seed(0)
+    level, seen = Level(3, 1, 8), []
+    level.body.register_forward_pre_hook(lambda body, given: seen.append(given[0]))
+    source, target, flow = textured(1, 16), textured(1, 16, seed=1), torch.full((1, 2, 16, 16), 2.0)
+    found = level(source, target, flow)
+    assert torch.equal(seen[0], torch.cat((SHARPER * correlate(target, warp(source, flow), 1), target, flow), dim=1))
+    assert (found - flow).abs().max() < 0.1, "it corrects what it is given"

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from head3d.compute import Compute
-from head3d.geometry import pose_from_euler, warp
+from head3d.geometry import pixel_grid, pose_from_euler, warp
 from head3d.models import canonical
-from head3d.models.blocks import STRIDE, ImageEncoder, at_cells
+from head3d.models.blocks import STRIDE, ImageEncoder, at_cells, imagenet
 from head3d.models.canonical import CanonicalNet
 from head3d.models.depth import DepthNet
 from head3d.models.fusion import FusionNet
@@ -250,3 +250,49 @@ def test_what_is_attended_to_is_what_is_shown(image_skip: bool, place: int) -> N
     assert not torch.allclose(plain, changed, atol=1e-5)
     if image_skip:
         assert torch.allclose(plain, (a, b)[place], atol=1e-4)
+
+
+def test_what_a_reference_does_not_see_counts_for_nothing() -> None:
+    torch.manual_seed(0)
+    net = CanonicalNet(width=8, blocks=1).eval()
+    heads, flows, mean = frames(3)[None], torch.zeros(1, 3, 2, 128, 128), frames(1, seed=1)
+    seen, mask = torch.ones(1, 3, 1, 128, 128), torch.ones(1, 1, 128, 128)
+    seen[:, 1], mask[..., :64] = 0, 0
+    out = net(heads, flows, seen, mean, mask)
+    heads[:, 1] = 1 - heads[:, 1]
+    assert torch.equal(net(heads, flows, seen, mean, mask), out)
+    assert out[..., :64].max() == 0 < out[..., 64:].min()
+
+
+def test_phi_corrects_what_is_found_in_the_carried_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, given = small_fusion(), []
+    grid = (pixel_grid(128, 128, torch.zeros(())) - 63.5).permute(2, 0, 1)[None]
+    rigid, found = 0.05 * grid.flip(1) + 3, 0.03 * grid - 2
+    head, reference, driving = frames(3).split(1)
+
+    def predictor(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        given.append(x)
+        one = torch.ones(1, 2, 128, 128)
+        return 2 * one, -3 * one, torch.zeros(1, 3, 128, 128)
+
+    monkeypatch.setattr(net.predictor, "forward", predictor)
+    of_head, of_reference, _ = net.flows(head, reference, driving, rigid, found)
+    two, three = torch.full_like(found, 2.0), torch.full_like(found, -3.0)
+    left = three + warp(found, three)
+    assert torch.allclose(of_head, two + warp(found, two)) and torch.allclose(of_reference, left + warp(rigid, left))
+    assert torch.equal(given[0], torch.cat((warp(head, found), warp(warp(reference, rigid), found), driving), dim=1))
+
+
+def test_the_translation_is_learnt() -> None:
+    torch.manual_seed(0)
+    net, (x, _) = PoseNet("resnet18", 128).eval(), head_images(1)
+    before = net(x).translation
+    nn.init.constant_(net.fc_translation.bias, 30.0)
+    assert ((net(x).translation - before) / net.bounds).min() > 0.05
+
+
+def test_the_depth_net_sees_normalised_colours() -> None:
+    net, seen, image = DepthNet(0.25, 0.1).eval(), [], frames(1, 64)
+    net.encoder[0].register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
+    net(image)
+    assert torch.equal(seen[0], imagenet(image))

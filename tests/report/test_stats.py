@@ -72,3 +72,10 @@ def test_paired_needs_the_same_clips() -> None:
 
 def test_ratio_to_a_perfect_method_is_unknown() -> None:
     assert np.isnan(stats.paired(np.ones(2), np.zeros(2), 100, seed=0)["ratio"])
+
+
+def test_the_seed_decides_the_resamples() -> None:
+    values = np.random.default_rng(0).normal(5.0, 1.0, 50)
+    assert stats.mean_interval(values, 500, seed=1) != stats.mean_interval(values, 500, seed=2)
+    both = [stats.paired(values, values[::-1], 500, seed)["difference_low"] for seed in (1, 2)]
+    assert both[0] != both[1]

@@ -124,3 +124,14 @@ def test_checks_are_counted_in_their_own_set() -> None:
     rows = [(name, "overall", "fomm") for name in ("mini-seen", "mini-unseen")]
     table = table2.build_table(both, 100, 0, rows)
     assert table[["checks", "checks_failed", "raters_left_out"]].values.tolist() == [[3, 1, 1]] * 2
+
+
+def test_agreement_is_over_pairs_and_intervals_over_raters() -> None:
+    """Three raters of one opinion: Head3D on p0, FOMM on p1."""
+    lines = [
+        (rater, pair, OURS, "fomm", side) for rater in (1, 2, 3) for pair, side in (("p0", "left"), ("p1", "right"))
+    ]
+    row = table2.build_table(cast(*lines), 100, 0).iloc[0]
+    assert (row["votes"], row["wins"], row["raters"], row["pairs"]) == (6, 3, 3, 2)
+    assert (row["agreement"], row["alpha"]) == (1, 1)
+    assert (row["bootstrap_low"], row["bootstrap_high"]) == (50, 50)

@@ -9,7 +9,7 @@ import pytest
 
 from head3d.errors import UserError
 from head3d.params import Params
-from head3d.report import captions, formats, names, paper, tables
+from head3d.report import captions, formats, names, paper, stats, tables
 
 # what the tables promise, written out once more
 COLUMNS = [
@@ -248,3 +248,15 @@ def test_table1_says_how_long_the_baselines_were_trained(params: Params, written
 
 def test_a_table_without_baselines_does_not_speak_of_them(params: Params, made_up: SimpleNamespace) -> None:
     assert "aseline" not in captions.table_caption(params, {"mini-seen": 2}, "table3")
+
+
+def test_intervals_are_of_the_resamples_and_the_seed_of_params(
+    params: Params, made_up: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = set()
+    for name in ("mean_interval", "paired"):
+        real = getattr(stats, name)
+        monkeypatch.setattr(stats, name, lambda *given, real=real: asked.add(given[-2:]) or real(*given))
+    evaluate = params.evaluate.model_copy(update={"bootstrap": 123})
+    tables.make(params.model_copy(update={"seed": 7, "evaluate": evaluate}), made_up.metrics, made_up.reports)
+    assert asked == {(123, 7)}

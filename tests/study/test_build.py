@@ -200,3 +200,16 @@ def test_folders_that_cannot_be_used(videos: Path, tmp_path: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         build([videos], tmp_path / "stopped")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
+
+
+def test_the_digest_is_of_the_pictures(copy: Path, built: Path, tmp_path: Path) -> None:
+    """A video that was made again makes other pairs of it, whose votes are not counted with those of before."""
+    video.write_video(copy / "fomm" / "p02.mp4", frames(200), fps=25, crf=12)
+    again = Study(build([copy], tmp_path / "again", raters=1, per_rater=1, checks=0))
+    assert again.digest.partition("-")[0] != Study(built).digest.partition("-")[0]
+
+
+def test_a_check_plays_as_long_as_what_it_stands_beside(built: Path) -> None:
+    with connect(built / DATABASE) as database:
+        files = database.execute("SELECT file FROM video WHERE role IN (?, ?)", (TRUTH, BROKEN)).fetchall()
+    assert len({(one.n_frames, one.fps) for (name,) in files for one in [video.probe(built / VIDEOS / name)]}) == 1

@@ -18,7 +18,7 @@ from forked import Forked
 from head3d import tracking
 from head3d.params import Params, load_params
 from head3d.tracking import store
-from head3d.tracking.ledger import LEDGER
+from head3d.tracking.ledger import LEDGER, git_commit, group_of
 
 from .rows import rows
 
@@ -306,3 +306,26 @@ def test_two_jobs_that_add_the_same_dataset_at_once(
     assert len(others) == 1
     assert caplog.text == ""
     assert rows("select source_id from inputs where destination_type = 'RUN'") == [("ab" * 16,)]
+
+
+def test_what_makes_two_pipeline_runs_of_one() -> None:
+    known = [
+        ({"seed": seed}, commit, place) for seed in (0, 1) for commit in "ab" for place in ("files", "sqlite:///m.db")
+    ]
+    assert len({group_of(*one) for one in known}) == 8
+    assert group_of({"a": 1, "b": 2}, "c", "files") == group_of({"b": 2, "a": 1}, "c", "files")
+
+
+def test_changed_code_and_parameters_are_not_those_of_the_commit(in_tmp: Path) -> None:
+    (in_tmp / "src").mkdir()
+    names = ("src/a.py", "params.yaml", "dvc.yaml", "README.md")
+    for name in names:
+        (in_tmp / name).write_text("1")
+    who = ("-c", "user.name=x", "-c", "user.email=x@y")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "x")):
+        subprocess.run(["git", *words], check=True)
+    for name in names:
+        assert not git_commit().endswith("-dirty")
+        (in_tmp / name).write_text("2")
+        assert git_commit().endswith("-dirty") == (name != "README.md"), name
+        (in_tmp / name).write_text("1")

@@ -213,3 +213,89 @@ def test_augmented_clips_move_and_their_poses_follow() -> None:
         sizes.append(float((seen[1] - seen[2]).norm()))
         colors.add(round(float(out.frames.max()), 2))
     assert 2 < mirrored < 10 and max(sizes) > 1.1 * min(sizes) and len(colors) > 6
+
+
+def test_clips_come_in_another_order_in_every_pass_and_for_every_seed() -> None:
+    data = clips()
+    assert len({tuple(data.sample_indices(seed, step, 7, 1)[0]) for seed in (0, 1) for step in range(3)}) == 6
+    drawn = [tuple(data.sample_indices(0, step, 1, 4)[1][0]) for step in range(20)]
+    assert len(set(drawn)) > 15 and {frame for row in drawn for frame in row} == set(range(6))
+
+
+def test_loaded_places_are_those_of_the_frames() -> None:
+    data = clips()
+    data.translation = tuple(10.0 * clip + torch.arange(6.0)[:, None].expand(6, 3) for clip in range(7))
+    assert data.load([4, 2], [[5, 0], [1, 3]]).translation[..., 2].tolist() == [[45, 40], [21, 23]]
+
+
+def test_masks_go_with_their_frames() -> None:
+    """What the first channel shows is the head."""
+    batch, _ = moved_batch(pose_from_euler(12.0, -6.0, 4.0))
+    batch.frames[0, 0, 0, 20:24, 110:114] = 1  # and some hair
+    batch = Batch(batch.frames, batch.frames[:, :, :1], batch.rotation, batch.translation)
+    turned, size, shift = torch.tensor([20.0]), torch.tensor([0.9]), torch.tensor([[6.0, -4.0]])
+    for out in (
+        mirror(batch, torch.tensor([True])),
+        similarity(batch, turned, size, shift, K, 1.0),
+        swirl(batch, turned, K, 1.0),
+        augment(batch, AugmentParams(flip=True, color=0.0, similarity=0.1), torch.Generator().manual_seed(0), K, 1.0),
+    ):
+        assert torch.allclose(out.masks[:, :, 0], out.frames[:, :, 0], atol=1e-4)
+        assert not torch.allclose(out.masks, batch.masks, atol=0.5)
+
+
+def test_a_head_that_the_picture_cuts_off_is_cut_off_there_after_a_similarity() -> None:
+    batch, _ = moved_batch(pose_from_euler(0.0))
+    out = similarity(batch, torch.tensor([20.0]), torch.tensor([0.8]), torch.tensor([[9.0, 9.0]]), K, 1.0)
+    assert out.masks.min() > 0.99
+
+
+def test_a_turned_head_keeps_its_colour_to_its_soft_edge() -> None:
+    batch, _ = moved_batch(pose_from_euler(0.0))
+    grid = torch.stack(torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="xy"), dim=-1) - 63.5
+    mask = ((40 - grid.norm(dim=-1)) / 20).clamp(0, 1)[None, None, None]
+    batch = Batch(torch.full_like(batch.frames, 0.5), mask, batch.rotation, batch.translation)
+    out = turn(batch, torch.tensor([10.0]), torch.tensor([0.0]), K, 1.0)
+    shown = out.masks > 0.1
+    assert 0.4 < float(shown.float().mean()) / float((mask > 0.1).float().mean()) < 1.6
+    assert (out.frames - 0.5).abs()[shown.expand_as(out.frames)].max() < 0.05
+
+
+def test_what_hangs_around_a_small_head_begins_nearer_to_it() -> None:
+    place = torch.zeros(2, 1, 3)
+    place[1, ..., 2] = 0.35  # the second is farther away
+    frames = torch.zeros(2, 1, 3, 128, 128)
+    frames[..., 60:68, 102:106] = 1  # 40 pixels off the middle
+    batch = Batch(frames, frames[:, :, :1], torch.eye(3).expand(2, 1, 3, 3), place)
+    lower = swirl(batch, torch.full((2,), 30.0), K, 1.0).masks.sum(dim=-1)[:, 0, 0] @ torch.arange(128.0)
+    assert float(lower[1]) > 1.15 * float(lower[0])
+
+
+def test_some_heads_lose_all_that_is_below_a_row() -> None:
+    batch = Batch(torch.ones(200, 1, 3, 32, 32), torch.ones(200, 1, 1, 32, 32), torch.zeros(0), torch.zeros(0))
+    masks = occlude(batch, 1.0, torch.Generator().manual_seed(0)).masks[:, 0, 0]
+    below = masks[:, -1].sum(dim=1) == 0
+    assert 0.3 < float(below.float().mean()) < 0.5
+    assert (masks[below].amin(dim=2) == masks[below].amax(dim=2)).all() and (masks[:, :12][below] == 1).all()
+
+
+def test_jitter_changes_a_colour_alike_wherever_it_is_in_a_clip() -> None:
+    frames = torch.empty(1, 3, 3, 8, 8)
+    frames[:, 0], frames[:, 1], frames[:, 2], frames[:, 2, ..., :4] = 0.4, 0.5, 0.5, 0.4
+    out = jitter_colors(frames, 0.3, torch.Generator().manual_seed(1))
+    assert torch.allclose(out[:, 2, ..., :4], out[:, 0, ..., :4]) and torch.allclose(
+        out[:, 2, ..., 4:], out[:, 1, ..., 4:]
+    )
+    assert (out[0, 0, 0] - out[0, 0, 1]).abs().min() > 0.01, "grey is tinted"
+
+
+def test_augmented_clips_are_turned_and_shifted_as_far_as_asked() -> None:
+    batch, _ = moved_batch(pose_from_euler(0.0))
+    middles, tilts = [], []
+    for seed in range(20):
+        rng = torch.Generator().manual_seed(seed)
+        seen = dots(augment(batch, AugmentParams(flip=False, color=0.0, similarity=0.1), rng, K, 1.0).frames)
+        middles.append(seen.mean(dim=0))
+        tilts.append(torch.atan2(*(seen[2] - seen[1]).flip(0)).rad2deg())
+    assert 3 < float(torch.stack(middles).std(dim=0).mean()) < 8  # uniform within 7.7 pixels
+    assert 4 < float(torch.stack(tilts).std()) < 8  # uniform within 10 degrees

@@ -27,3 +27,15 @@ def test_drivings_are_no_references_and_of_their_own_subject(tiny: Params) -> No
         views = source.batch(step, rigid=False)
         of_clip = [(x[:, 0, 0, 0] * 25.5).round().int() // 8 for x in (views.reference, views.driving)]
         assert torch.equal(*of_clip)
+
+
+def test_references_come_again_with_other_drivings(tiny: Params) -> None:
+    fusion = tiny.fusion.model_copy(update={"batch_size": 3, "drivings": 2, "reference_draws": 2})
+    params = tiny.model_copy(update={"fusion": fusion})
+    noise = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 8, 3), dtype=np.uint8)
+    clips = Clips(list(noise), [np.full((8, 8, 8), 255, np.uint8)] * 3, None, 10.0, 1.0)
+    source = FusionBatches(clips, build_geometry(tiny).eval(), None, params, torch.device("cpu"))
+    references, drivings = ([each[part].frames for each in map(source.load, range(4))] for part in (0, 1))  # type: ignore[union-attr]
+    assert torch.equal(references[0], references[2]) and torch.equal(references[1], references[3])
+    assert not torch.equal(references[0], references[1])
+    assert not torch.equal(drivings[0], drivings[2])

@@ -46,3 +46,15 @@ def test_heads_move_otherwise_than_what_is_around_them() -> None:
     step = (flow[..., 32, 20] - flow[..., 32, 12]).norm(dim=1).mean()  # across the rim
     assert float(step) > 1.5 * float((flow[..., 32, 8] - flow[..., 32, 0]).norm(dim=1).mean())
     assert 0.5 < float(flow.norm(dim=1).mean()) < 4  # pixels
+
+
+def test_a_coarser_level_counts_less() -> None:
+    truth, frames = torch.zeros(1, 2, 64, 64), torch.zeros(1, 3, 64, 64)
+
+    def off_at_the_coarsest(source: Tensor, target: Tensor) -> list[Tensor]:
+        off = torch.tensor((3.0, 4.0))[None, :, None, None] * (7 / 63)
+        return [off.expand(1, 2, 8, 8), *(torch.zeros(1, 2, n, n) for n in (16, 32))]
+
+    assert float(matching_losses(off_at_the_coarsest, frames, truth, frames)["loss"]) == pytest.approx(
+        0.25 * 5, abs=1e-3
+    )  # type: ignore[arg-type]
