@@ -55,6 +55,5 @@ def test_a_coarser_level_counts_less() -> None:
         off = torch.tensor((3.0, 4.0))[None, :, None, None] * (7 / 63)
         return [off.expand(1, 2, 8, 8), *(torch.zeros(1, 2, n, n) for n in (16, 32))]
 
-    assert float(matching_losses(off_at_the_coarsest, frames, truth, frames)["loss"]) == pytest.approx(
-        0.25 * 5, abs=1e-3
-    )  # type: ignore[arg-type]
+    losses = matching_losses(off_at_the_coarsest, frames, truth, frames)  # type: ignore[arg-type]
+    assert float(losses["loss"]) == pytest.approx(0.25 * 5, abs=1e-3)
