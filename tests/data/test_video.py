@@ -203,6 +203,14 @@ def test_sound_stays_with_the_picture_that_begins_later(tmp_path: Path, late: fl
     assert np.flatnonzero(loud)[0] / 16000 == pytest.approx(begins, abs=0.05)
 
 
+def test_late_is_counted_from_the_begin_of_the_file() -> None:
+    """Cut out of a longer recording, a file may begin at another time than 0."""
+    head = "  Duration: 00:00:03.00, start: 5.000000, bitrate: 100 kb/s"
+    assert video._late(head, "Video: h264, 64x64, 25 fps, start 5.480000") == pytest.approx(0.48)
+    assert video._late(head, "Video: h264, 64x64, 25 fps, start 5.000000") == 0
+    assert video._late(head, "Video: h264, 64x64, 25 fps") == 0
+
+
 def test_truncated_file_gives_the_frames_before_the_break(tmp_path: Path) -> None:
     whole = tmp_path / "whole.mkv"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=4", "-c:v", "libx264", "-g", "10", whole)

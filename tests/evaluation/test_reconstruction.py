@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,6 +62,45 @@ def test_a_variant_is_run_for_every_n(
         ("head3d_nearest", 0), ("head3d_nearest", 1),
     ]  # fmt: skip
     assert [r["method"] for r in rows if "lpips_vgg" in r] == ["head3d"]  # the usual N, first draw
+
+
+class Recorder:
+    """Notes what it is moved by; its poses are numbered."""
+
+    def __init__(self) -> None:
+        self.posed: list[torch.Tensor] = []
+        self.moved: list[tuple[str, int]] = []
+
+    def subject(self, frames: torch.Tensor, masks: torch.Tensor, references: int, seed: int) -> str:
+        return f"random of {references}"
+
+    def pose(self, driving: torch.Tensor, masks: torch.Tensor) -> int:
+        self.posed.append(driving)
+        return len(self.posed)
+
+    def choose_reference(self, state: str, pose: int, motion: str) -> str:
+        return "nearest"
+
+    def animate(self, state: str, driving: torch.Tensor, *, motion: str, pose: int) -> SimpleNamespace:
+        self.moved.append((state, pose))
+        return SimpleNamespace(frames=driving)
+
+
+def test_poses_are_found_once_a_clip_and_the_chosen_reference_is_moved_by_them(store: ClipStore, tiny: Params) -> None:
+    evaluate = tiny.evaluate.model_copy(update={"draws": 1, "references": (1,)})
+    params, model = tiny.model_copy(update={"evaluate": evaluate}), Recorder()
+    record = store.records("mini-seen")[0]
+    case = protocol.split_clip(store, record)
+    made = list(reconstruction.predictions(model, "full", params, record, case))  # type: ignore[arg-type]
+    usual = f"random of {params.model.references}"
+    assert dict(zip([name for name, *_ in made], model.moved, strict=True)) == {
+        "head3d_n1": ("random of 1", 1), "head3d": (usual, 1), "head3d_nearest": ("nearest", 1),
+    }  # fmt: skip
+    method = reconstruction.Head3DMethod(model, 5)  # type: ignore[arg-type]
+    for driving in (case.driving, case.driving, case.subject):
+        method.drive("random", driving, case.driving_masks)  # type: ignore[arg-type]
+    assert [pose for _, pose in model.moved[3:]] == [2, 2, 3]
+    assert model.posed[-1] is case.subject
 
 
 def test_draws_are_the_same_for_every_method(store: ClipStore, tiny: Params) -> None:
