@@ -40,3 +40,47 @@ def test_threads_share_work_and_keep_its_order() -> None:
         with pytest.raises(ZeroDivisionError):
             list(parallel.in_order(pool, lambda number: 1 // (3 - number), range(5), 0))
     assert list(parallel.in_order(None, work, range(3), 4)) == [0, 1, 4]
+
+
+def test_what_threads_find_comes_in_the_order_of_the_items() -> None:
+    begun: list[str] = []
+
+    def letters(word: str) -> Iterator[str]:
+        begun.append(word)
+        for letter in word:
+            time.sleep(0.05 if word == "first" else 0)
+            yield letter
+
+    words = ["first", "second", "", "fourth"]
+    assert "".join(parallel.chained(letters, words, threads=3, ahead=2)) == "".join(words)
+    assert sorted(begun) == sorted(words)
+    assert list(parallel.chained(letters, [], 3, 2)) == []
+
+
+def test_nothing_runs_further_ahead_than_it_may() -> None:
+    counts = {"a": 0, "b": 0, "c": 0}
+
+    def count(name: str) -> Iterator[str]:
+        for _ in range(50):
+            counts[name] += 1
+            yield name
+
+    found = parallel.chained(count, list(counts), threads=2, ahead=3)
+    assert next(found) == "a"
+    time.sleep(0.5)
+    assert counts["b"] == 3 + 1 and counts["a"] <= 1 + 3 + 1  # one more of each waits for room
+    assert counts["c"] == 0, "there are but two threads"
+    assert "".join(found) == "a" * 49 + "b" * 50 + "c" * 50
+
+
+def test_an_error_comes_after_what_was_found_before_it() -> None:
+    def until_three(start: int) -> Iterator[int]:
+        for number in range(start, start + 5):
+            if number == 3:
+                raise ValueError("three")
+            yield number
+
+    found = parallel.chained(until_three, [10, 0, 20], threads=2, ahead=9)
+    assert [next(found) for _ in range(8)] == [10, 11, 12, 13, 14, 0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(found)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from queue import Full, Queue
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,3 +37,56 @@ def in_order(pool: Executor | None, work: Callable[[T], R], items: Iterable[T], 
             yield begun.popleft().result()
     while begun:
         yield begun.popleft().result()
+
+
+def chained(make: Callable[[T], Iterable[R]], items: Iterable[T], threads: int, ahead: int) -> Generator[R]:
+    """All that ``make`` gives of each item, one item after the other, while threads go through several items at once.
+
+    Args:
+        make: called, and gone through, in a thread of its own.
+        items: as many are begun as there are threads.
+        threads: number of them.
+        ahead: results of an item that may wait until they are asked for; its thread rests then.
+    """
+    ended, over = threading.Event(), object()
+
+    def go_through(item: T, found: Queue[Any]) -> None:
+        try:
+            for result in make(item):
+                if not _put(found, result, ended):
+                    return
+        finally:
+            _put(found, over, ended)
+
+    pool = ThreadPoolExecutor(threads, "chained")
+    begun: deque[tuple[Future[None], Queue[Any]]] = deque()
+    waiting = iter(items)
+    try:
+        while True:
+            while len(begun) < threads:
+                try:
+                    item = next(waiting)
+                except StopIteration:
+                    break
+                found: Queue[Any] = Queue(ahead)
+                begun.append((pool.submit(go_through, item, found), found))
+            if not begun:
+                return
+            job, found = begun.popleft()
+            while (result := found.get()) is not over:
+                yield result
+            job.result()  # raises what ended it
+    finally:
+        ended.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _put(queue: Queue[Any], thing: object, ended: threading.Event) -> bool:
+    """Put something into a queue when there is room; False if nobody takes anything any more."""
+    while not ended.is_set():
+        try:
+            queue.put(thing, timeout=0.1)
+        except Full:
+            continue
+        return True
+    return False

@@ -223,7 +223,7 @@ def test_clips_keep_the_order_of_their_videos_and_end_when_nobody_wants_them(
     clips = crop.clips_of(videos, {("folder", name): f"folder-{name}" for name in "abc"}, 0, demo)
     assert [str(next(clips)[0]) for _ in range(4)] == ["folder-a-0", "folder-a-1", "folder-b-0", "folder-b-1"]
     clips.close()  # and does not wait for the endless one
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("videos")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("chained")]
 
 
 def test_nothing_to_train_on(demo: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,7 @@ import contextlib
 import hashlib
 import itertools
 import math
-import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +25,7 @@ from head3d.data.store import LISTING, ClipRecord, NpyWriter, write_records
 from head3d.data.voxceleb import RAGGED_S
 from head3d.errors import UserError
 from head3d.files import replacing_directory
-from head3d.parallel import in_order, threads_each
+from head3d.parallel import chained, threads_each
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -36,6 +34,7 @@ _WORKING_SIDE = (
     2048  # pixels; larger frames are shrunk to this while they are read, so that forty of them fit in memory
 )
 _MOST_THREADS = 4  # each has the frames of a clip in memory; landmarks are found by one at a time, so more gain little
+_MOST_BYTES = 128_000_000  # of clips that wait, in each thread, until those of the videos before are written
 
 
 def working_size(info: video.VideoInfo) -> tuple[video.VideoInfo, float]:
@@ -115,27 +114,17 @@ def clips_of(
         shard: of which the clips will be.
         params: of the pipeline.
     """
-    ended = threading.Event()
-    threads = min(_MOST_THREADS, threads_each())
-    pool = ThreadPoolExecutor(threads, "videos")
+    size, length = params.data.image_size, params.data.clip_length
+    ahead = max(1, _MOST_BYTES // (length * size * size * 3))
     with tqdm(desc=f"crop {shard}", unit="clip", disable=None) as bar:
 
-        def cropped(one: sources.Video) -> list[Clip]:
-            made = []
+        def cropped(one: sources.Video) -> Iterator[Clip]:
             for clip in video_clips(one, stems[one.source, one.name], shard, params):
-                made.append(clip)
                 with bar.get_lock():
                     bar.update()
-                if ended.is_set():  # nobody waits for them any more
-                    break
-            return made
+                yield clip
 
-        try:
-            for clips in in_order(pool, cropped, videos, threads):
-                yield from clips
-        finally:
-            ended.set()
-            pool.shutdown(cancel_futures=True)
+        yield from chained(cropped, videos, min(_MOST_THREADS, threads_each()), ahead)
 
 
 def video_clips(one: sources.Video, stem: str, shard: int, params: "Params") -> Iterator[Clip]:
