@@ -1,5 +1,7 @@
 """ResNet and MobileNetV2 against torchvision's: names, random starts, answers."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -63,3 +65,9 @@ def test_features_of_a_mobilenet(training: bool) -> None:
 
 def test_a_resnet_without_its_classifier() -> None:
     assert not [name for name in ResNet(18, classes=None).state_dict() if name.startswith("fc")]
+
+
+def test_no_training_waits_for_torchvision() -> None:
+    modules = "head3d.api, head3d.training.geometry, head3d.training.parser, head3d.baselines.dagan.training"
+    code = f"import sys, {modules}; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
