@@ -1,6 +1,7 @@
 """Measures of the transfer between people: every method's video of every pair, by docs/metrics.md."""
 
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from head3d.data.store import ClipStore, write_rows
 from head3d.evaluation import cross, measures, pairs
 from head3d.evaluation.observe import Observed, observe
 from head3d.models.parsing import head_masks
+from head3d.parallel import threads_each
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -41,32 +43,37 @@ def measure(params: "Params", test_set: str, store: ClipStore) -> list[Row]:
         frames = store.frames(known[clip])
         return observe(frames if whole else frames[: len(frames) // 2], device)
 
+    def made(pair: str, out: str) -> tuple[Observed, float]:
+        """What is seen of a method's video of a pair, and its ghosts."""
+        frames, rendered = cross.load(folder / out, pair)
+        result = observe(frames, device)
+        if rendered is None:
+            return result, float("nan")
+        some = slice(0, None, PARSED_EVERY)
+        heads = head_masks(
+            frames[some],
+            measures.PARSED_PX,
+            device,
+            params.parse.batch_size,
+            params.precision,
+            measures.RIM,
+            result.landmarks[some],
+        )
+        return result, measures.ghosts(heads, rendered[some])
+
     rows: list[Row] = []
-    chosen = pairs.read(folder / "pairs.csv", known)
-    for pair in tqdm(chosen, desc=f"measures on {test_set}", unit="pair", disable=None):
-        person = measures.mean_person(seen(pair.subject_clip, False))
-        driving = seen(pair.driving_clip, True)
-        about = {"dataset": test_set, "pair": pair.pair}
-        about |= {"subject_clip": pair.subject_clip, "driving_clip": pair.driving_clip}
-        for out, name in {"": "driving", **methods_of(params)}.items():
-            result, ghosts = driving, float("nan")
-            if out:
-                frames, rendered = cross.load(folder / out, pair.pair)
-                result = observe(frames, device)
-                if rendered is not None:
-                    some = slice(0, None, PARSED_EVERY)
-                    heads = head_masks(
-                        frames[some],
-                        measures.PARSED_PX,
-                        device,
-                        params.parse.batch_size,
-                        params.precision,
-                        measures.RIM,
-                        result.landmarks[some],
-                    )
-                    ghosts = measures.ghosts(heads, rendered[some])
-            row: Row = {**about, "method": name, "n_frames": len(result), "n_found": int(result.found.sum())}
-            rows.append(row | measures.motion_measures(result, driving, person) | {measures.GHOSTS: ghosts})
+    chosen, methods = pairs.read(folder / "pairs.csv", known), methods_of(params)
+    with ThreadPoolExecutor(threads_each(), "videos") as pool:  # dlib's detector and torch let others run
+        for pair in tqdm(chosen, desc=f"measures on {test_set}", unit="pair", disable=None):
+            results = pool.map(partial(made, pair.pair), methods)
+            person = measures.mean_person(seen(pair.subject_clip, False))
+            driving = seen(pair.driving_clip, True)
+            about = {"dataset": test_set, "pair": pair.pair}
+            about |= {"subject_clip": pair.subject_clip, "driving_clip": pair.driving_clip}
+            shown = [("driving", (driving, float("nan"))), *zip(methods.values(), results, strict=True)]
+            for name, (result, ghosts) in shown:
+                row: Row = {**about, "method": name, "n_frames": len(result), "n_found": int(result.found.sum())}
+                rows.append(row | measures.motion_measures(result, driving, person) | {measures.GHOSTS: ghosts})
     return rows
 
 
