@@ -18,7 +18,7 @@ from head3d.geometry import align_flow, outside_flow, pose_from_euler, relative_
 from head3d.models.head3d import HeadGeometry
 from head3d.models.matching import Matcher
 from head3d.params import Params
-from head3d.views import hand_pose
+from head3d.views import hand_pose, moved_pose
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,13 @@ def test_view_renders_the_pose_that_was_asked_for(model: Head3D) -> None:
     heads, masks = model.render(subject, poses)
     assert torch.allclose(made.head, heads, atol=1e-5) and torch.allclose(made.head_mask, masks, atol=1e-5)
     assert made.frames.shape == (2, 3, 64, 64)
+
+
+def test_a_head_is_moved_from_its_place_in_the_reference(model: Head3D) -> None:
+    subject, shift = model.subject(*clip(4)), (0.01, -0.02, 0.03)
+    pose, moved = subject.reference_pose, moved_pose(subject, shift)
+    assert torch.equal(moved.rotation, pose.rotation)
+    assert torch.allclose(moved.translation - pose.translation, torch.tensor(shift), atol=1e-6)
 
 
 def test_another_persons_face_is_matched_with_its_own_first_frame_alone(

@@ -95,6 +95,19 @@ def test_errors_are_one_line(project: Path, capsys: pytest.CaptureFixture[str], 
     assert printed.err.count("\n") == 1
 
 
+def test_a_training_of_several_processes_ends_as_they_end(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple] = []
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("HEAD3D_PROCESSES", "5")
+    monkeypatch.setattr("head3d.launch.run", lambda *given: calls.append(given) or 143 * (len(calls) - 1))
+    monkeypatch.setattr(cli, "load_function", lambda path: pytest.fail("it is trained here, too"))
+    assert cli.main(["train", "fusion", "--variant", "no_skip"]) == 0
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["train", "fusion", "--variant", "no_skip"])
+    assert caught.value.code == 143
+    assert calls == [(["train", "fusion", "--variant", "no_skip"], 5, "auto")] * 2
+
+
 def test_without_parameters(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["manifest"]) == 2
     assert "params.yaml: no such file" in capsys.readouterr().err
@@ -165,6 +178,19 @@ def test_a_saved_scale_has_its_own_name(project: Path, capsys: pytest.CaptureFix
     assert (project / "params.yaml").read_text() == before
     assert cli.main(["scale", "mine"]) == 0
     assert (project / "params.yaml").read_text() == before.replace("scale: demo ", "scale: mine ", 1)
+
+
+@pytest.mark.parametrize(("words", "status"), [(["doctor"], 0), (["scale", "demo"], 128 + signal.SIGPIPE)])
+def test_a_reader_that_has_gone_is_no_traceback(words: list[str], status: int) -> None:
+    """Of what only tells something the reader has had enough; of anything else the work is not done."""
+    code = (
+        "import sys; from head3d import cli\n"
+        "def gone(*_): raise BrokenPipeError\n"
+        "cli._doctor = cli._scale = gone\n"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, "")
 
 
 def test_user_errors_say_how_to_mend() -> None:

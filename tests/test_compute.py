@@ -1,6 +1,7 @@
 """Which GPU a process takes; GPUs are made up here, locks and processes are real."""
 
 import copy
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from head3d.compute import Compute, own_gpu, own_gpus
+from head3d.compute import Compute, _lock, own_gpu, own_gpus
 from head3d.errors import UserError
 
 TAKE = """
@@ -101,3 +102,39 @@ def test_what_never_learns_is_kept_in_the_type_that_it_is_used_in() -> None:
     assert {value.dtype for value in frozen[1].state_dict().values()} == {torch.float32, torch.int64}
     assert {weight.dtype for weight in learning.parameters()} == {torch.float32}
     torch.testing.assert_close(frozen(image), learning(image), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_is_the_faster_precision(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emulated bfloat16 is not fast; what is asked for is taken."""
+    monkeypatch.setattr("head3d.compute.cpu_gains_by_bfloat16", lambda: fast)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: fast or including_emulation)
+    for device in ("cpu", "cuda"):
+        assert Compute.resolve(device).dtype is (torch.bfloat16 if fast else torch.float32)
+        for precision in ("bfloat16", "float32"):
+            assert Compute.resolve(device, precision).dtype is getattr(torch, precision)
+
+
+def test_locks_are_for_all_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.umask(0o077)
+    try:
+        assert _lock(tmp_path / "gpu.lock")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "gpu.lock").stat().st_mode & 0o777 == 0o644
+
+    def refuse(*_: object) -> int:
+        raise PermissionError
+
+    def missing() -> int:
+        raise FileNotFoundError
+
+    with monkeypatch.context() as change:
+        change.setattr(os, "fchmod", refuse)  # another user has made it a moment ago
+        assert _lock(tmp_path / "other.lock")
+    monkeypatch.setattr(os, "open", refuse)
+    assert not _lock(tmp_path / "gpu.lock")
+    monkeypatch.setattr(os, "open", lambda path, flags: missing() if flags == os.O_RDONLY else refuse())
+    assert not _lock(tmp_path / "theirs.lock")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from head3d import doctor
 from head3d.assets import cache as assets
+from head3d.assets.catalogue import Package
 from head3d.params import check_params
 from head3d.scales import values
 
@@ -106,6 +108,30 @@ def test_disk_is_what_the_scale_needs(scale: str, free: float, good: bool, monke
     found, text = doctor.disk()
     assert found is good
     assert good or f"the scale {scale} needs {doctor.NEEDED_DISK_GIB[scale]:g} here" in text
+
+
+def test_a_full_cache_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("head3d.params.load_params", lambda: check_params(values("demo", ROOT)))
+    usage = shutil.disk_usage(".")
+    free = {True: 100 * doctor.GIB, False: doctor.GIB}  # here, and in the cache
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=free[place == "."]))
+    found, text = doctor.disk()
+    assert found is False and "needs 4 here, 2 in the cache" in text
+
+
+@pytest.mark.parametrize(("free", "good"), [(4.0, False), (6.0, True)])
+def test_memory_is_what_is_free(free: float, good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_available_memory", lambda: free)
+    assert doctor.memory()[0] is good
+
+
+@pytest.mark.parametrize(("status", "said", "known"), [(0, b"1.0", True), (1, b"1.0", False), (0, b"\n", False)])
+@pytest.mark.parametrize("client", ["pip", "npm"])
+def test_a_package_is_known_if_its_client_says_so(
+    client: str, status: int, said: bytes, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, status, said))
+    assert doctor._package_is_known(Package(client, "toy==1.0", "0" * 64, "toy/a.bin")) is known
 
 
 def test_it_says_where_runs_go(monkeypatch: pytest.MonkeyPatch) -> None:

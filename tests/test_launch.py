@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,27 +65,71 @@ def test_one_that_fails_ends_the_others() -> None:
 RANK = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-counts = {os.environ["WORLD_SIZE"], os.environ["LOCAL_WORLD_SIZE"]}
-open(sys.argv[1] + os.environ["RANK"] + " of " + " or ".join(counts), "w").close()
+signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+ranks, counts = ({os.environ[name], os.environ["LOCAL_" + name]} for name in ("RANK", "WORLD_SIZE"))
+twice = "" if os.getpgid(0) == os.getpid() else ", a Ctrl-C reaches it twice"
+open(sys.argv[1] + " or ".join(ranks) + " of " + " or ".join(counts) + twice, "w").close()
 time.sleep(60)
 """
 
 
-def test_sigterm_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_are_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
+) -> None:
     monkeypatch.setattr(launch, "COMMAND", (sys.executable, "-c", RANK))
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
 
     def tell() -> None:
         while len(list(tmp_path.iterdir())) < 3:
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
     telling = threading.Thread(target=tell)
     telling.start()
-    assert launch.run([f"{tmp_path}/"], 3) == 143
+    assert launch.run([f"{tmp_path}/"], 3) == status
     telling.join()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0 of 3", "1 of 3", "2 of 3"]
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
+
+
+def test_one_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may wait in a collective for the one that has failed."""
+    monkeypatch.setattr(launch, "GRACE_S", 0.5)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    words, started = (deaf, "import time; time.sleep(1); raise SystemExit(2)"), time.monotonic()
+    assert launch._wait([subprocess.Popen([sys.executable, "-c", w]) for w in words]) == 2
+    assert time.monotonic() - started < 30
+
+
+def test_a_signal_that_comes_before_the_ranks_reaches_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "COMMAND", (sys.executable, "-c", RANK))
+    real, started = subprocess.Popen, time.monotonic()
+
+    def start(*args: Any, **named: Any) -> subprocess.Popen[bytes]:
+        if named["env"]["RANK"] == "0":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **named)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    assert launch.run([f"{tmp_path}/"], 2) == 143
+    assert time.monotonic() - started < 30
+
+
+def test_no_rank_is_left_if_another_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "COMMAND", (sys.executable, "-c", RANK))
+    real, made = subprocess.Popen, []
+
+    def start(*args: Any, **named: Any) -> subprocess.Popen[bytes]:
+        if made:
+            raise OSError("no more processes")
+        made.append(real(*args, **named))
+        return made[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(OSError, match="no more processes"):
+        launch.run([f"{tmp_path}/"], 2)
+    assert made[0].returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(("wanted", "fits"), [(1, 1), (2, 2), (5, 5), (8, 5), (10, 10)])
@@ -115,6 +160,10 @@ def test_batches_of_every_training_of_the_paper_are_known() -> None:
         "canonical": 5,
         "fusion": 5,
     }
+    assert set(launch.batches_of(params, "train matching")) == {"matching.batch_size", "matching.pairs"}
+    held = params.model_copy(update={"geometry": params.geometry.model_copy(update={"pose_hold": 1.0})})
+    assert "geometry.hold_batch" not in sizes["geometry"]
+    assert "geometry.hold_batch" in launch.batches_of(held, "train geometry")
     methods = {name: launch.batches_of(params, "train baseline", name) for name in params.baselines}
     assert set(methods["mraa"]) == {"baseline.mraa.batch_size", "baseline.mraa.avd_batch_size"}
     found = {name: launch.fitting(8, batches) for name, batches in methods.items()}

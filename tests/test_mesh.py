@@ -6,13 +6,18 @@ import io
 import json
 import struct
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from head3d import mesh
 from head3d.errors import UserError
+from head3d.geometry import intrinsics
+from head3d.models.head3d import Canonical
 
 SIZE, STEP, RADIUS = 48, 0.002, 0.04
 
@@ -53,12 +58,30 @@ def test_texture_agrees_with_the_vertices_and_has_no_black() -> None:
     assert head.texture.max(axis=2).min() > 0
 
 
+def test_a_soft_rim_takes_the_colour_beside_it() -> None:
+    v, u = np.mgrid[:8, :8] * STEP
+    mask, image = np.ones((8, 8)), np.full((8, 8, 3), 200, np.uint8)
+    mask[:, :2], image[:, :2] = 0.7, 140  # black shines through
+    head = mesh.grid_mesh(np.stack([u, v, 0 * u], axis=-1), mask, image)
+    assert len(head.positions) == 64 and (head.colours == 200).all()
+
+
 def test_no_triangle_crosses_a_depth_jump() -> None:
     v, u = np.mgrid[:20, :20] * STEP
     z = np.where(u < 10 * STEP, 0.0, 0.05)
     head = mesh.grid_mesh(np.stack([u, v, z], axis=-1), np.ones((20, 20)), np.full((20, 20, 3), 9, np.uint8))
     assert np.ptp(head.positions[head.faces][..., 2], axis=1).max() == 0
     assert len(head.faces) == 2 * 2 * 19 * 9
+
+
+def test_the_origin_is_the_heads_centre() -> None:
+    """A flat head two centimetres in front of it, as wide as the camera sees there."""
+    image, mask = torch.ones(1, 3, 32, 32), torch.ones(1, 1, 32, 32)
+    geometry: Any = SimpleNamespace(k=lambda image: intrinsics(32, 32, 10.0), distance_m=1.5)
+    head = mesh.head_mesh(Canonical(image, mask, 1.48 * mask), geometry)
+    assert head.positions[:, 2] == pytest.approx(0.02, abs=1e-6)
+    assert head.positions[:, :2].mean(axis=0) == pytest.approx(0, abs=1e-5)
+    assert np.ptp(head.positions[:, :2], axis=0) == pytest.approx(2 * 1.48 * np.tan(np.radians(5)), rel=1e-4)
 
 
 def test_no_head_is_one_line() -> None:
@@ -68,7 +91,7 @@ def test_no_head_is_one_line() -> None:
 
 def test_glb(tmp_path: Path) -> None:
     head = made()
-    data = mesh.save(head, tmp_path / "new" / "head.glb").read_bytes()
+    data = mesh.save(head, tmp_path / "new" / "Head.GLB").read_bytes()
     magic, version, length, text_length, kind = struct.unpack("<4sIII4s", data[:20])
     assert (magic, version, length, kind) == (b"glTF", 2, len(data), b"JSON")
     scene = json.loads(data[20 : 20 + text_length])
@@ -99,7 +122,7 @@ def test_glb(tmp_path: Path) -> None:
     view = scene["bufferViews"][scene["images"][0]["bufferView"]]
     picture = Image.open(io.BytesIO(binary[view["byteOffset"] :][: view["byteLength"]]))
     assert (np.asarray(picture) == head.texture).all()
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["head.glb"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["Head.GLB"]
 
 
 def test_ply(tmp_path: Path) -> None:
@@ -109,5 +132,6 @@ def test_ply(tmp_path: Path) -> None:
     assert f"element face {len(head.faces)}\n".encode() in text
     assert len(body) == len(head.positions) * 27 + len(head.faces) * 13
     assert struct.unpack("<3f", body[:12]) == tuple(head.positions[0])
+    assert struct.unpack("<3f", body[12:24]) == tuple(head.normals[0])
     assert tuple(body[24:27]) == tuple(head.colours[0])
     assert struct.unpack("<B3i", body[-13:]) == (3, *head.faces[-1])

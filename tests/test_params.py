@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from head3d import scales
 from head3d.errors import UserError
-from head3d.params import check_params, load_params, read_yaml
+from head3d.params import Params, check_params, load_params, read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -374,6 +374,29 @@ def test_lists_may_be_empty_and_stay_in_one_line(copied: Path, written: str) -> 
     for _ in range(2):  # to the empty list, and from it to itself
         scales.use("demo", copied)
         assert path.read_text() == committed.replace(line, "baselines: []\n")
+
+
+def test_wrong_values_are_neither_used_nor_saved(copied: Path) -> None:
+    params, smoke = copied / "params.yaml", copied / "workflow/scales/smoke.yaml"
+    before = params.read_text()
+    smoke.write_text(smoke.read_text() + "\nprecision: half\n")
+    with pytest.raises(UserError, match=r"smoke\.yaml: precision is"):
+        scales.use("smoke", copied)
+    assert params.read_text() == before
+    params.write_text(before.replace("\nprecision: auto", "\nprecision: half"))
+    with pytest.raises(UserError, match=r"params\.yaml: precision is"):
+        scales.save("mine", copied)
+    assert not (copied / "workflow/scales/mine.yaml").exists()
+
+
+def test_tables_have_baselines_before_our_own(tiny: Params) -> None:
+    assert tiny.contenders == ("floors", *tiny.baselines, *tiny.variants)
+
+
+def test_one_is_not_true() -> None:
+    document = {"number": 1, "switch": True}
+    assert scales._assign(document, {"number": True, "switch": True}) == 1
+    assert document["number"] is True
 
 
 def test_saving_a_scale(copied: Path) -> None:

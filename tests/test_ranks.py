@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from head3d import ranks
 from head3d.errors import UserError
 from head3d.ranks import ALONE, LEFT, STOPPED, STORE, Ranks, current, group
 
@@ -288,6 +289,16 @@ def test_more_processes_than_gpus_is_told_once_a_machine(
     said = capsys.readouterr().err
     assert ("head3d: 4 processes on this machine, which has 2 GPUs; allowed: at most one process a GPU" in said) == told
     assert told or said == ""
+
+
+def test_each_process_has_the_gpu_of_its_number_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert [ranks._backend(device, local, 2) for local, device in enumerate(("auto", "cuda"))] == [("nccl", "cuda")] * 2
+    assert chosen == [0, 1]
+    assert ranks._backend("cpu", 1, 2) == ("gloo", "cpu")
 
 
 def test_an_error_is_told_even_if_the_group_cannot_be_left_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import torch
 from head3d import streaming
 from head3d.data.boxes import Square
 from head3d.errors import UserError
-from head3d.geometry import pose_from_euler
+from head3d.geometry import Pose, pose_from_euler
 
 
 def test_most_diverse_takes_the_middle_and_then_the_extremes() -> None:
@@ -23,6 +23,25 @@ def test_most_diverse_takes_the_middle_and_then_the_extremes() -> None:
     rotations = pose_from_euler(yaw, zero, zero, translation=torch.zeros(7, 3)).rotation
     assert set(streaming.most_diverse(rotations, 3)[1:]) == {3, 5}
     assert sorted(streaming.most_diverse(rotations, 7)) == list(range(7))
+
+
+@pytest.mark.parametrize("choice", ["random", "diverse"])
+def test_references_are_frames_with_a_face(choice: streaming.Choice) -> None:
+    def pose(frames: torch.Tensor) -> Pose:
+        zero = torch.zeros(len(frames))
+        return pose_from_euler(torch.arange(len(frames)).float(), zero, zero)
+
+    model: Any = SimpleNamespace(image_size=8, pose=pose)
+    footage: Any = SimpleNamespace(
+        seen=np.arange(40) % 2 == 1,
+        n_frames=40,
+        path="a.mp4",
+        crops_at=lambda indices, size: np.zeros((len(indices), size, size, 3), np.uint8),
+    )
+    picks = streaming.reference_frames(model, footage, 10, choice, seed=3)
+    assert len(set(picks)) == 10 and all(footage.seen[pick] for pick in picks)
+    with pytest.raises(UserError, match=r"21 reference frames are wanted; allowed: at most 20, the frames of a\.mp4"):
+        streaming.reference_frames(model, footage, 21, choice, seed=3)
 
 
 def test_paste_fills_the_middle_and_fades_at_the_seam() -> None:
@@ -53,7 +72,7 @@ def test_side_by_side_fits_heights() -> None:
 
 def test_a_head_that_no_detector_sees_must_be_about_as_large_as_usual() -> None:
     """What the parser finds without a face is mostly a speck of a wall: then the last output is held."""
-    shares = [0.2, 0.2, 0.2, 0.3, 0.04, 0.06, 0.004]
+    shares = [0.2, 0.1, 0.3, 0.3, 0.04, 0.06, 0.004]  # usual is the mean of those with a face, not the last
     seen = [True, True, True, False, False, False, True]
     crops = [np.full((64, 64, 3), number, np.uint8) for number in range(len(shares))]
 

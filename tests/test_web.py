@@ -28,6 +28,23 @@ def test_a_page_comes_in_one_answer_and_its_policy_lets_it_run(page: Page) -> No
     assert not re.search(r"\son[a-z]+=|\sstyle=", re.sub(r"(?s)<(script|style)>.*?</", "", page.html))  # blocked
 
 
+@pytest.mark.parametrize("page", [app.PAGE, study.PAGE])
+def test_a_page_is_confined_to_its_own_server(page: Page) -> None:
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["Content-Security-Policy"].split(";"))
+    nobody = ("default-src", "base-uri", "form-action", "frame-ancestors")
+    assert {rule: policy[rule] for rule in nobody} == dict.fromkeys(nobody, "'none'")
+    assert policy["connect-src"] == policy["media-src"] == "'self'"
+    assert {name: value for name, value in page.headers.items() if name != "Content-Security-Policy"} == {
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    }
+    assert study.HEADERS["X-Robots-Tag"] == "noindex"
+
+
 def test_a_page_without_its_script_is_noticed(tmp_path: Path) -> None:
     for name in ("page.css", "page.js"):
         (tmp_path / name).write_text("")

@@ -1,5 +1,6 @@
 """Where and in which type the networks run."""
 
+import contextlib
 import fcntl
 import os
 import platform
@@ -121,10 +122,12 @@ def own_gpus(wanted: int) -> list[int]:
 def _lock(path: Path) -> bool:
     """Lock a file for as long as this process lives; False if another one has it. It may be another user's."""
     try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        file = os.open(path, os.O_RDONLY | os.O_CREAT)
-        os.fchmod(file, 0o644)  # whatever the umask: others must be able to lock it, too
+        try:
+            file = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            file = os.open(path, os.O_RDONLY | os.O_CREAT)
+            with contextlib.suppress(PermissionError):  # somebody else has made it meanwhile
+                os.fchmod(file, 0o644)  # whatever the umask: others must be able to lock it, too
     except PermissionError:
         return False
     try:

@@ -100,8 +100,10 @@ def run(words: Sequence[str], count: int, device: str = "cpu") -> int:
         shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), STORE: str(Path(folder) / "store")}
         shared |= {"OMP_NUM_THREADS": str(threads_each(count))} | _own_gpus(count, device)
         processes: list[subprocess.Popen[bytes]] = []
+        told: list[int] = []
 
         def pass_on(number: int, _: object) -> None:
+            told.append(number)
             for process in processes:
                 process.send_signal(number)
 
@@ -116,6 +118,8 @@ def run(words: Sequence[str], count: int, device: str = "cpu") -> int:
                         process_group=0,  # a Ctrl-C comes to them from here alone
                     )
                 )
+                for number in told:  # before this one was there
+                    processes[-1].send_signal(number)
             return _wait(processes)
         finally:
             for process in processes:

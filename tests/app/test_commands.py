@@ -56,3 +56,12 @@ def test_options_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
         ["face-parsing", "landmarks-68"],
         ("model", "::1", 0, 5_000_000),
     ]
+
+
+def test_nobody_else_reaches_it_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(use, "load", lambda options: "model")
+    monkeypatch.setattr(assets, "fetch_all", lambda names: None)
+    monkeypatch.setattr(server, "serve", lambda *given: seen.append(given))
+    assert cli.main(["app"]) == 0
+    assert seen == [("model", "127.0.0.1", 8001, 1_000_000_000)]

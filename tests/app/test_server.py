@@ -137,17 +137,37 @@ def test_a_wrong_pose_is_one_line(client: Client, clips: Path, query: str) -> No
 
 def test_a_head_is_made_once(client: Client, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     surveyed, real = [], footage.survey
-    monkeypatch.setattr(footage, "survey", lambda path, *a, **k: (surveyed.append(k["name"]), real(path, *a, **k))[1])
+
+    def survey(path: Path, *given: Any, **named: Any) -> footage.Footage:
+        surveyed.append((named["name"], named["face"]))
+        return real(path, *given, **named)
+
+    monkeypatch.setattr(footage, "survey", survey)
     ids = {name: client.send(clips / f"{name}.mp4") for name in ("subject", "driving")}
+    others = ({"seed": 5}, {"references": 3}, {"choose": "diverse"}, {"face": 1})
     wishes = [
         {"kind": "head", "subject": ids["subject"]},
         {"kind": "animate", **ids},
         {"kind": "view", "subject": ids["subject"], "frames": 2},
-        {"kind": "head", "subject": ids["subject"], "seed": 5},
+        *({"kind": "head", "subject": ids["subject"]} | other for other in others),
     ]
     heads = [client.finish(client.post("/jobs", wish).json["id"])["head"] for wish in wishes]
-    assert surveyed == ["subject", "driving", "subject"]
-    assert heads[0] == heads[1] == heads[2] != heads[3]
+    assert surveyed == [("subject", None), ("driving", None), *[("subject", None)] * 3, ("subject", 1)]
+    assert heads[0] == heads[1] == heads[2] and len(set(heads)) == 5
+
+
+def test_videos_stay_as_long_as_a_job_needs_them(
+    client: Client, studio: Studio, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = slow_survey(monkeypatch)
+    ids = {name: client.send(clips / f"{name}.mp4") for name in ("subject", "driving")}
+    for kind in ("head", "view", "animate"):
+        wish = {"kind": kind, "subject": ids["subject"]} | (ids if kind == "animate" else {})
+        job = client.post("/jobs", wish).json["id"]
+        assert studio.jobs.needed() == (set(ids.values()) if kind == "animate" else {ids["subject"]})
+        client.post(f"/jobs/{job}/cancel", {})
+        assert client.finish(job)["state"] == "cancelled"
+    go.set()
 
 
 def test_errors_of_videos_are_one_line_and_the_server_goes_on(client: Client, clips: Path) -> None:

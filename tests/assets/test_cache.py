@@ -325,7 +325,9 @@ def test_npm_package(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatc
     with tarfile.open(archive, "w:gz") as box:
         box.add(tmp_path / "a.bin", "package/a.bin")
     npm = tmp_path / "npm"
-    npm.write_text(f'#!/bin/sh\n[ "$1 $2" = "pack toy@1.0" ] && cp "{archive}" .\n')
+    npm.write_text(
+        f'#!/bin/sh\n[ "$1 $2" = "pack toy@1.0" ] && echo "$@" | grep -q ignore-scripts && cp "{archive}" .\n'
+    )
     npm.chmod(npm.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setattr(download.shutil, "which", lambda *_, **__: str(npm))
     add(monkeypatch, Package("npm", "toy@1.0", download.sha256(archive), "package/a.bin"))
@@ -353,6 +355,13 @@ class Evil:
         return os.system, ("true",)
 
 
+class Writes:
+    """Numpy's own, too, can do more than hold numbers."""
+
+    def __reduce__(self) -> tuple:
+        return np.save, ("written.npy", 1)
+
+
 def test_pickles_hold_arrays_only(tmp_path: Path) -> None:
     good = {"layer": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}}
     (tmp_path / "good").write_bytes(pickle.dumps(good))
@@ -361,6 +370,9 @@ def test_pickles_hold_arrays_only(tmp_path: Path) -> None:
     (tmp_path / "evil").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(UserError, match=r"system.*numpy arrays"):
         assets.load_arrays(tmp_path / "evil")
+    (tmp_path / "writes").write_bytes(pickle.dumps(Writes()))
+    with pytest.raises(UserError, match=r"numpy\.save.*numpy arrays"):
+        assets.load_arrays(tmp_path / "writes")
 
 
 def test_list_is_sound() -> None:

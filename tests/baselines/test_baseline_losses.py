@@ -59,6 +59,12 @@ def test_a_deformed_image_shows_what_the_image_shows_at_the_moved_place(align_co
     assert torch.allclose(got[inside], wanted[inside], atol=1e-5)
 
 
+def test_a_deformed_image_has_no_edges() -> None:
+    """Beyond its edges an image goes on mirrored: what is of one colour stays so."""
+    white = torch.ones(2, 3, 16, 16)
+    assert torch.allclose(losses.deform(white, spline_of(affine=0.5), False), white, atol=1e-5)
+
+
 def test_equivariance_of_perfect_points_is_zero() -> None:
     """Points p' that T carries to p exactly, and frames that T' carries too."""
     spline = spline_of()

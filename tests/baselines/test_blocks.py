@@ -23,7 +23,7 @@ from head3d.baselines.blocks import (
     Up,
     convolution,
 )
-from head3d.baselines.discriminator import TABLE, Discriminator
+from head3d.baselines.discriminator import TABLE, Discriminator, PatchDown
 from head3d.baselines.official import to_official
 
 M = TypeVar("M", bound=nn.Module)
@@ -217,6 +217,13 @@ def test_discriminator_has_the_official_tensors() -> None:
     wanted = [f"{c}.{leaf}" for c in convolutions for leaf in ("bias", "weight_orig", "weight_u", "weight_v")]
     wanted += [f"down_blocks.{i}.norm.{leaf}" for i in (1, 2, 3) for leaf in ("weight", "bias")]
     assert sorted(names) == sorted(f"discriminator.discs.1.{name}" for name in wanted)
+
+
+def test_a_block_of_the_discriminator_keeps_a_fifth_of_what_is_below_zero() -> None:
+    block = PatchDown(1, 2, normalise=False, pool=True, spectral=False)
+    torch.nn.init.zeros_(block.conv.weight)
+    block.conv.bias.data = torch.tensor([-1.0, 2.0])
+    assert block(torch.rand(1, 1, 9, 9)).mean(dim=(2, 3)).tolist() == [pytest.approx([-0.2, 2.0])]
 
 
 def test_discriminator_answers_patch_by_patch() -> None:

@@ -109,6 +109,7 @@ def test_avd_may_be_missing(mraa: Method) -> None:
     ("spoil", "words"),
     [
         (lambda value: value.fill_(torch.nan), "1 tensors hold values that are no numbers, generator.final.bias"),
+        (lambda value: value.fill_(-torch.inf), "1 tensors hold values that are no numbers, generator.final.bias"),
         (lambda value: value.to(torch.int8), "final.bias is a tensor of torch.int8"),
         (lambda value: value.to(torch.complex64), "final.bias is a tensor of torch.complex64"),
         (lambda value: value.to_sparse(), "torch.sparse_coo"),

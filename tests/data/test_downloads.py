@@ -178,6 +178,15 @@ def test_requests_of_all_shards_keep_their_distance(server: Server, demo: Params
     assert gaps.min() > 0.6
 
 
+def test_a_clock_that_was_wrong_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    for ahead, least, most in ((1e6, 0, 1), (30, 30, 31)):  # a request in 30 s is another shard's turn
+        (tmp_path / "turn").write_text(repr(time.time() + ahead))
+        downloads._wait_for_turn(tmp_path, 1.0)
+        assert least <= slept[-1] <= most
+
+
 def test_who_is_gone_is_replaced_by_the_next_in_line(server: Server, demo: Params, tmp_path: Path) -> None:
     names = [f"{'gone' if index % 3 == 0 else 'good'}{index}" for index in range(30)]
     params = counts(settings(demo, one_each(tmp_path, *names), tmp_path / "videos", server.address), train=8, test=0)
@@ -312,6 +321,26 @@ def test_the_reason_of_a_block_is_the_one_that_stands_for_it(
         UserError, match=r"stopped with 1 of 2 there, this machine or account is blocked \(HTTP .*429\)"
     ):
         downloads.download(params, [0])
+
+
+def test_two_people_side_by_side_are_two_files(
+    movie: Path, demo: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are told by where they begin."""
+    asked: list[tuple[float, float]] = []
+
+    def fetch(_video: str, sections: list[tuple[float, float]], folder: Path, _settings: object) -> ytdlp.Outcome:
+        asked.extend(sections)
+        return ytdlp.Outcome({one: Path(shutil.copy(movie, folder / f"{one[0]}.mp4")) for one in sections})
+
+    put_on_path(tmp_path / "bin", monkeypatch)
+    monkeypatch.setattr(ytdlp, "fetch", fetch)
+    metadata = write_csv(tmp_path / "m.csv", [("good1", f"id{one}", 0, 100, "train") for one in (1, 2)])
+    params = counts(settings(demo, metadata, tmp_path / "videos"), test=0)
+    downloads.download(params, [0])
+    (first, _), (second, _) = asked
+    assert 0 < abs(first - second) < 0.01
+    assert len(files(params)) == 2
 
 
 @pytest.mark.parametrize("kind", ["csv", "txt"])

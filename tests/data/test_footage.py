@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from head3d.assets import cache as assets
-from head3d.data import video
-from head3d.data.footage import survey
+from head3d.data import faces, video
+from head3d.data.faces import Face
+from head3d.data.footage import ChosenTracker, survey
 from head3d.errors import UserError
 from head3d.params import Params
+
+from .conftest import ffmpeg
 
 
 def test_a_whole_video_has_one_steady_box(demo: Params) -> None:
@@ -23,6 +26,15 @@ def test_a_whole_video_has_one_steady_box(demo: Params) -> None:
     whole, square = footage.whole(100)
     assert whole.shape[:2] == (144, 193)  # square pixels: the file says 176, each wider than high
     assert np.abs(square.cut(whole, 64).astype(int) - crops[100]).mean() < 1
+
+
+def test_an_uneven_rate_is_made_even(demo: Params, tmp_path: Path) -> None:
+    """Or the result would run away from its sound: half a second passes without a frame."""
+    uneven, wait = tmp_path / "uneven.mp4", "setpts='PTS+gte(N,60)*0.5/TB'"
+    ffmpeg("-i", assets.fetch("video-carphone"), "-vf", wait, "-fps_mode", "passthrough", uneven)
+    footage, info = survey(uneven, demo), video.probe(uneven)
+    assert footage.resample == footage.fps == info.fps
+    assert footage.n_frames == pytest.approx(info.fps * info.duration, abs=2)
 
 
 def test_a_video_without_a_face_is_one_line(demo: Params, tmp_path: Path) -> None:
@@ -43,3 +55,14 @@ def test_faces_are_counted_from_the_left(demo: Params, two_people: Path) -> None
     assert centres[None] == pytest.approx(centres[2], abs=5)  # the larger one is on the right
     with pytest.raises(UserError, match=r"pair\.mp4: no face 3; allowed: 1 to 2, counted from the left"):
         survey(two_people, demo, face=3)
+
+
+def test_another_face_is_not_taken_for_the_chosen_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The detector is made up: it misses the chosen face twice."""
+    frame = np.zeros((300, 600, 3), np.uint8)
+    left, right = Face((20.0, 50.0, 120.0, 150.0), 1.0), Face((400.0, 100.0, 500.0, 200.0), 1.0)
+    tracker, seen = ChosenTracker(20.0, 1), []
+    for shown in ([left, right], [right], [right], [left, right]):
+        monkeypatch.setattr(faces, "find", lambda *_, shown=shown: shown)
+        seen.append(tracker.see(frame))
+    assert seen == [(left, [right]), (None, [right]), (None, [right]), (left, [right])]

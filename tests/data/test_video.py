@@ -47,6 +47,14 @@ def test_resampling(clip: Path) -> None:
     assert len(list(video.read_frames(clip, fps=12.5))) in (10, 11)
 
 
+def test_drift_is_the_most_on_the_way_and_not_that_at_the_end(clip: Path, tmp_path: Path) -> None:
+    """Ten frames too slow, ten too fast: the tenth is 5 frames late, and the last one in time."""
+    path, pace = tmp_path / "uneven.mp4", "setpts='if(lt(N,10),1.5*N,10+0.5*N)/25/TB'"
+    ffmpeg("-i", clip, "-vf", pace, "-fps_mode", "passthrough", path)
+    assert video.drift(clip, 25) < 0.01
+    assert video.drift(path, 25) == pytest.approx(5 / 25, abs=0.03)
+
+
 @pytest.mark.parametrize("turn", [90, 180, 270])
 def test_rotation_flag_is_applied(clip: Path, tmp_path: Path, turn: int) -> None:
     turned = tmp_path / "turned.mp4"
@@ -286,6 +294,11 @@ def test_names_are_never_options_or_addresses(clip: Path, tmp_path: Path, monkey
         assert len(frames) == 20
         video.write_video(f"copy of {name}", frames, 25, audio_from=name)
         assert len(list(video.read_frames(f"copy of {name}"))) == 20
+
+
+def test_a_video_can_open_nothing_but_files(clip: Path) -> None:
+    command = video._command(video.pictures(clip).output("-", format="null"))
+    assert command[command.index("-protocol_whitelist") + 1] == "file,pipe"
 
 
 def test_an_ffmpeg_that_is_not_there(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

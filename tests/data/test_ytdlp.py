@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,6 +77,15 @@ def test_what_a_killed_run_left_running_spoils_no_other_video(
     downloads.download(counts(params, test=0), [0])
     assert len(set(folders)) == len(files(params)) == 3
     assert not list((tmp_path / "videos").rglob(".work*"))
+
+
+def test_a_file_that_is_not_whole_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = [(1.0, 2.0), (2.0, 3.0), (3.0, 4.0)]
+    endings = (".mp4", ".mp4.part", ".mp4.ytdl")
+    names = [str(tmp_path / f"{ytdlp._stem(one)}{ending}") for one, ending in zip(sections, endings, strict=True)]
+    monkeypatch.setattr(ytdlp, "_command", lambda *_: ["touch", *names])
+    given = SimpleNamespace(cookies=None, timeout_s=60.0)
+    assert ytdlp.fetch("x", sections, tmp_path, given).files == {sections[0]: Path(names[0])}
 
 
 def test_meanings_of_what_yt_dlp_says() -> None:

@@ -1,6 +1,8 @@
 """Transfer between people, untrained networks on made-up clips: layout, exact frames, the same pairs for all."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from head3d.errors import UserError
 from head3d.evaluation import baseline, cross, cross_baseline, cross_head3d, cross_measure, measures, pairs
 from head3d.evaluation.protocol import draw_seed, reference_of
 from head3d.evaluation.reconstruction import Head3DMethod
+from head3d.geometry import Pose
 from head3d.images import to_frames
 from head3d.params import Params
 
@@ -103,6 +106,39 @@ def test_paste_keeps_the_reference_around_the_head(here: ClipStore, tiny: Params
     subject = model.subject(case.subject, case.subject_masks, seed=case.seed)
     assert torch.equal(made["copy"][0][:1], subject.reference), "every method moves the same frame"
     assert torch.equal(frames[around], subject.reference.expand_as(frames)[around])
+
+
+def test_the_pasted_head_begins_where_the_subject_is() -> None:
+    """It turns as the driver does, and moves from its own place on."""
+    rendered: list[Pose] = []
+    driving = Pose(torch.eye(3).repeat(3, 1, 1), torch.tensor([[0.1, 0.0, 0.0], [0.2, 0.0, 0.0], [0.4, 0.0, 0.0]]))
+    own = Pose(torch.eye(3).flip(1)[None], torch.tensor([[0.0, 0.5, 0.0]]))
+
+    def render(_: object, pose: Pose) -> tuple[torch.Tensor, torch.Tensor]:
+        rendered.append(pose)
+        return torch.zeros(3, 3, 4, 4), torch.zeros(3, 1, 4, 4)
+
+    subject = SimpleNamespace(reference_pose=own, reference=torch.zeros(1, 3, 4, 4))
+    model: Any = SimpleNamespace(subject=lambda *_, seed: subject, pose=lambda *_: driving, render=render)
+    frames = torch.zeros(3, 3, 4, 4)
+    case = cross.CrossCase(frames, frames[:, :1], frames, frames[:, :1], seed=0)
+    cross_head3d.floors(model, case, "relative")
+    cross_head3d.floors(model, case, "absolute")
+    assert torch.equal(rendered[0].rotation, driving.rotation)
+    wanted = torch.tensor([[0.0, 0.5, 0.0], [0.1, 0.5, 0.0], [0.3, 0.5, 0.0]])
+    assert torch.allclose(rendered[0].translation, wanted)
+    assert rendered[1] is driving
+
+
+def test_a_baseline_moves_other_people_as_its_authors_do() -> None:
+    method: Any = SimpleNamespace(
+        prepare=lambda *_: "state",
+        drive=lambda state, driving, masks, motion: motion,
+        method=SimpleNamespace(motion_across=lambda: "avd"),
+    )
+    case = cross.CrossCase(*[torch.zeros(1)] * 4, seed=0)
+    assert cross_baseline.reenact_pair(method, case, "relative") == ("avd", None)
+    assert cross_baseline.reenact_pair(method, case, "absolute") == ("absolute", None)
 
 
 def test_videos_that_are_not_there_are_named(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Whose frames, masks, motion and face a result across people is held to."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,8 +31,11 @@ def told(tmp_path: Path) -> ClipStore:
         "status": "ok",
         "split": "mini-seen",
     }
-    known |= dict.fromkeys(("fps", "x0", "y0", "x1", "y1"), 1.0)
-    rows = [known | {"clip_id": name, "person": name, "row": row} for row, name in enumerate(("ann", "bob"))]
+    known |= dict.fromkeys(("x0", "y0", "x1", "y1"), 1.0)
+    rows = [
+        known | {"clip_id": name, "person": name, "row": row, "fps": 25.0 + row, "pixels_sha256": f"{row}" * 64}
+        for row, name in enumerate(("ann", "bob"))
+    ]
     write_records(tmp_path / "manifest.csv", [ClipRecord(**row) for row in rows])
     return ClipStore(tmp_path)
 
@@ -46,6 +51,31 @@ def test_whose_frames_and_masks_a_case_holds(told: ClipStore, tiny: Params) -> N
             (case.driving, 0, drives), (case.driving_masks, 5, drives),
         ):  # fmt: skip
             assert (found[:, 0, 0, 0] * 255).round().tolist() == [10 * number + first for number in numbers]
+
+
+def test_a_result_has_the_drivers_rate_and_the_subjects_references(told: ClipStore, tiny: Params, in_tmp: Path) -> None:
+    pairs.write(pairs.folder_of("mini-seen") / "pairs.csv", [pairs.Pair("p00", "mini-seen", "ann", "bob")])
+    [(pair, case, fps)] = cross.cases(told, tiny, "mini-seen", "test")
+    assert (pair.pair, fps) == ("p00", 26.0)
+    ann, bob = told.records("mini-seen")
+    seeds = [protocol.draw_seed(tiny, record, 0) for record in (ann, bob)]
+    assert case.seed == seeds[0] != seeds[1]
+
+
+def test_means_are_logged_by_method(
+    told: ClipStore, tiny: Params, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = (("copy", 1.0), ("copy", 3.0), ("head3d", 5.0), ("head3d", float("nan")))
+    empty: dict[str, object] = dict.fromkeys(cross_measure.COLUMNS, float("nan"))
+    logged: dict[str, float] = {}
+    run = SimpleNamespace(dataset=lambda *_: None, metrics=logged.update)
+    monkeypatch.setattr("head3d.tracking.run", lambda **_: nullcontext(run))
+    monkeypatch.setattr(cross_measure, "ClipStore", lambda: told)
+    monkeypatch.setattr(
+        cross_measure, "measure", lambda *_: [empty | {"method": name, measures.JITTER: one} for name, one in values]
+    )
+    cross_measure.run(tiny, "mini-seen")
+    assert logged == {f"copy/{measures.JITTER}": 2.0, f"head3d/{measures.JITTER}": 5.0}
 
 
 def looks(frames: Any, device: Any = "cpu") -> Observed:

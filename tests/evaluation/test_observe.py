@@ -6,8 +6,9 @@ from PIL import Image
 
 from head3d.assets import cache as assets
 from head3d.data import video
+from head3d.data.boxes import smooth_landmarks
 from head3d.evaluation import measures
-from head3d.evaluation.observe import FACE, VIEW, Observed, observe, view_of
+from head3d.evaluation.observe import FACE, VIEW, Observed, located, observe, view_of
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,13 @@ def test_the_view_is_one_shift_and_one_scale() -> None:
     assert np.median(np.ptp(seen, axis=1).max(1)) == pytest.approx(FACE, rel=1e-4)
     assert view_of(marks * 3 + 7) == pytest.approx(seen, abs=1e-2)
     assert isinstance(observe([]), Observed)
+
+
+def test_poses_and_expressions_are_of_smoothed_landmarks() -> None:
+    marks = np.random.default_rng(0).uniform(100, 300, (5, 68, 2)).astype(np.float32)
+    seen = located(marks, np.zeros((5, 2), np.float32))
+    assert seen.points == pytest.approx(view_of(smooth_landmarks(marks)), abs=1e-4)
+    assert np.array_equal(seen.landmarks, marks)
 
 
 def test_the_median_face_stands_in_the_middle_of_the_view() -> None:

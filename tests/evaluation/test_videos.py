@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from head3d import cli
@@ -170,6 +171,35 @@ def test_a_person_without_a_face_is_told(folder: Path, capsys: pytest.CaptureFix
     assert (row["n_found"], row["n_found_driving"], row["n_found_subject"]) == (6, 6, 0)
     said = capsys.readouterr().out.splitlines()
     assert [line for line in said if "no face" in line] == [f"{folder / 'grey.mp4'}: no face found in it"]
+    row = videos.metrics(folder / "grey.mp4", made, only="motion")[0]
+    assert (row["n_found"], row["n_found_driving"], row["n_found_subject"]) == (0, 6, 6)
+
+
+def test_each_video_is_held_to_the_person_of_its_name(tmp_path: Path) -> None:
+    made, drove, who = folders = [tmp_path / name for name in ("made", "drove", "who")]
+    for place in folders:
+        place.mkdir()
+        for name in ("a.mp4", "b.mp4"):
+            (place / name).write_bytes(b"")
+    assert videos.matched(made, drove, who) == [
+        videos.Trio(made / name, drove / name, who / name) for name in ("a.mp4", "b.mp4")
+    ]
+    assert {trio.subject for trio in videos.matched(made, drove, who / "b.mp4")} == {who / "b.mp4"}
+    assert [trio.subject for trio in videos.matched(made, drove, None)] == [drove / "a.mp4", drove / "b.mp4"]
+
+
+def test_means_do_not_depend_on_how_many_frames_are_measured_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    means = []
+    for at_once in (1, 4, 99):
+        monkeypatch.setattr(videos, "AT_ONCE", at_once * 64 * 64)
+        errors = videos.PixelErrors(torch.device("cpu"))
+        for number, frame in enumerate(frames):
+            errors.add(frame // (number + 1), frame)
+        means.append(errors.means())
+    assert means[0] == pytest.approx(means[2], rel=1e-4) and means[1] == pytest.approx(means[2], rel=1e-4)
+    errors = [((frame / 255 - frame // (number + 1) / 255) ** 2).mean() for number, frame in enumerate(frames)]
+    assert means[0]["mse_01"] == pytest.approx(np.mean(errors), rel=1e-4)
 
 
 def test_sizes_do_not_matter_to_motion(folder: Path) -> None:
@@ -177,6 +207,16 @@ def test_sizes_do_not_matter_to_motion(folder: Path) -> None:
     row = videos.metrics(folder / "small.mp4", folder / "made/a.mp4", only="motion")[0]
     assert float(str(row[measures.IDENTITY])) > 0.8
     assert max(float(str(row[name])) for name in measures.ANGLES) < 2
+    assert float(str(row[against_truth.AKD])) < 8  # pixels of frames that are 256 high, both
+
+
+def test_several_videos_have_a_mean_a_lowest_and_a_highest() -> None:
+    empty: videos.Row = dict.fromkeys(videos.COLUMNS, float("nan"))
+    rows = [empty | {"n_frames": 5, "ssim": value} for value in (0.75, 0.25, 0.8, float("nan"))]
+    said = videos.table(rows).splitlines()
+    assert said[0] == "4 videos, 20 frames"
+    [line] = [line for line in said if line.startswith("ssim")]
+    assert line.split() == ["ssim", "0.6000", "0.2500", "0.8000", "3"]
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,14 @@ def test_no_job_is_longer_than_a_cluster_takes(stages: list[Stage]) -> None:
 def test_a_wrong_limit_is_one_line(given: object) -> None:
     with pytest.raises(UserError, match=r"config: max_runtime is .*; allowed: whole minutes, at least 1$"):
         load_stages(ROOT, max_runtime=given)
+
+
+def test_what_depends_on_a_stage_through_others_is_below_it(stages: list[Stage]) -> None:
+    from sync import below
+
+    chain = (("c", "b"), ("b", "a"), ("a", "x"), ("d", "x"))
+    made = [replace(stages[0], name=name, deps=(dep,), outs=(name,)) for name, dep in chain]
+    assert below(made, {"a"}) == {"a", "b", "c"}
 
 
 def test_rules_equal_stages(stages: list[Stage]) -> None:

@@ -66,6 +66,7 @@ def test_each_change_of_the_demo_is_named(key: str, value: Any) -> None:
     ("key", "value"),
     [
         ("data.clip_length", 20),
+        ("model.references", 3),
         ("data.fps", 12.5),
         ("camera.fov_deg", 12.0),
         ("model.depth.range_m", 0.2),
@@ -124,7 +125,9 @@ def test_what_rows_of_table_3_are_is_said() -> None:
     assert "nearest in pose" not in captions.table_caption(PAPER, {"voxceleb-unseen": 400}, "table3")
 
 
-@pytest.mark.parametrize(("key", "value"), [("baseline.fomm.lr", 2e-4), ("baseline.training.lr_decay", "step")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("baseline.fomm.lr", 2e-4), ("baseline.training.lr_decay", "step"), ("fusion.epochs", 1000)]
+)
 def test_budgets_are_said_to_be_alike_only_where_they_are(key: str, value: Any) -> None:
     assert "every baseline learns from" in captions.baselines_sentence(DEMO)
     assert "Budgets differ" in captions.baselines_sentence(with_value(DEMO, key, value))
@@ -158,6 +161,32 @@ def test_a_change_of_a_baseline_is_named(key: str, value: Any, words: str) -> No
 @pytest.mark.parametrize(("key", "value"), [("parse.input_size", 768), ("model.fusion.flow_scale", 0.125)])
 def test_more_or_less_than_the_paper_has_is_named(key: str, value: Any) -> None:
     assert f"{value}" in said(with_value(PAPER, key, value))[0]
+
+
+def test_networks_of_both_kinds_are_of_other_sizes() -> None:
+    less = with_value(PAPER, "baseline.dagan.network.motion_levels", 4)
+    both = with_value(less, "baseline.facev2v.network.keypoints", 20)
+    assert "narrower networks" in captions.baselines_sentence(less)
+    assert "networks of other sizes" in captions.baselines_sentence(both)
+
+
+@pytest.mark.parametrize(("least", "few"), [(9, True), (10, False)])
+def test_the_smallest_set_makes_its_interval_a_hint(least: int, few: bool) -> None:
+    counts = {"mini-seen": 40, "mini-unseen": least}
+    assert ("fewer than 10 clips is a hint" in captions.table_caption(DEMO, counts, "table1")) is few
+    assert ("fewer than 10 pairs is a hint" in captions.cross_caption(DEMO, counts)) is few
+
+
+def test_who_moves_without_the_subjects_scale_is_said() -> None:
+    """MRAA moves in its own way, which is said of it alone."""
+    _, _, after = captions.cross_caption(DEMO, {"mini-seen": 12}).partition("not scaled to the subject by ")
+    assert sorted(after.partition(". ")[0].split(", ")) == ["DaGAN", "FOMM", "FaceV2V"]
+
+
+def test_intervals_of_clips_of_one_video_are_called_narrow() -> None:
+    for clips, alike in ((1, False), (2, True)):
+        said = captions.protocol(with_value(DEMO, "data.clips_per_video", clips))
+        assert ("resemble each other" in said) is alike
 
 
 def test_as_many_but_other_scales_are_named() -> None:

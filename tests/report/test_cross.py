@@ -85,6 +85,7 @@ def test_a_pair_without_any_face_is_left_out_of_the_mean(params: Params, made_up
     assert shown[measures.EXPRESSION].tolist() == ["3.00 (1 of 2)"]
     assert shown[measures.JITTER].tolist() == ["2.00 [1.00, 3.00]"]
     assert shown[measures.GHOSTS].tolist() == ["–"]  # FOMM renders no head
+    assert shown[measures.NO_FACE].tolist() == ["2.000 [1.000, 3.000]"]  # a share
 
 
 @pytest.mark.parametrize(

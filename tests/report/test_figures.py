@@ -8,9 +8,12 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from head3d.data.store import ClipStore
 from head3d.errors import UserError
+from head3d.geometry import Pose, pose_from_euler
+from head3d.images import to_tensor
 from head3d.params import Params
 from head3d.report import figures
 from head3d.report.figures import (
@@ -202,6 +205,9 @@ def test_the_curves_legend_is_not_cut_off() -> None:
     figure.draw_without_rendering()
     (legend,) = figure.legends
     box, width = legend.get_window_extent(), figure.bbox.width
+    styles = {(line.get_color(), line.get_linestyle()) for line in legend.get_lines()}
+    assert len(styles) == len(lines), "each line has a look of its own"
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [1] * 2 * len(lines), "and its own points"
     assert box.x0 >= 0 and box.x1 <= width
 
 
@@ -221,6 +227,106 @@ def test_mosaic_repeats_short_clips() -> None:
     assert frames[0].shape == (128 + motion.BAR, 256, 3)
     assert frames[2][motion.BAR, 0, 0] == 200
     assert frames[2][motion.BAR, 255, 0] == 50
+
+
+def example(person: str, first: int) -> people.Example:
+    """Eight frames of one grey, each 5 lighter than the one before; a head whose depth is 0.97 to 1.01 m."""
+    frames = np.stack([flat(first + 5 * number) for number in range(8)])
+    still = to_tensor(frames[:1])
+    place = pose_from_euler(*torch.zeros(3, 1), translation=torch.tensor([[0.01, 0.02, 0.03]]))
+    subject: Any = SimpleNamespace(
+        reference=still,
+        mean_canonical=still,
+        canonical=still,
+        depth=torch.linspace(0.97, 1.01, 256).reshape(1, 1, 16, 16),
+        mask=torch.ones(1, 1, 16, 16),
+        reference_pose=place,
+    )
+    return people.Example(person, "mini-seen", f"{person}-0", 25.0, frames, frames[..., 0], subject)
+
+
+class Moved:
+    """A model that makes driving frames lighter: by 50 the rendered head, by 100 the result; it keeps its poses."""
+
+    poses: Pose
+
+    def animate(self, subject: Any, frames: torch.Tensor, masks: torch.Tensor, *, motion: str) -> Any:
+        attention = torch.linspace(0, 1, len(frames))[:, None, None, None].expand(-1, 3, 4, 4)  # high at last
+        head, result = frames + 50 / 255, frames + 100 / 255
+        return SimpleNamespace(frames=result, head=head, deformed=frames, attention=attention)
+
+    def view(self, subject: Any, poses: Pose) -> Any:
+        self.poses = poses
+        frames = torch.zeros(len(poses), 3, 16, 16)
+        return SimpleNamespace(head=frames, frames=frames)
+
+    def render(self, subject: Any, poses: Pose) -> Any:
+        made = self.view(subject, poses)
+        return made.head, made.frames[:, :1]
+
+
+def greys(tiles: Any) -> list[int]:
+    return [round(float(tile.mean())) for tile in tiles if tile is not None]
+
+
+def test_who_drives_whom_in_figure_4_and_its_videos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second half of a clip drives its first half; the next person's whole clip drives a person."""
+    model: Any = Moved()
+    shown = [example("ann", 0), example("bob", 40)]
+    own, across = [20, 25, 30, 35], [40, 50, 65, 75]
+    subject, driving, made = motion.self_sheet(model, shown[:1]).rows
+    assert (greys(subject.tiles), greys(driving.tiles)) == ([0, 5, 10, 15], own)
+    assert greys(made.tiles) == [100 + grey for grey in own]
+    assert subject.heads == {0: "ann (seen)"}
+    subject, driving, made = motion.cross_sheet(model, shown, "relative").rows
+    assert (greys(subject.tiles)[:4], greys(driving.tiles)) == ([0, 5, 10, 15], [*across, 0, 10, 25, 35])
+    assert greys(made.tiles)[:4] == [100 + grey for grey in across]
+    assert subject.heads == {0: "ann driven by bob", 4: "bob driven by ann"}
+    written: list[Any] = []
+    monkeypatch.setattr(motion, "write", lambda path, heads, lines, fps: written.append((heads, lines[0], fps)))
+    motion.self_video(model, shown, Path("a.mp4"))
+    motion.cross_video(model, shown, "relative", Path("b.mp4"))
+    for (heads_of, line, fps), drives in zip(written, (own, list(range(40, 80, 5))), strict=True):
+        assert (heads_of[2:], fps) == (["Head3D", "rendered head"], 25.0)
+        still = [0] * len(drives)
+        lighter = ([by + grey for grey in drives] for by in (100, 50))
+        assert [greys(clip) for clip in line] == [still, drives, *lighter]
+
+
+def test_heads_are_turned_and_moved_as_their_columns_say() -> None:
+    model: Any = Moved()
+    shown = [example("ann", 0)]
+    place = shown[0].subject.reference_pose
+    named = {"yaw": 0, "pitch": 1, "roll": 2}
+    camera = SimpleNamespace(distance_m=1.0, fov_deg=10.0)
+    canonical = heads.canonical_sheet(model, shown, cast("Any", SimpleNamespace(camera=camera)))
+    assert canonical.colorbar is not None
+    assert canonical.colorbar[1:3] == pytest.approx((-2.96, 0.96), abs=0.03)  # cm; what is near is negative
+    turned = [head for head in canonical.heads if head.startswith("yaw")], model.poses
+    rotated = heads.rotation_sheet(model, shown).heads[2:], model.poses[1:]
+    for columns, poses in (turned, rotated):
+        for number, column in enumerate(columns):
+            name, angle = column.replace("°", "").split()
+            angles = torch.zeros(3, 1)
+            angles[named[name]] = float(angle)
+            wanted = pose_from_euler(*angles, translation=place.translation)
+            assert torch.allclose(poses.rotation[number], wanted.rotation[0], atol=1e-6), column
+            assert torch.allclose(poses.translation[number], place.translation[0]), column
+    columns = heads.translation_sheet(model, shown).heads[2:]
+    for number, column in enumerate(columns, start=1):
+        name, shift = column.removesuffix(" cm").split()
+        wanted = place.translation[0].clone()
+        wanted["xyz".index(name[-1])] += float(shift) / 100
+        assert torch.allclose(model.poses.translation[number], wanted), column
+
+
+def test_figure_6_shows_the_last_frame_of_the_driver() -> None:
+    model: Any = Moved()
+    own, across = heads.attention_sheet(model, [example("ann", 0), example("bob", 40)], "relative").rows[:2]
+    for row, last in ((own, 35), (across, 75)):
+        assert greys(row.tiles[:5]) == [0, last, 0, last, 50 + last] and greys(row.tiles[-1:]) == [100 + last]
+        assert all(tile[..., 0].mean() > tile[..., 2].mean() for tile in row.tiles[5:8] if tile is not None)  # high
+    assert across.label == "ann\nby bob"
 
 
 @pytest.mark.slow
@@ -329,6 +435,11 @@ def test_failures_show_the_parse_and_the_reference_that_fits_worst(tiny: Params,
         assert all((tile == pictures.OUTLINE).all(axis=-1).any() for tile in references if tile is not None)
         assert any(np.array_equal(worst, tile) for tile in references if tile is not None and worst is not None)
         assert 0 < float(row.label.split("\n")[1].split(",")[0]) < 1
+    tiles = {row.label.partition("\n")[0]: row.tiles for row in sheet.rows}
+    for record in (record for name in tiny.test_sets for record in store.records(name) if record.person in tiles):
+        *references, _, _, shown, _ = tiles[record.person]
+        fits_worst = references[int(failures.examine(model, store, record, tiny).errors.argmax())]
+        assert shown is not None and fits_worst is not None and np.array_equal(shown, fits_worst)
 
 
 def test_a_head_that_fits_has_no_error(tiny: Params, models: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,3 +476,15 @@ def test_meshes_are_drawn_upright_and_not_mirrored() -> None:
     assert (meshes.mesh_picture(mesh, 180.0, side=64) == 255).all()  # from behind there is nothing
     grey = meshes.mesh_picture(mesh, 0.0, textured=False, side=64)[32, 32]
     assert grey[0] == grey[1] == grey[2] > 100
+
+
+def test_what_is_near_hides_what_is_far() -> None:
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * 0.1
+    near, far = (np.column_stack((reach * corners, np.full(4, z))) for reach, z in ((0.5, 0.05), (1.0, 0.0)))
+    faces = np.array([(0, 1, 2), (0, 2, 3)])
+    colours = np.repeat(np.array([(250, 0, 0), (0, 0, 250)], np.uint8), 4, axis=0)
+    mesh: Any = SimpleNamespace(
+        positions=np.concatenate((near, far)), faces=np.concatenate((faces, faces + 4)), colours=colours
+    )
+    picture = meshes.mesh_picture(mesh, 0.0, side=64)
+    assert picture[32, 32].tolist() == [250, 0, 0] and picture[32, 8].tolist() == [0, 0, 250]

@@ -218,6 +218,10 @@ def test_provenance(params: Params, data: Path, in_tmp: Path, monkeypatch: pytes
     Path("metrics/train_canonical.json").write_text("[]")
     with pytest.raises(UserError, match=r"train_canonical\.json holds a list; allowed: a dict"):
         page.trained_on(Path("metrics"))
+    for told, said in (("abc", "abc"), ("abc-dirty", "abc with changes that are not committed")):
+        with monkeypatch.context() as checkout:
+            checkout.setattr("head3d.tracking.git_commit", lambda told=told: told)
+            assert page.commit() == said
     monkeypatch.setenv("PATH", "")
     assert "unknown" in page.commit()
 

@@ -67,6 +67,7 @@ def test_votes_counted_by_hand(params: Params, tmp_path: Path) -> None:
     assert (row["checks"], row["checks_failed"], row["raters_left_out"]) == (3, 1, 1)
     assert row["win_percent"] == 75
     assert (row["bootstrap_low"], row["bootstrap_high"]) == (50, 100)
+    assert (row["wilson_low"], row["wilson_high"]) == pytest.approx((30.064, 95.442), abs=1e-3)
     # Both agree on p0 and not on p1: 1 - 3 * 1 / (3 * 1).
     assert (row["agreement"], row["alpha"]) == (0.5, 0)
     assert rows["mini-seen", "MRAA"]["votes"] == 0

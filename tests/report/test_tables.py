@@ -104,6 +104,8 @@ def test_metrics_tree(written: SimpleNamespace) -> None:
     tree = json.loads((written.reports / "metrics.json").read_text())
     assert tree["mini-unseen"]["copy"]["mse_01"] == pytest.approx(0.015)
     assert tree["mini-unseen"]["copy"]["lpips_vgg"] == pytest.approx(0.3)
+    torn = pd.DataFrame({"dataset": "a", "method": "b", "mse_01": [0.5, 0.25], "lpips_vgg": [0.5, float("nan")]})
+    assert tables.metrics_tree(torn) == {"a": {"b": {"mse_01": 0.375}}}  # no mean over some of the clips
 
 
 def test_markdown_and_latex_say_what_the_numbers_are(written: SimpleNamespace) -> None:
@@ -146,7 +148,8 @@ def test_parser(written: SimpleNamespace) -> None:
 def test_geometry(written: SimpleNamespace) -> None:
     table = pd.read_csv(written.reports / "tables" / "geometry.csv")
     assert table["dataset"].tolist() == ["mini-seen", "mini-unseen"]
-    assert "| yaw_correlation | 0.900 | 0.900 |" in (written.reports / "tables" / "geometry.md").read_text()
+    text = (written.reports / "tables" / "geometry.md").read_text()
+    assert "| yaw_correlation | 0.900 | 0.900 |" in text and "| head_mse_stage1 | 0.00300 | 0.00300 |" in text
 
 
 def test_stale_files_are_not_read(params: Params, made_up: SimpleNamespace) -> None:
@@ -214,6 +217,7 @@ def test_cells() -> None:
     assert formats.cell(float("nan")) == "–" == formats.cell("")
     assert formats.cell(0.00123, 5) == "0.00123"
     assert formats.cell(7) == "7"
+    assert (formats.decimals("mse_01"), formats.decimals("lpips_alex")) == (5, 4)  # ablations move the fifth
     assert formats.cell(0.00140500449, 5) == formats.cell(0.001405, 5)  # all digits, and those of the CSV
     assert formats.rounded(0.123456789) == 0.123457
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -61,9 +62,12 @@ def test_comparisons_are_shown_equally_often(per_rater: int) -> None:
         assert sum(by_stratum.values()) == per_rater
         assert max(by_stratum.values()) - min(by_stratum.get(s, 0) for s in map(stratum, ALL_ITEMS)) <= 1
         shown.update((item.pair, *stratum(item)) for item in comparisons(items))
+    totals = []
     for one in set(map(stratum, ALL_ITEMS)):
         counts = [shown[pair, *one] for pair in PAIRS]
         assert max(counts) - min(counts) <= 1
+        totals.append(sum(counts))
+    assert max(totals) - min(totals) <= 1
 
 
 ALL_ITEMS = [Item(one.dataset, one.pair, one.first, one.second) for one in ALL]
@@ -76,6 +80,7 @@ def test_checks_are_scattered_and_balanced() -> None:
         sides = Counter((item.left, item.right) for item in items if item.check)
         assert sides == {(TRUTH, BROKEN): 4, (BROKEN, TRUTH): 4}
         assert max(Counter(item.pair for item in items if item.check).values()) == 2  # eight checks of five pairs
+    assert len({tuple(item.left for item in items if item.check) for items in plan()}) > 2  # by no rule
     assert not any(item.check for items in plan(checks=0) for item in items)
 
 
@@ -84,3 +89,9 @@ def test_the_seed_decides_and_raters_differ() -> None:
     assert plan() != plan(seed=4)
     orders = [tuple((item.dataset, item.pair, *sorted((item.left, item.right))) for item in items) for items in plan()]
     assert len(set(orders)) == 10
+
+
+def test_methods_are_mixed_and_no_side_is_ours() -> None:
+    for items in plan(checks=0):
+        assert sum(stratum(a) != stratum(b) for a, b in pairwise(items)) > 40  # of 79; in turn it would be 7
+    assert {items[0].left == OURS for items in plan(raters=20, per_rater=1, checks=0)} == {True, False}

@@ -80,6 +80,7 @@ def test_no_answer_tells_a_method_or_leaves_a_header_out(server: Server) -> None
         assert "server" not in reply.headers and "set-cookie" not in reply.headers
     assert len({reply.headers["last-modified"] for reply in videos}) == 1
     assert "content-disposition" not in videos[0].headers
+    assert {reply.headers["cache-control"] for reply in videos} == {"private, max-age=3600"}
     for reply in replies:
         if reply not in videos:
             assert reply.headers["cache-control"] == "no-store", reply
@@ -163,8 +164,10 @@ def test_it_ends_at_a_wish(own: Server, capfd: pytest.CaptureFixture[str]) -> No
     assert own.ask(own.path(0)).status == 200  # before it is up, a shell's `&` would have it ignore an interrupt
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
-    assert f"stopped; the answers are in {own.folder}" in process.stdout.read()
-    assert "Traceback" not in capfd.readouterr().err
+    said, errors = process.stdout.read(), capfd.readouterr().err
+    assert f"stopped; the answers are in {own.folder}" in said
+    assert "Traceback" not in errors
+    assert "/r/" not in said + errors  # links are keys: no log of requests holds them
 
 
 @pytest.mark.parametrize(

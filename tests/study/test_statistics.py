@@ -19,6 +19,7 @@ def test_wilson_solves_its_equation() -> None:
     assert (low, high) == pytest.approx((10 / (10 + statistics.Z95**2), 1))
     assert statistics.wilson(0, 10) == pytest.approx((1 - high, 1 - low))
     assert all(map(math.isnan, statistics.wilson(0, 0)))
+    assert statistics.wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)  # 95 %, as textbooks have it
 
 
 def test_bootstrap_over_raters() -> None:
@@ -29,6 +30,9 @@ def test_bootstrap_over_raters() -> None:
     # A vote counts, not a rater: with the rater of 90 votes in every sample but those of the other one alone.
     low, high = statistics.clustered(np.array([0, 90]), np.array([10, 90]), 4000, 0)
     assert (low, high) == (0, 1)
+    # Ten of 30 votes and ten of 10: 28 to 72 % of the raters drawn are of the former.
+    low, high = statistics.clustered(np.array([30, 0] * 10), np.array([30, 10] * 10), 4000, 0)
+    assert (low, high) == pytest.approx((0.54, 0.885), abs=0.04)
     wins, votes = np.array([20, 0] * 10), np.full(20, 20)  # twenty raters, each of one mind
     low, high = statistics.clustered(wins, votes, 4000, 1)
     inner_low, inner_high = statistics.wilson(200, 400)
@@ -86,6 +90,8 @@ def test_bradley_terry_interval() -> None:
     # Two raters who contradict each other wholly: half of the resamples have no strengths.
     torn = np.array([[[0, 5], [0, 0]], [[0, 0], [5, 0]]])
     assert np.isnan(statistics.bradley_terry_interval(torn, 200, 0)).all()
+    few = np.stack([torn[0]] * 3 + [torn[1]])  # a third of the resamples is too many as well
+    assert np.isnan(statistics.bradley_terry_interval(few, 200, 0)).all()
 
 
 def test_intervals_of_two_methods_strengths_are_those_of_the_share() -> None:

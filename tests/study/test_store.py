@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from head3d.errors import UserError
+from head3d.study import store
 from head3d.study.session import Answer
 from head3d.study.store import DATABASE, Study, connect
 
@@ -32,6 +33,17 @@ def test_answers_are_there_when_it_is_opened_again(study: Study) -> None:
     again = Study(study.folder)
     assert again.answered(2) == {(1, "overall")}
     assert [rater.consented for rater in again.raters()] == [False, True]
+
+
+def test_the_first_consent_stays(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    for now in ("first", "second"):
+        monkeypatch.setattr(store, "_now", lambda now=now: now)
+        study.consent(1)
+    with connect(study.folder / DATABASE) as database:
+        assert database.execute("SELECT consented FROM rater").fetchall() == [("first",), (None,)]
+        # FULL: what a browser was told is on the disk, whatever becomes of the machine.
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_many_write_at_once(study: Study) -> None:

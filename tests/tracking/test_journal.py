@@ -121,6 +121,23 @@ def test_times_parents_and_statuses_are_kept(in_tmp: Path, params: Params, monke
     assert len(set(rows("select value from tags where key = 'mlflow.parentRunId'"))) == 1
 
 
+def test_each_number_keeps_its_time_and_the_parent_its_last_end(
+    in_tmp: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEAD3D_TRACKING", "files")
+    now = iter(range(1000, 9000))
+    monkeypatch.setattr(tracking, "_now", lambda: next(now))
+    with pytest.raises(ZeroDivisionError), tracking.run(stage="crop", params=params):  # noqa: PT012
+        with tracking.run(stage="parse", params=params) as inner:
+            for step in (1, 2):
+                inner.metrics({"loss": 1.0}, step=step)
+        _ = 1 / 0
+    list(bring())
+    assert rows("select step, timestamp from metrics order by step") == [(1, 1002), (2, 1003)]
+    ends = sorted(rows("select status, start_time, end_time from runs"))
+    assert ends == [("FAILED", 1000, 1005), ("FAILED", 1000, 1005), ("FINISHED", 1001, 1004)]
+
+
 def test_a_second_import_adds_nothing(
     in_tmp: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,6 +225,12 @@ def test_a_killed_job_costs_at_most_its_last_line_and_goes_on(
     assert rows("select step from metrics order by step") == [(0,), (1,), (2,)]
     list(bring())
     assert rows("select name, status from runs where name = 'crop'") == [("crop", "FINISHED")]
+
+
+def test_what_began_first_comes_first(in_tmp: Path) -> None:
+    for name, time in (("b", 9), ("c", 10), ("a", 11)):
+        journal.Journal(in_tmp, {"name": name, "run": "1", "time": time}).close()
+    assert [folder.name[0] for folder in journal.folders(in_tmp)] == ["b", "c", "a"]
 
 
 def test_a_journal_without_a_whole_line_is_nothing(in_tmp: Path) -> None:
