@@ -39,7 +39,8 @@ def files(runs: Path) -> set[str]:
 def test_what_a_job_on_another_machine_is_writing_stays(runs: Path) -> None:
     """Its process is not on this one; only its age tells."""
     [half] = runs.rglob(f".{2**22 + 1}-*.pt")
-    os.utime(half, (time.time() - 23 * 3600,) * 2)
+    then = time.time() - 23 * 3600
+    os.utime(half, (then, then))
     assert cli.main(["runs", "prune"]) == 0
     assert half.exists()
 

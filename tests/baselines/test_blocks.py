@@ -221,8 +221,7 @@ def test_discriminator_has_the_official_tensors() -> None:
 
 def test_a_block_of_the_discriminator_keeps_a_fifth_of_what_is_below_zero() -> None:
     block = PatchDown(1, 2, normalise=False, pool=True, spectral=False)
-    torch.nn.init.zeros_(block.conv.weight)
-    block.conv.bias.data = torch.tensor([-1.0, 2.0])
+    block.conv.load_state_dict({"weight": torch.zeros(2, 1, 4, 4), "bias": torch.tensor([-1.0, 2.0])})
     assert block(torch.rand(1, 1, 9, 9)).mean(dim=(2, 3)).tolist() == [pytest.approx([-0.2, 2.0])]
 
 

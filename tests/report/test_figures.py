@@ -207,7 +207,7 @@ def test_the_curves_legend_is_not_cut_off() -> None:
     box, width = legend.get_window_extent(), figure.bbox.width
     styles = {(line.get_color(), line.get_linestyle()) for line in legend.get_lines()}
     assert len(styles) == len(lines), "each line has a look of its own"
-    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [1] * 2 * len(lines), "and its own points"
+    assert [np.size(line.get_xdata()) for line in figure.axes[0].lines] == [1] * 2 * len(lines), "and its own points"
     assert box.x0 >= 0 and box.x1 <= width
 
 

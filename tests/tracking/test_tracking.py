@@ -103,11 +103,12 @@ def test_an_unfinished_run_is_continued_and_a_finished_one_is_not(in_tmp: Path, 
 def test_a_run_that_was_deleted_is_not_gone_on_with(in_tmp: Path, params: Params) -> None:
     with pytest.raises(SystemExit), tracking.run(stage="crop", params=params) as first:
         sys.exit(143)
-    assert first.id
-    store.Store(tracking.tracking_uri()).call(lambda client: client.delete_run(first.id))
+    number = first.id
+    assert number
+    store.Store(tracking.tracking_uri()).call(lambda client: client.delete_run(number))
     with tracking.run(stage="crop", params=params) as second:
         second.metrics({"loss": 1.0}, step=1)
-    assert second.id != first.id
+    assert second.id != number
     assert rows("select run_uuid from metrics") == [(second.id,)]
 
 
