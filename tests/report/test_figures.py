@@ -18,11 +18,8 @@ from head3d.params import Params
 from head3d.report import figures
 from head3d.report.figures import (
     compare,
-    curves,
     datasheet,
-    failures,
     heads,
-    meshes,
     motion,
     people,
     pictures,
@@ -182,42 +179,6 @@ def test_dots_leave_out_what_was_not_found() -> None:
     drawn = datasheet.dotted(flat(0), marks)
     assert (drawn == datasheet.DOT).all(axis=-1).sum() == 4
     assert tuple(drawn[3, 2]) == datasheet.DOT
-
-
-def test_no_two_lines_of_the_curves_look_alike() -> None:
-    styles = [curves.style(number) for number in range(len(curves.LINE_COLORS) * len(curves.DASHES))]
-    assert len(set(styles)) == len(styles)
-
-
-def test_every_line_of_the_curves_is_seen_on_white() -> None:
-    """Contrast as WCAG defines it; a yellow line has 1.3."""
-    from matplotlib.colors import to_rgb
-
-    for color, _ in (curves.style(number) for number in range(28)):
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
-        assert 1.05 / (np.dot((0.2126, 0.7152, 0.0722), linear) + 0.05) > 2, color
-
-
-def test_the_curves_legend_is_not_cut_off() -> None:
-    lines = ["full", "mean_canonical", "no_head", "no_skip", "no_matching", *curves.NAMES]
-    read = pd.DataFrame({"panel": "stage: loss", "line": lines, "step": 1, "value": 1.0})
-    figure = curves.curves_figure(read)
-    figure.draw_without_rendering()
-    (legend,) = figure.legends
-    box, width = legend.get_window_extent(), figure.bbox.width
-    styles = {(line.get_color(), line.get_linestyle()) for line in legend.get_lines()}
-    assert len(styles) == len(lines), "each line has a look of its own"
-    assert [np.size(line.get_xdata()) for line in figure.axes[0].lines] == [1] * 2 * len(lines), "and its own points"
-    assert box.x0 >= 0 and box.x1 <= width
-
-
-def test_curves(params: Params, made_up: SimpleNamespace) -> None:
-    two = params.model_copy(update={"variants": ("full", "no_head")})
-    read = curves.read_curves(curves.curve_files(made_up.metrics / "curves", two))
-    assert set(read["line"]) == {"", "full", "no_head", *params.baselines}
-    assert len(curves.curves_figure(read).axes) >= read["panel"].nunique()
-    with pytest.raises(UserError, match=r"mean_canonical.csv is missing; run `dvc repro` first"):
-        curves.curve_files(made_up.metrics / "curves", params)
 
 
 def test_mosaic_repeats_short_clips() -> None:
@@ -412,79 +373,3 @@ def test_figure_3_ends_with_what_was_measured_across_people(tiny: Params, data: 
     assert moves is not None and np.array_equal(moves, driving[index])
     # conftest: copy is 10, paste 20, then the baselines, then Head3D
     assert [int(tile.mean()) for tile in (subject, *made) if tile is not None] == [10, 30, 40, 50, 60, 70]
-
-
-def test_the_worst_heads_are_of_different_people_worst_first() -> None:
-    def scored(clip: str, score: float) -> tuple[float, Any]:
-        return score, SimpleNamespace(clip_id=clip, person_key=("mini", clip.partition("-")[0]))
-
-    scores = [scored("a-0", 0.2), scored("b-0", 0.4), scored("a-1", 0.6), scored("c-0", 0.4), scored("d-0", 0.1)]
-    assert [record.clip_id for record in failures.worst(scores, most=3)] == ["a-1", "b-0", "c-0"]
-
-
-def test_failures_show_the_parse_and_the_reference_that_fits_worst(tiny: Params, models: Path, data: Path) -> None:
-    from head3d.api import Head3D
-
-    store, model = ClipStore(data), Head3D.load(models, params=tiny, variant=None)
-    sheet = failures.failure_sheet(model, store, tiny)
-    assert len(sheet.rows) == failures.MOST  # five people, one row each at most
-    count = tiny.model.references
-    for row in sheet.rows:
-        *references, _, _, worst, _ = row.tiles
-        assert len(references) == count == len(sheet.heads) - 4
-        assert all((tile == pictures.OUTLINE).all(axis=-1).any() for tile in references if tile is not None)
-        assert any(np.array_equal(worst, tile) for tile in references if tile is not None and worst is not None)
-        assert 0 < float(row.label.split("\n")[1].split(",")[0]) < 1
-    tiles = {row.label.partition("\n")[0]: row.tiles for row in sheet.rows}
-    for record in (record for name in tiny.test_sets for record in store.records(name) if record.person in tiles):
-        *references, _, _, shown, _ = tiles[record.person]
-        fits_worst = references[int(failures.examine(model, store, record, tiny).errors.argmax())]
-        assert shown is not None and fits_worst is not None and np.array_equal(shown, fits_worst)
-
-
-def test_a_head_that_fits_has_no_error(tiny: Params, models: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from head3d.api import Head3D
-
-    store, model = ClipStore(data), Head3D.load(models, params=tiny, variant=None)
-    record = store.records("mini-seen")[0]
-    monkeypatch.setattr(model, "render", lambda subject, pose: (subject.references * subject.masks, subject.masks))
-    case = failures.examine(model, store, record, tiny)
-    assert case.score == 0
-    assert np.allclose(case.overlaps, 1)
-    monkeypatch.setattr(model, "render", lambda subject, pose: (subject.references, 0 * subject.masks))
-    missing = failures.examine(model, store, record, tiny)
-    assert missing.score > 0.1  # nothing where a head should be
-    assert np.allclose(missing.overlaps, 0)
-
-
-def test_meshes_are_drawn_upright_and_not_mirrored() -> None:
-    """A plane, red at the left and brighter at the top, turned to the picture's right it is narrower."""
-    from head3d.mesh import grid_mesh
-
-    y, x = np.mgrid[:17, :17] / 16 * 0.2 - 0.1
-    image = np.zeros((17, 17, 3), np.uint8)
-    image[:, :8, 0], image[:, 8:, 2] = 250, 250
-    image[:8, :, 1] = 120
-    mesh = grid_mesh(np.stack((x, y, 0 * x), axis=-1), np.ones((17, 17)), image)
-    front = meshes.mesh_picture(mesh, 0.0, side=64).astype(int)
-    assert front[40, 16, 0] > 200 > front[40, 16, 2] and front[40, 48, 2] > 200 > front[40, 48, 0]
-    assert front[16, 16, 1] > 80 > front[48, 16, 1]
-    assert front[0, 0].tolist() == [255, 255, 255]
-    turned = meshes.mesh_picture(mesh, 60.0, side=64)
-    drawn = (turned[32] < 255).any(axis=-1).sum() / (front[32] < 255).any(axis=-1).sum()
-    assert drawn == pytest.approx(0.5, abs=0.06)
-    assert (meshes.mesh_picture(mesh, 180.0, side=64) == 255).all()  # from behind there is nothing
-    grey = meshes.mesh_picture(mesh, 0.0, textured=False, side=64)[32, 32]
-    assert grey[0] == grey[1] == grey[2] > 100
-
-
-def test_what_is_near_hides_what_is_far() -> None:
-    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * 0.1
-    near, far = (np.column_stack((reach * corners, np.full(4, z))) for reach, z in ((0.5, 0.05), (1.0, 0.0)))
-    faces = np.array([(0, 1, 2), (0, 2, 3)])
-    colours = np.repeat(np.array([(250, 0, 0), (0, 0, 250)], np.uint8), 4, axis=0)
-    mesh: Any = SimpleNamespace(
-        positions=np.concatenate((near, far)), faces=np.concatenate((faces, faces + 4)), colours=colours
-    )
-    picture = meshes.mesh_picture(mesh, 0.0, side=64)
-    assert picture[32, 32].tolist() == [250, 0, 0] and picture[32, 8].tolist() == [0, 0, 250]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from head3d.params import Params, load_params
 from head3d.tracking.store import Store
 
 
@@ -37,3 +38,9 @@ def use_store(empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
 def own_store(in_tmp: Path, use_store: Callable[[Path], None]) -> None:
     """Each test begins with a store of its own, ``mlflow.db``."""
     use_store(in_tmp / "mlflow.db")
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    """The committed parameters."""
+    return load_params(Path(__file__).parents[2] / "params.yaml")

@@ -16,7 +16,7 @@ import pytest
 
 from forked import Forked
 from head3d import tracking
-from head3d.params import Params, load_params
+from head3d.params import Params
 from head3d.tracking import store
 from head3d.tracking.ledger import LEDGER, git_commit, group_of
 
@@ -29,11 +29,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-
-
-@pytest.fixture
-def params() -> Params:
-    return load_params(ROOT / "params.yaml")
 
 
 def test_a_run_holds_everything(in_tmp: Path, params: Params) -> None:
