@@ -92,7 +92,7 @@ def bfloat16() -> tuple[bool | None, str]:
     chosen = Compute.resolve()
     if chosen.dtype is torch.bfloat16:
         return True, "convolutions use it (precision: auto)"
-    return None, "slower than float32 on a processor without AMX: convolutions use float32 (precision: auto)"
+    return None, "slower than float32 on this processor: convolutions use float32 (precision: auto)"
 
 
 def ffmpeg() -> tuple[bool, str]:
