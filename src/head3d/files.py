@@ -65,7 +65,12 @@ def unfinished_by(path: Path) -> int | None:
 
 @contextmanager
 def replacing_directory(target: str | os.PathLike) -> Iterator[Path]:
-    """The same for a directory: the block gets a new empty one. What killed processes have left there is removed."""
+    """A new empty directory that takes the place of ``target`` if the block ends well, and vanishes if not.
+
+    For one process at a time: one on another machine is taken for killed, and what killed processes have left of the
+    same target is removed at once. An old directory is deleted before the new one has its name, and nothing waits for
+    the disk: a kill in between leaves none, and a power cut may leave files that are not whole.
+    """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.iterdir():
