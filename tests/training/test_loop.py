@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from head3d.errors import UserError
 from head3d.training import loop
-from head3d.training.loop import Interrupted, Schedule, State, run_digest, step_generator, train
+from head3d.training.loop import Interrupted, Schedule, State, run_digest, train
+from head3d.training.seeds import step_generator
 
 
 def make(seed: int = 0) -> State:

@@ -17,10 +17,10 @@ from head3d.evaluation.protocol import (
     Row,
     records_of,
     reenact,
-    reference_of,
     run_evaluation,
     score,
 )
+from head3d.references import reference_of
 from head3d.training.weights import load_weights
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from head3d.data.store import ClipRecord, ClipStore
 from head3d.data.video import write_video
 from head3d.errors import UserError
 from head3d.evaluation import pairs
-from head3d.evaluation.protocol import draw_seed, reference_of
 from head3d.files import replacing, replacing_directory
 from head3d.geometry import Motion
 from head3d.images import mask_frames, mask_tensor, to_frames, to_tensor
+from head3d.references import draw_seed, reference_of
 
 if TYPE_CHECKING:
     from head3d.params import Params

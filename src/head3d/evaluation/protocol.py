@@ -18,7 +18,7 @@ from head3d.errors import UserError
 from head3d.evaluation.metrics import Lpips, mse_01
 from head3d.geometry import Motion
 from head3d.images import mask_tensor, to_tensor
-from head3d.references import draw_references
+from head3d.references import draw_seed
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -49,7 +49,8 @@ class Reenactor(Protocol):
         Args:
             frames: of the subject video.
             masks: their head masks (T, 1, H, W) in [0, 1], for methods that look at them.
-            seed: decides the reference frames; the first one is the same for every method (:func:`reference_of`).
+            seed: decides the reference frames; the first one is the same for every method
+                (:func:`head3d.references.reference_of`).
         """
         ...
 
@@ -70,16 +71,6 @@ def split_clip(store: ClipStore, record: ClipRecord) -> Case:
     frames, masks = to_tensor(store.frames(record)), mask_tensor(store.masks(record))
     half = len(frames) // 2
     return Case(frames[:half], masks[:half], frames[half:], masks[half:])
-
-
-def draw_seed(params: "Params", record: ClipRecord, draw: int) -> int:
-    """Seed of the reference frames of a clip and draw: the same for every method, so that they are compared fairly."""
-    return (params.seed * 1_000_003 + draw * 7919 + int(record.pixels_sha256[:8], 16)) % 2**31
-
-
-def reference_of(length: int, seed: int) -> int:
-    """Index of the reference frame that a seed chooses from a subject video: Head3D's first one."""
-    return draw_references(length, 1, seed)[0]
 
 
 def reenact(method: Reenactor, name: str, params: "Params", record: ClipRecord, case: Case) -> Iterator:

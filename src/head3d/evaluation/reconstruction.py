@@ -11,15 +11,14 @@ from head3d.evaluation.protocol import (
     Case,
     MethodFrames,
     Row,
-    draw_seed,
     records_of,
     reenact,
-    reference_of,
     run_evaluation,
     score,
 )
 from head3d.geometry import Motion, Pose
 from head3d.params import FLOORS
+from head3d.references import draw_seed, reference_of
 
 if TYPE_CHECKING:
     from head3d.params import Params

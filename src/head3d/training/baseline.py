@@ -18,8 +18,9 @@ from head3d.models.head3d import HeadGeometry, freeze
 from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, Clips, augment
 from head3d.training.build.geometry import GEOMETRY, load_geometry
-from head3d.training.loop import BETAS, PACKAGE, Schedule, State, adam, code_digest, file_digest, step_generator
+from head3d.training.loop import BETAS, PACKAGE, Schedule, State, adam, code_digest, file_digest
 from head3d.training.prefetch import Prefetcher
+from head3d.training.seeds import step_generator
 from head3d.training.session import Session, open_session
 from head3d.training.weights import seeded_init
 

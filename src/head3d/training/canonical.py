@@ -12,8 +12,9 @@ from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, augment
 from head3d.training.build.canonical import build_canonical
 from head3d.training.build.geometry import GEOMETRY, load_geometry
-from head3d.training.loop import BETAS, Schedule, State, adam, file_digest, step_generator
+from head3d.training.loop import BETAS, Schedule, State, adam, file_digest
 from head3d.training.prefetch import Prefetcher
+from head3d.training.seeds import step_generator
 from head3d.training.session import open_session
 from head3d.training.weights import seeded_init
 

@@ -30,9 +30,10 @@ from head3d.training.batches import (
     turn,
 )
 from head3d.training.build.geometry import build_geometry, place_geometry
-from head3d.training.loop import BETAS, Schedule, State, adam, file_digest, step_generator
+from head3d.training.loop import BETAS, Schedule, State, adam, file_digest
 from head3d.training.official import start
 from head3d.training.prefetch import Prefetcher
+from head3d.training.seeds import step_generator
 from head3d.training.session import Session, open_session
 from head3d.training.weights import seeded_init
 

@@ -63,12 +63,6 @@ def run_digest(settings: dict[str, Any], code: Iterable[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The generator that everything random in a step draws from."""
-    mixed = hashlib.sha256(f"{seed}:{step}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(mixed[:7], "little"))
-
-
 def adam(parameters: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
     """Adam that goes over each weight once, not once for every operation: a few per cent of a step.
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from head3d.evaluation import cross, pairs
-from head3d.evaluation.protocol import reference_of
 from head3d.images import mask_tensor, to_frames, to_tensor
+from head3d.references import reference_of
 from head3d.report import names
 from head3d.report.figures.pictures import colored
 from head3d.report.figures.sheet import Row, Sheet
