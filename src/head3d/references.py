@@ -1,16 +1,21 @@
-"""Which frames of a subject are its references."""
+"""Which frames of a test clip are the subject video, and which of these are references."""
 
 from typing import TYPE_CHECKING
-
-import torch
 
 if TYPE_CHECKING:
     from head3d.data.store import ClipRecord
     from head3d.params import Params
 
 
+def subject_half(length: int) -> int:
+    """How many frames of a clip are the subject video: its first half; the second half is the driving video."""
+    return length // 2
+
+
 def draw_references(length: int, count: int, seed: int) -> list[int]:
     """Indices of ``count`` of a subject's ``length`` frames, drawn with the seed; the first one is s_ref."""
+    import torch  # in here: whoever only halves a clip need not wait for it
+
     return torch.randperm(length, generator=torch.Generator().manual_seed(seed))[:count].tolist()
 
 

@@ -14,6 +14,7 @@ from head3d.evaluation import cross, measures, pairs
 from head3d.evaluation.observe import Observed, observe
 from head3d.models.parsing import head_masks
 from head3d.parallel import threads_each
+from head3d.references import subject_half
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -41,7 +42,7 @@ def measure(params: "Params", test_set: str, store: ClipStore) -> list[Row]:
     @lru_cache(maxsize=256)  # clips come in several pairs
     def seen(clip: str, whole: bool) -> Observed:
         frames = store.frames(known[clip])
-        return observe(frames if whole else frames[: len(frames) // 2], device)
+        return observe(frames if whole else frames[: subject_half(len(frames))], device)
 
     def made(pair: str, out: str) -> tuple[Observed, float]:
         """What is seen of a method's video of a pair, and its ghosts."""

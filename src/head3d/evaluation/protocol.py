@@ -18,7 +18,7 @@ from head3d.errors import UserError
 from head3d.evaluation.metrics import Lpips, mse_01
 from head3d.geometry import Motion
 from head3d.images import mask_tensor, to_tensor
-from head3d.references import draw_seed
+from head3d.references import draw_seed, subject_half
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -69,7 +69,7 @@ class Reenactor(Protocol):
 def split_clip(store: ClipStore, record: ClipRecord) -> Case:
     """The two halves of a clip."""
     frames, masks = to_tensor(store.frames(record)), mask_tensor(store.masks(record))
-    half = len(frames) // 2
+    half = subject_half(len(frames))
     return Case(frames[:half], masks[:half], frames[half:], masks[half:])
 
 
