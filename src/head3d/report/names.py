@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from head3d.evaluation import compared
 from head3d.sections.baselines import NAMES, settings_class
 
 FLOOR_ROWS = ("copy", "copy_last", "paste")
@@ -68,7 +69,7 @@ def table1_methods(present: list[str], baselines: Sequence[str]) -> list[str]:
 
 def cross_methods(baselines: Sequence[str]) -> list[str]:
     """What is measured across people: the driver as such, floors, baselines in the order of params.yaml, Head3D."""
-    return ["driving", "copy", "paste", *baselines, "head3d"]
+    return ["driving", *compared.methods_of(baselines).values()]
 
 
 def table3_methods(present: list[str]) -> list[str]:
