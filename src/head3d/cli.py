@@ -20,6 +20,7 @@ from typing import Any
 
 from head3d.bench.commands import add_options as bench_options
 from head3d.errors import UserError
+from head3d.sections.choices import CHOICES, MOTIONS
 
 # Set before torch is loaded: threads that wait for each other give up their core soon. By default they spin on it, and
 # two stages on the same two cores run seven to nine times slower each, instead of twice; alone, little is lost.
@@ -275,17 +276,14 @@ def _add_project(commands: Any) -> None:
 
 def _add_use(commands: Any) -> None:
     """What makes something of anybody's videos."""
+    from head3d.app.commands import add_parser
+
     animate = commands.add_parser("animate", help="move the head of one video as the head of another moves")
     animate.add_argument("--subject", required=True, metavar="VIDEO", help="whose face")
     animate.add_argument("--driving", required=True, metavar="VIDEO", help="whose motion (its sound is kept)")
     _add_use_options(animate)
-    animate.add_argument("--motion", choices=("relative", "absolute"), help="default: animate.motion of params.yaml")
-    animate.add_argument(
-        "--parser",
-        choices=("full", "small"),
-        default="full",
-        help="what finds the head in driving frames: small is some four times as fast (default: full)",
-    )
+    animate.add_argument("--motion", choices=MOTIONS, help="default: animate.motion of params.yaml")
+    add_parser(animate)
     animate.add_argument("--driving-face", type=int, metavar="K", help="whose motion of several (default: the largest)")
     animate.add_argument("--paste", action="store_true", help="put the result back into the subject's whole frame")
     animate.add_argument("--compare", action="store_true", help="subject, driving video and result side by side")
@@ -345,7 +343,7 @@ def _add_use_options(parser: argparse.ArgumentParser, out: str = "FILE.mp4", wha
     parser.add_argument("--references", type=int, metavar="N", help="reference frames (default: as in training)")
     parser.add_argument(
         "--choose",
-        choices=("random", "diverse"),
+        choices=CHOICES,
         default="random",
         help="which frames are references: drawn with the seed, or the most diverse poses (default: random)",
     )

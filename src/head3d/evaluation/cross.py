@@ -24,9 +24,9 @@ from head3d.data.video import write_video
 from head3d.errors import UserError
 from head3d.evaluation import pairs
 from head3d.files import replacing, replacing_directory
-from head3d.geometry import Motion
 from head3d.images import mask_frames, mask_tensor, to_frames, to_tensor
 from head3d.references import draw_seed, reference_of, subject_half
+from head3d.sections.choices import Motion
 
 if TYPE_CHECKING:
     from head3d.params import Params

@@ -6,8 +6,9 @@ from head3d.api import Head3D
 from head3d.evaluation import compared
 from head3d.evaluation.cross import CrossCase, RenderedVideo, hold_reference, make_videos
 from head3d.evaluation.reconstruction import Head3DMethod
-from head3d.geometry import Motion, relative_pose
+from head3d.geometry import relative_pose
 from head3d.params import FLOORS
+from head3d.sections.choices import Motion
 
 if TYPE_CHECKING:
     from head3d.params import Params

@@ -16,9 +16,9 @@ from head3d import tracking
 from head3d.data.store import ClipRecord, ClipStore, write_rows
 from head3d.errors import UserError
 from head3d.evaluation.metrics import Lpips, mse_01
-from head3d.geometry import Motion
 from head3d.images import mask_tensor, to_tensor
 from head3d.references import draw_seed, subject_half
+from head3d.sections.choices import Motion
 
 if TYPE_CHECKING:
     from head3d.params import Params

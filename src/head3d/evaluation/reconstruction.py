@@ -16,9 +16,10 @@ from head3d.evaluation.protocol import (
     run_evaluation,
     score,
 )
-from head3d.geometry import Motion, Pose
+from head3d.geometry import Pose
 from head3d.params import FLOORS
 from head3d.references import draw_seed, reference_of
+from head3d.sections.choices import Motion
 
 if TYPE_CHECKING:
     from head3d.params import Params

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from head3d.api import Head3D, Subject, Transfer
     from head3d.data.store import ClipRecord, ClipStore
-    from head3d.geometry import Motion
     from head3d.params import Params
+    from head3d.sections.choices import Motion
 
 T = TypeVar("T")
 MOST = 6  # people in a figure
