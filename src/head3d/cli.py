@@ -104,6 +104,7 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
     """Run one stage of the pipeline with the parameters of ``params.yaml``."""
     from head3d import launch
     from head3d.params import load_params
+    from head3d.training.shares import batches_of
 
     params = load_params()
     for option in STAGES[name][1]:
@@ -114,8 +115,9 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
                 f"--{option.replace('_', '-')} is {options[option]!r}",
                 allowed=f"{', '.join(map(str, known))} (params.yaml: {WRITTEN_AS.get(key, key)})",
             )
-    wanted = launch.wanted() if name.startswith("train ") else 1
-    if wanted > 1 and (count := launch.fitting(wanted, launch.batches_of(params, name, options.get("method")))) > 1:
+    group, _, training = name.rpartition(" ")
+    wanted = launch.wanted() if group == "train" else 1
+    if wanted > 1 and (count := launch.fitting(wanted, batches_of(params, training, options.get("method")))) > 1:
         words = name.split()
         for option in STAGES[name][1]:
             words += [f"--{option.replace('_', '-')}", str(options[option])]

@@ -35,6 +35,7 @@ from head3d.training.official import start
 from head3d.training.prefetch import Prefetcher
 from head3d.training.seeds import step_generator
 from head3d.training.session import Session, open_session
+from head3d.training.shares import DEPTH_EVERY, LEAST_ROWS, batches_of, has_warm_start
 from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 ANGLE_UNIT_DEG = 10.0  # an error of 10 degrees, of a centimetre sideways or of 5 cm towards the camera cost alike
 PLACE_UNIT_M = (0.01, 0.01, 0.05)
 TURNED = 0.7  # share of the warm start's frames that are turned out of the image plane
-DEPTH_EVERY = 3  # the smooth head's depth is learnt from every third frame of the warm start: it is the easier part
 
 
 def pose_l1(predicted: Pose, target: Pose, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,23 +163,15 @@ def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str, official:
     return start(geometry, official)
 
 
-def has_warm_start(settings: "GeometryParams") -> bool:
-    """Whether poses by PnP and the generic head's depth come first."""
-    return settings.warm_start != "none" and settings.warm_steps > 0
-
-
-def check_shares(settings: "GeometryParams") -> None:
+def check_shares(params: "Params") -> None:
     """Raises UserError, before anything is trained, if the ranks can't share the batches."""
     ranks = current()
-    ranks.rows(settings.batch_size, "geometry.batch_size")
-    if settings.pose_hold > 0:
-        ranks.rows(settings.hold_batch, "geometry.hold_batch")
-    if has_warm_start(settings):
-        mine = ranks.rows(settings.warm_batch, "geometry.warm_batch")
-        if ranks.world_size > 1 and mine.stop - mine.start < DEPTH_EVERY:
+    for name, size in batches_of(params, "geometry").items():
+        mine, least = ranks.rows(size, name), LEAST_ROWS.get(name, 1)
+        if ranks.world_size > 1 and mine.stop - mine.start < least:
             raise UserError(
-                f"params.yaml: geometry.warm_batch is {settings.warm_batch} for {ranks.world_size} processes",
-                allowed=f"at least {DEPTH_EVERY * ranks.world_size}",
+                f"params.yaml: {name} is {size} for {ranks.world_size} processes",
+                allowed=f"at least {least * ranks.world_size}",
                 fix="raise it, or start fewer processes",
             )
 
@@ -266,7 +258,7 @@ def run(params: "Params") -> None:
         reads["official"] = {name: file_digest(path) for name, path in official.items()}
     with open_session(params, "geometry", ("camera", "geometry", "augment"), **reads) as session:
         clips = session.load_clips(poses=True)
-        check_shares(settings)
+        check_shares(params)
         geometry = seeded_init(params.seed, build_geometry, params)
         used = pretrained(geometry, settings.warm_start, params.model.pose.backbone, official)
         session.tracked.tag("pretrained", used)

@@ -37,7 +37,7 @@ _HEAD_GEOMETRY = (
 _CANONICAL = (*_HEAD_GEOMETRY, "models/canonical.py", "training/build/canonical.py")
 _FUSION = ("models/matching.py", "models/fusion.py", "training/build/fusion.py")
 OWN = {
-    "geometry": (*_HEAD_GEOMETRY, "training/geometry.py", "training/official.py"),
+    "geometry": (*_HEAD_GEOMETRY, "training/geometry.py", "training/official.py", "training/shares.py"),
     "canonical": (*_CANONICAL, "training/canonical.py"),
     "matching": ("models/matching.py", "training/expression.py", "training/matching.py"),
     "fusion": (*_CANONICAL, *_FUSION, "training/fusion.py"),
