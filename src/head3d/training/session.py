@@ -42,7 +42,7 @@ OWN = {
     "matching": ("models/matching.py", "training/expression.py", "training/matching.py"),
     "fusion": (*_CANONICAL, *_FUSION, "training/fusion.py"),
     "parser": (
-        *("models/blocks.py", "models/parsing.py", "models/resnet.py", "models/small_parser.py"),
+        *(f"models/{name}.py" for name in ("blocks", "folding", "parsing", "resnet", "small_parser")),
         *("training/parser.py", "training/scenes.py"),
     ),
     "baseline": (*_HEAD_GEOMETRY, "training/baseline.py"),
