@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from head3d.evaluation import compared
-from head3d.sections.baselines import NAMES, settings_class
+from head3d.sections.baselines import settings_class
+from head3d.sections.choices import BASELINES
 
 FLOOR_ROWS = ("copy", "copy_last", "paste")
 ABLATIONS = (
@@ -22,7 +23,7 @@ _PLAIN = {
     "copy": "copy (random reference)",
     "copy_last": "copy-last",
     "paste": "rendered head pasted",
-    **{name: settings_class(name).title for name in NAMES},
+    **{name: settings_class(name).title for name in BASELINES},
     "head3d_nearest": "Head3D, s_ref nearest in pose",
     "head3d_mean_canonical": "Head3D w/ x̄^c",
     "head3d_no_head": "Head3D w/o x̂_dri",
