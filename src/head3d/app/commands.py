@@ -41,8 +41,9 @@ def add_parser(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    if not 0 <= args.port <= 65535:
-        raise UserError(f"--port is {args.port}", allowed="0 to 65535")
+    from head3d import web
+
+    web.check_port(args.port)
     if args.most_mb < 1:
         raise UserError(f"--most-mb is {args.most_mb}", allowed="1 or more megabytes")
     from head3d import use
