@@ -15,7 +15,6 @@ from head3d.evaluation.protocol import (
     Case,
     MethodFrames,
     Row,
-    records_of,
     reenact,
     run_evaluation,
     score,
@@ -75,7 +74,7 @@ def evaluate(
     Raises:
         UserError: the test set is empty, or the baseline is not trained.
     """
-    records_of(store, test_set)
+    store.split(test_set)  # an empty one is told before the model is loaded
     trained = load(params, method, models)
 
     def make(record: ClipRecord, case: Case) -> MethodFrames:

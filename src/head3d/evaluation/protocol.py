@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from head3d import tracking
 from head3d.data.store import ClipRecord, ClipStore, write_rows
-from head3d.errors import UserError
 from head3d.evaluation.metrics import Lpips, mse_01
 from head3d.images import mask_tensor, to_tensor
 from head3d.references import draw_seed, subject_half
@@ -80,19 +79,6 @@ def reenact(method: Reenactor, name: str, params: "Params", record: ClipRecord, 
         yield name, draw, method.drive(state, case.driving, case.driving_masks)
 
 
-def records_of(store: ClipStore, test_set: str) -> list[ClipRecord]:
-    """Clips of a test set.
-
-    Raises:
-        UserError: there are none.
-    """
-    records = store.records(test_set)
-    if not records:
-        known = ", ".join(sorted({r.split for r in store.all_records if r.status == "ok"})) or "none"
-        raise UserError(f"params.yaml: test_sets names {test_set!r}, which has no clip", allowed=known)
-    return records
-
-
 def score(
     store: ClipStore,
     test_set: str,
@@ -118,7 +104,7 @@ def score(
     alex = Lpips("alex").to(device)
     vgg = Lpips("vgg").to(device) if vgg_of is None or vgg_of else None
     rows: list[Row] = []
-    for record in tqdm(records_of(store, test_set), desc=f"{label} on {test_set}", unit="clip", disable=None):
+    for record in tqdm(store.split(test_set), desc=f"{label} on {test_set}", unit="clip", disable=None):
         case = split_clip(store, record)
         truth = case.driving.to(device)
         truth_alex, truth_vgg = alex.features(truth), vgg.features(truth[::VGG_EVERY]) if vgg else []

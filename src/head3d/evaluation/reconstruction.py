@@ -11,7 +11,6 @@ from head3d.evaluation.protocol import (
     Case,
     MethodFrames,
     Row,
-    records_of,
     reenact,
     run_evaluation,
     score,
@@ -111,7 +110,7 @@ def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> 
     Raises:
         UserError: the test set is empty.
     """
-    records_of(store, test_set)
+    store.split(test_set)  # an empty one is told before the model is loaded
     model = Head3D.load(params=params, variant=None if method == FLOORS else method)
 
     # VGG costs ten times AlexNet's time: for Head3D and the floors, not for its ablations.
