@@ -65,6 +65,6 @@ def run(params: "Params") -> None:
             return canonical_losses(geometry, network, batches(step).to(compute.device))
 
         per_epoch = clips.steps_per_epoch(settings.batch_size)
-        schedule = Schedule(settings.epochs * per_epoch, drop_step=settings.lr_drop_epoch * per_epoch)
+        schedule = Schedule(settings.epochs * per_epoch, drops=(settings.lr_drop_epoch * per_epoch,))
         session.train(state, schedule, losses, clip_norm=settings.clip_norm)
         session.finish(network, state, {"clips": len(clips)})

@@ -236,8 +236,8 @@ def learn_from_rendering(geometry: HeadGeometry, clips: Clips, session: Session)
     state = State({"geometry": geometry}, optimizer_of(geometry, settings.depth_lr, settings.pose_lr))
     per_epoch = clips.steps_per_epoch(settings.batch_size)
     cosine = settings.lr_decay == "cosine"
-    drop = None if cosine else settings.lr_drop_epoch * per_epoch
-    schedule = Schedule(settings.epochs * per_epoch, drop_step=drop, cosine=cosine, warmup=settings.warmup_steps)
+    drops = () if cosine else (settings.lr_drop_epoch * per_epoch,)
+    schedule = Schedule(settings.epochs * per_epoch, drops, cosine=cosine, warmup=settings.warmup_steps)
     session.train(state, schedule, losses, clip_norm=settings.clip_norm)
     return state
 

@@ -135,21 +135,21 @@ class Schedule:
 
     Attributes:
         steps: all steps of the stage.
-        drop_step: from this step on x 0.1; None never drops.
-        cosine: fall to zero along a half cosine instead.
+        drops: steps from which it is a tenth of what it was.
+        cosine: fall to zero along a half cosine.
         warmup: steps over which the rate rises from zero.
     """
 
     steps: int
-    drop_step: int | None = None
+    drops: tuple[int, ...] = ()
     cosine: bool = False
     warmup: int = 0
 
     def __call__(self, step: int) -> float:
         share = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if self.cosine:
-            return share * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * step / self.steps))))
-        return share * (0.1 if self.drop_step is not None and step >= self.drop_step else 1.0)
+            share *= 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * step / self.steps))))
+        return share * 0.1 ** sum(step >= drop for drop in self.drops)
 
 
 class Interrupted(SystemExit):
