@@ -223,6 +223,7 @@ def test_another_failure_of_the_system_is_not_hidden(monkeypatch: pytest.MonkeyP
         cli.main(["view", "--subject", "a.mp4", "--out", "d.mp4"])
 
 
+@pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_kill_ends_a_users_command_in_order(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     from head3d import use
@@ -245,6 +246,17 @@ def test_a_kill_ends_a_users_command_in_order(monkeypatch: pytest.MonkeyPatch, n
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.usefixtures("signals")
+def test_what_is_to_be_ignored_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `nohup head3d view ...`: its terminal may be closed."""
+    from head3d import use
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr(use, "view", lambda **values: os.kill(os.getpid(), signal.SIGHUP))
+    assert cli.main(["view", "--subject", "a.mp4", "--out", "d.mp4"]) == 0
+
+
+@pytest.mark.usefixtures("signals")
 def test_a_kill_ends_a_stage_in_order(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left for DVC to hash; trainings keep their state and end by themselves."""
 

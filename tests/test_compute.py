@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from head3d.compute import Compute, _lock, own_gpu, own_gpus
+from head3d.compute import Compute, _lock, _vendor, cpu_gains_by_bfloat16, own_gpu, own_gpus
 from head3d.errors import UserError
 
 TAKE = """
@@ -115,6 +115,33 @@ def test_auto_is_the_faster_precision(fast: bool, monkeypatch: pytest.MonkeyPatc
         assert Compute.resolve(device).dtype is (torch.bfloat16 if fast else torch.float32)
         for precision in ("bfloat16", "float32"):
             assert Compute.resolve(device, precision).dtype is getattr(torch, precision)
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "vendor", "gains"),
+    [
+        (True, True, "GenuineIntel", True),
+        (False, True, "GenuineIntel", False),  # half the rate
+        (False, True, "AuthenticAMD", True),
+        (False, False, "AuthenticAMD", False),  # before Zen 4: emulated
+        (False, True, "", False),
+    ],
+)
+def test_bfloat16_is_for_the_processors_that_are_faster_in_it(
+    amx: bool, avx512: bool, vendor: str, gains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr("head3d.compute._vendor", lambda: vendor)
+    assert cpu_gains_by_bfloat16() is gains
+
+
+def test_a_processor_says_who_made_it(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC: a test\n\n")
+    assert _vendor(tmp_path / "cpuinfo") == "AuthenticAMD"
+    (tmp_path / "arm").write_text("processor\t: 0\nCPU implementer\t: 0x41\n")
+    assert _vendor(tmp_path / "arm") == ""
+    assert _vendor(tmp_path / "none") == ""  # no Linux
 
 
 def test_locks_are_for_all_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,10 +92,10 @@ def test_an_ffmpeg_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_time_is_told_of_this_kind_of_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("head3d.doctor.cores", lambda: 2)
-    monkeypatch.setattr("head3d.compute.cpu_gains_by_bfloat16", lambda: True)
-    assert "demo: about 75 minutes on 2 cores" in doctor.scales()[1]
-    monkeypatch.setattr("head3d.compute.cpu_gains_by_bfloat16", lambda: False)
-    assert "demo: about 5 hours on 2 cores" in doctor.scales()[1]
+    for amx, gains, time in ((True, True, "75 minutes"), (False, True, "2 hours"), (False, False, "5 hours")):
+        monkeypatch.setattr("head3d.compute.cpu_has_amx", lambda amx=amx: amx)
+        monkeypatch.setattr("head3d.compute.cpu_gains_by_bfloat16", lambda gains=gains: gains)
+        assert f"demo: about {time} on 2 cores" in doctor.scales()[1]
 
 
 @pytest.mark.parametrize(

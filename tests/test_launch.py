@@ -66,6 +66,7 @@ def test_one_that_fails_ends_the_others() -> None:
 RANK = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
 signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
 ranks, counts = ({os.environ[name], os.environ["LOCAL_" + name]} for name in ("RANK", "WORLD_SIZE"))
 twice = "" if os.getpgid(0) == os.getpid() else ", a Ctrl-C reaches it twice"
@@ -74,7 +75,8 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_signals_are_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
 ) -> None:
@@ -92,6 +94,16 @@ def test_signals_are_passed_on(
     telling.join()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0 of 3", "1 of 3", "2 of 3"]
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_what_is_to_be_ignored_is_not_passed_on(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    """As of `nohup` and of a script's job in the background."""
+    monkeypatch.setattr(launch, "COMMAND", ("true",))
+    monkeypatch.setattr(launch, "_wait", lambda _: 0 if signal.getsignal(number) is signal.SIG_IGN else 1)
+    signal.signal(number, signal.SIG_IGN)
+    assert launch.run([], 2) == 0
 
 
 def test_one_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

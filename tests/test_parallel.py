@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
 from head3d import parallel
 
@@ -84,3 +86,31 @@ def test_an_error_comes_after_what_was_found_before_it() -> None:
     assert [next(found) for _ in range(8)] == [10, 11, 12, 13, 14, 0, 1, 2]
     with pytest.raises(ValueError, match="three"):
         next(found)
+
+
+def test_torchs_threads_are_dealt_to_the_workers_and_given_back() -> None:
+    def threads_of_a_new_thread() -> int:
+        with ThreadPoolExecutor(1) as alone:
+            return alone.submit(torch.get_num_threads).result()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        with parallel.workers(torch.device("cpu")) as pool:
+            assert pool is not None
+            barrier = threading.Barrier(parallel.MOST_WORKERS)
+
+            def threads() -> int:
+                barrier.wait()  # one task a worker
+                return torch.get_num_threads()
+
+            tasks = [pool.submit(threads) for _ in range(parallel.MOST_WORKERS)]
+            assert {task.result() for task in tasks} == {8 // parallel.MOST_WORKERS}
+        assert (torch.get_num_threads(), threads_of_a_new_thread()) == (8, 8)
+        with parallel.workers(torch.device("cuda")) as pool:
+            assert pool is None
+        torch.set_num_threads(1)
+        with parallel.workers(torch.device("cpu")) as pool:
+            assert pool is None
+    finally:
+        torch.set_num_threads(before)

@@ -1,16 +1,28 @@
 """`head3d runs prune`; `head3d runs import` is in tests/tracking."""
 
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from head3d import cli
+from head3d.files import replacing, unfinished_by
+
+KILLED = """
+import os, signal, sys
+from head3d.files import replacing
+with replacing(sys.argv[1]) as file:
+    file.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 @pytest.fixture
-def runs(in_tmp: Path) -> Path:
+def runs(in_tmp: Path) -> Iterator[Path]:
     """Two states of a training, of which the first by name is the last that was written, and what lies beside."""
     names = (
         "train_fusion-full/0123456789abcdef",
@@ -25,11 +37,18 @@ def runs(in_tmp: Path) -> Path:
     for other in ("train_fusion-full/profile/trace.json", "mlflow-offline/x/journal.jsonl"):
         Path("runs", other).parent.mkdir(parents=True)
         Path("runs", other).write_text("{}")
-    for pid in (os.getpid(), 2**22 + 1):  # the largest number of a process on Linux is 2**22
-        half = Path("runs", names[0], f".{pid}-0a1b2c3d.pt")
+    state = in_tmp / "runs" / names[0] / "state.pt"
+    with replacing(state) as half:  # of a process that lives
         half.write_bytes(b"half")
-        os.utime(half, (1e9, 1e9))
-    return in_tmp / "runs"
+        subprocess.run([sys.executable, "-c", KILLED, str(state)], check=False)
+        for path in (half, half_of_the_killed(in_tmp / "runs")):
+            os.utime(path, (1e9, 1e9))
+        yield in_tmp / "runs"
+
+
+def half_of_the_killed(runs: Path) -> Path:
+    [half] = (path for path in runs.rglob(".*.pt") if unfinished_by(path) not in (None, os.getpid()))
+    return half
 
 
 def files(runs: Path) -> set[str]:
@@ -38,7 +57,7 @@ def files(runs: Path) -> set[str]:
 
 def test_what_a_job_on_another_machine_is_writing_stays(runs: Path) -> None:
     """Its process is not on this one; only its age tells."""
-    [half] = runs.rglob(f".{2**22 + 1}-*.pt")
+    half = half_of_the_killed(runs)
     then = time.time() - 23 * 3600
     os.utime(half, (then, then))
     assert cli.main(["runs", "prune"]) == 0
@@ -49,7 +68,7 @@ def test_prune_bears_what_is_no_training_and_what_has_gone(runs: Path, monkeypat
     """A file among the trainings, a link to nowhere, and a state that is replaced while it is looked at."""
     (runs / "train_notes").write_text("mine")
     state = runs / "train_geometry/00000000000000ff"
-    (state / ".1-0a1b2c3d.pt").symlink_to("nowhere")
+    (state / half_of_the_killed(runs).name).symlink_to("nowhere")
     gone = state / "gone.pt"
     there = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda path: [*there(path), *([gone] if path == state else [])])
@@ -58,15 +77,12 @@ def test_prune_bears_what_is_no_training_and_what_has_gone(runs: Path, monkeypat
 
 def test_prune_leaves_the_last_state_of_each_training(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(runs)
+    gone = {"train_fusion-full/fedcba9876543210/state.pt", half_of_the_killed(runs).relative_to(runs).as_posix()}
     assert cli.main(["runs", "prune", "--dry-run"]) == 0
     assert files(runs) == before
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "runs/train_fusion-full/fedcba9876543210: 3 MB" and said[-1] == "0.00 GB would be freed"
     assert cli.main(["runs", "prune"]) == 0
-    gone = {
-        "train_fusion-full/fedcba9876543210/state.pt",
-        f"train_fusion-full/0123456789abcdef/.{2**22 + 1}-0a1b2c3d.pt",
-    }
     assert before - files(runs) == gone
     capsys.readouterr()
     assert cli.main(["runs", "prune"]) == 0

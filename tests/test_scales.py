@@ -70,6 +70,17 @@ def test_lists_may_be_empty_and_stay_in_one_line(copied: Path, written: str) -> 
         assert path.read_text() == committed.replace(line, "baselines: []\n")
 
 
+@pytest.mark.parametrize("name", ["demo", "smoke"])
+def test_a_key_that_nobody_knows_is_no_fault_of_a_scale(copied: Path, name: str) -> None:
+    path, line = copied / "params.yaml", "  lr: 4.0e-4               # paper: 2.0e-4\n"
+    assert line in path.read_text()
+    path.write_text(path.read_text().replace(line, "  lrr: 1.0e-4\n") + "fusio: 1\n")
+    assert scales.use(name, copied).endswith(" changed; unknown and left as they are: fusion.lrr, fusio")
+    found = read_yaml(path)
+    assert (found["fusion"].pop("lrr"), found.pop("fusio")) == (1e-4, 1)
+    assert found == scales.values(name, copied) == scales.values(name, ROOT)
+
+
 def test_wrong_values_are_neither_used_nor_saved(copied: Path) -> None:
     params, smoke = copied / "params.yaml", copied / "workflow/scales/smoke.yaml"
     before = params.read_text()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -136,34 +134,6 @@ def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
     footage.path, model.driving_masks = "b.mp4", lambda frames: torch.zeros(len(frames), 1, 64, 64)
     with pytest.raises(UserError, match=r"b\.mp4: faces are seen in it, but no head"):
         streaming.Drive(model, subject, footage, "relative", batch=4)
-
-
-def test_torchs_threads_are_dealt_to_the_workers_and_given_back() -> None:
-    def threads_of_a_new_thread() -> int:
-        with ThreadPoolExecutor(1) as alone:
-            return alone.submit(torch.get_num_threads).result()
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(8)
-    try:
-        with streaming.workers(torch.device("cpu")) as pool:
-            assert pool is not None
-            barrier = threading.Barrier(streaming.MOST_WORKERS)
-
-            def threads() -> int:
-                barrier.wait()  # one task a worker
-                return torch.get_num_threads()
-
-            tasks = [pool.submit(threads) for _ in range(streaming.MOST_WORKERS)]
-            assert {task.result() for task in tasks} == {8 // streaming.MOST_WORKERS}
-        assert (torch.get_num_threads(), threads_of_a_new_thread()) == (8, 8)
-        with streaming.workers(torch.device("cuda")) as pool:
-            assert pool is None
-        torch.set_num_threads(1)
-        with streaming.workers(torch.device("cpu")) as pool:
-            assert pool is None
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_each_batch_has_its_own_masks_and_the_start_of_the_whole_video() -> None:

@@ -283,7 +283,7 @@ class Head3D:
         seen = self.pose(driving, masks) if pose is None else pose
         if motion == "absolute":
             return self._fuse(subject, seen, driving)
-        start = first or self.start(subject, driving[:1], seen[slice(0, 1)])
+        start = first or self.start(subject, driving[:1], seen[:1])
         camera = (self.geometry.k(driving), self.geometry.distance_m, driving.shape[-1])
         place = relative_pose(start.pose, start.pose, subject.reference_pose)
         pose = relative_pose(seen, start.pose, subject.reference_pose)
@@ -324,10 +324,7 @@ class Head3D:
     def render(self, subject: Subject, pose: Pose) -> tuple[Tensor, Tensor]:
         """The canonical head alone at given poses: image (M, 3, H, W) and mask (M, 1, H, W)."""
         pose = pose.to(self.compute.device)
-        parts = [
-            self.geometry.render(subject.head().repeat(len(p)), p)
-            for p in (pose[slice(i, i + 1)] for i in range(len(pose)))
-        ]
+        parts = [self.geometry.render(subject.head(), pose[i : i + 1]) for i in range(len(pose))]
         return torch.cat([p.image for p in parts]), torch.cat([p.mask for p in parts])
 
     def _fuse(self, subject: Subject, pose: Pose, driving: Tensor | None, begins: Start | None = None) -> Transfer:
@@ -346,7 +343,7 @@ class Head3D:
         canonical = subject.head()
         background = outside_flow(subject.masks[[subject.reference_index]]) if self.fusion.uses_rigid_flow else None
         for start in range(0, len(pose), step):
-            here = pose[slice(start, start + step)]
+            here = pose[start : start + step]
             each = canonical.repeat(len(here))
             rendered = self.geometry.render(each, here)
             shown = rendered.image if driving is None else driving[start : start + step]

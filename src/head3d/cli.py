@@ -21,6 +21,7 @@ from typing import Any
 from head3d.bench.commands import add_options as bench_options
 from head3d.errors import UserError
 from head3d.sections.choices import CHOICES, MOTIONS
+from head3d.signals import handled
 
 # Set before torch is loaded: threads that wait for each other give up their core soon. By default they spin on it, and
 # two stages on the same two cores run seven to nine times slower each, instead of twice; alone, little is lost.
@@ -173,12 +174,8 @@ def _orderly_end() -> Iterator[None]:
     def end(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with handled(end, signal.SIGTERM, signal.SIGHUP):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _use(command: str) -> Callable[[argparse.Namespace], None]:

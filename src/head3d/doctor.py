@@ -27,10 +27,11 @@ NEEDED_DISK_GIB = {"smoke": 2.0, "demo": 4.0, "paper": 55.0, "paper256": 175.0}
 NEEDED_CACHE_GIB = 2.0  # weights and sample videos
 NEEDED_MEMORY_GIB = 5.0  # a whole demo took 3.5 in bfloat16, stage 3 took 3.6 in float32; the rest is room to spare
 REACH_S = 8.0  # seconds that a source may take to answer
-# Minutes on two CPU cores, measured; elsewhere they are scaled by cores, which flatters many cores. In float32, on a
-# processor without AVX-512, the demo's are reckoned from its stages, which were started by hand: nine core-hours
-# (2026-11-28).
-MINUTES_ON_TWO_CORES = {"smoke": 5.0, "demo": 75.0}
+# Minutes on two CPU cores, measured; elsewhere they are scaled by cores, which flatters many cores. Without AMX the
+# demo's are reckoned: in bfloat16 (an EPYC of Zen 4, 2026-11-30) and in float32 (a processor without AVX-512,
+# 2026-11-28) from the seconds of some steps and stages, which were started by hand.
+MINUTES_WITH_AMX = {"smoke": 5.0, "demo": 75.0}
+MINUTES_IN_BFLOAT16 = {"smoke": 6.0, "demo": 135.0}
 MINUTES_IN_FLOAT32 = {"smoke": 9.0, "demo": 300.0}
 
 
@@ -92,7 +93,7 @@ def bfloat16() -> tuple[bool | None, str]:
     chosen = Compute.resolve()
     if chosen.dtype is torch.bfloat16:
         return True, "convolutions use it (precision: auto)"
-    return None, "slower than float32 on a processor without AMX: convolutions use float32 (precision: auto)"
+    return None, "slower than float32 on this processor: convolutions use float32 (precision: auto)"
 
 
 def ffmpeg() -> tuple[bool, str]:
@@ -274,10 +275,11 @@ def scales() -> tuple[None, str]:
     """What each scale would take here."""
     import torch
 
-    from head3d.compute import cpu_gains_by_bfloat16
+    from head3d.compute import cpu_gains_by_bfloat16, cpu_has_amx
 
     count = cores()
-    known = MINUTES_ON_TWO_CORES if cpu_gains_by_bfloat16() else MINUTES_IN_FLOAT32
+    known = MINUTES_IN_BFLOAT16 if cpu_gains_by_bfloat16() else MINUTES_IN_FLOAT32
+    known = MINUTES_WITH_AMX if cpu_has_amx() else known
     times = {name: max(minutes * min(1.0, 2 / count) ** 0.6, 2) for name, minutes in known.items()}
     lines = [
         f"{name}: about {f'{time:.0f} minutes' if time < 100 else f'{time / 60:.0f} hours'} on {count} cores"

@@ -4,6 +4,7 @@ import errno
 import glob
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -16,6 +17,7 @@ from head3d.errors import UserError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what writing ends with, without a word of where
 
 LEFT_S = 3600.0  # a file that was changed since then may be written by another machine that shares the directory
+_UNFINISHED = re.compile(r"\.[0-9a-f]{8}-(\d+)-[0-9a-f]{8}(\..*)?", re.ASCII | re.DOTALL)  # as `replacing` names it
 
 
 @contextmanager
@@ -37,9 +39,9 @@ def replacing(target: str | os.PathLike) -> Iterator[Path]:
     # The name's digest stands for the name, which may be as long as names can be.
     mark = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}"
     for left in target.parent.glob(f"{mark}-*{glob.escape(target.suffix)}"):
-        pid = left.name.split("-")[1]
+        pid = unfinished_by(left)
         with suppress(FileNotFoundError):  # it has just been renamed
-            if pid.isdigit() and not alive(int(pid)) and time.time() - left.stat().st_mtime > LEFT_S:
+            if pid is not None and not alive(pid) and time.time() - left.stat().st_mtime > LEFT_S:
                 left.unlink()
     unfinished = target.with_name(f"{mark}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix}")
     try:
@@ -55,9 +57,20 @@ def replacing(target: str | os.PathLike) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def unfinished_by(path: Path) -> int | None:
+    """Number of the process that writes a file in :func:`replacing`, or was killed there; None for any other file."""
+    match = _UNFINISHED.fullmatch(path.name)
+    return int(match[1]) if match else None
+
+
 @contextmanager
 def replacing_directory(target: str | os.PathLike) -> Iterator[Path]:
-    """The same for a directory: the block gets a new empty one. What killed processes have left there is removed."""
+    """A new empty directory that takes the place of ``target`` if the block ends well, and vanishes if not.
+
+    For one process at a time: one on another machine is taken for killed, and what killed processes have left of the
+    same target is removed at once. An old directory is deleted before the new one has its name, and nothing waits for
+    the disk: a kill in between leaves none, and a power cut may leave files that are not whole.
+    """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.iterdir():

@@ -18,6 +18,7 @@ from pathlib import Path
 from head3d.errors import UserError
 from head3d.parallel import threads_each
 from head3d.ranks import LEFT, STORE
+from head3d.signals import handled
 from head3d.training.shares import LEAST_ROWS
 
 VARIABLE = "HEAD3D_PROCESSES"
@@ -64,25 +65,28 @@ def fitting(count: int, batches: Mapping[str, int]) -> int:
 def run(words: Sequence[str], count: int, device: str = "cpu") -> int:
     """Run ``head3d WORDS`` in ``count`` processes that train together; returns the exit status.
 
-    SIGTERM and SIGINT are passed on. If one process fails, the others are ended.
+    SIGTERM, SIGHUP and SIGINT are passed on. If one process fails, the others are ended.
 
     Args:
         words: of the command.
         count: number of processes.
         device: as in params.yaml. Of more GPUs than processes those are taken that no other process of head3d has.
     """
-    with tempfile.TemporaryDirectory(prefix="head3d-") as folder:
-        shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), STORE: str(Path(folder) / "store")}
-        shared |= {"OMP_NUM_THREADS": str(threads_each(count))} | _own_gpus(count, device)
-        processes: list[subprocess.Popen[bytes]] = []
-        told: list[int] = []
+    shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "OMP_NUM_THREADS": str(threads_each(count))}
+    shared |= _own_gpus(count, device)
+    processes: list[subprocess.Popen[bytes]] = []
+    told: list[int] = []
 
-        def pass_on(number: int, _: object) -> None:
-            told.append(number)
-            for process in processes:
-                process.send_signal(number)
+    def pass_on(number: int, _: object) -> None:
+        told.append(number)
+        for process in processes:
+            process.send_signal(number)
 
-        before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    with (
+        tempfile.TemporaryDirectory(prefix="head3d-") as folder,
+        handled(pass_on, signal.SIGTERM, signal.SIGHUP, signal.SIGINT),
+    ):
+        shared[STORE] = str(Path(folder) / "store")
         try:
             for rank in range(count):
                 processes.append(
@@ -103,8 +107,6 @@ def run(words: Sequence[str], count: int, device: str = "cpu") -> int:
                 process.wait()
                 if process.stdin:
                     process.stdin.close()
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _own_gpus(count: int, device: str) -> dict[str, str]:

@@ -123,12 +123,22 @@ class GeometryParams(Section):
     pose_lr: Positive
     lr_decay: Literal["cosine", "step"]
     lr_drop_epoch: Whole
-    clip_norm: Positive
+    clip_norm: Positive | None
     symmetry: NonNegative
     smoothness: NonNegative
     area_normalised: bool
     pose_hold: NonNegative
     hold_batch: Count
+
+    @property
+    def has_warm_start(self) -> bool:
+        """Whether poses by PnP and the generic head's depth come first."""
+        return self.warm_start != "none" and self.warm_steps > 0
+
+    @property
+    def holds_statistics(self) -> bool:
+        """Whether batch normalisation stays as the start has left it; without one there is nothing yet to keep."""
+        return self.has_warm_start or self.warm_start == "official"
 
 
 class CanonicalParams(Section):
@@ -138,7 +148,7 @@ class CanonicalParams(Section):
     batch_size: Count
     lr: Positive
     lr_drop_epoch: Whole
-    clip_norm: Positive
+    clip_norm: Positive | None
 
 
 class MatchingParams(Section):
@@ -178,7 +188,7 @@ class FusionParams(Section):
     reference_draws: Whole
     lr: Positive
     lr_decay: Literal["constant", "cosine"]
-    clip_norm: Positive
+    clip_norm: Positive | None
     perceptual: Literal["vgg16", "vgg19"]
     perceptual_weight: NonNegative
     perceptual_scales: ListOfShares

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 STORE = "HEAD3D_STORE"  # file through which the processes of head3d.launch find each other; torchrun has its own way
-STOPPED = 143  # exit status after SIGTERM
+STOPPED = 143  # exit status after SIGTERM or SIGHUP
 JOIN = timedelta(minutes=30)  # longest that ranks wait for each other at the start, as torch.distributed does
 LEFT = 3  # exit status of a rank that ends because another one has failed, which has said why
 
@@ -281,7 +281,8 @@ def _destroy() -> None:
 
 def _leave(ranks: Ranks) -> None:
     """Nobody ends before all are done: torchrun ends the others when one is gone, and rank 0 may still be writing."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     ranks.barrier()
 
 

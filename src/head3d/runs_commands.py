@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from head3d.files import alive
+from head3d.files import alive, unfinished_by
 
-_UNFINISHED = re.compile(r"\.(\d+)-[0-9a-f]+\.pt")  # what files.replacing calls a state that is being written
 DEAD_AFTER_S = 24 * 3600.0  # a file of a process that is not on this machine may be one that a job writes on another
 
 
@@ -67,8 +66,8 @@ def stale(runs: Path) -> Iterator[Path]:
         last = max(states, key=_written, default=None)
         yield from sorted(path for path in states if path != last)
         for path in sorted(last.iterdir()) if last else []:
-            match = _UNFINISHED.fullmatch(path.name)
-            if match and not alive(int(match[1])) and time.time() - _time(path) > DEAD_AFTER_S:
+            pid = unfinished_by(path)
+            if pid is not None and not alive(pid) and time.time() - _time(path) > DEAD_AFTER_S:
                 yield path
 
 

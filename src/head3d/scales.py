@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from decimal import Decimal
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 from head3d.errors import UserError
 from head3d.files import replacing
-from head3d.params import check_params, read_yaml
+from head3d.params import Params, check_params, read_yaml
 
 FOLDER = Path("workflow/scales")
 BASE = "demo"
@@ -41,6 +43,8 @@ def values(name: str, root: str | Path = ".") -> dict[str, Any]:
     if name not in names(root):
         raise UserError(f"there is no scale {name!r}", allowed=", ".join(names(root)))
     found = read_yaml(Path(root) / "params.yaml")  # a key that is newer than the scales keeps its value
+    for *sections, key in list(_unknown(found)):  # but not one that would seem to be a fault of the scale
+        del reduce(getitem, sections, found)[key]
     for layer in _layers(name, root):
         _merge(found, layer)
     check_params(found, FOLDER / f"{name}.yaml")
@@ -70,7 +74,9 @@ def use(name: str, root: str | Path = ".") -> str:
     changed = _assign(document, new)
     with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
-    return f"scale {name}, {changed} value{'' if changed == 1 else 's'} changed"
+    left = ", ".join(".".join(map(str, keys)) for keys in _unknown(document))
+    said = f"scale {name}, {changed} value{'' if changed == 1 else 's'} changed"
+    return f"{said}; unknown and left as they are: {left}" if left else said
 
 
 def save(name: str, root: str | Path = ".") -> Path:
@@ -150,6 +156,16 @@ def _assign_list(document: Any, key: str, value: list[Any]) -> None:
         own[2] = CommentToken(end + below, last.start_mark, None) if end and below else None
     else:  # a comment beside the key, and then what stands below
         own[2] = CommentToken(own[2].value + below, own[2].start_mark, None)
+
+
+def _unknown(found: Mapping[Any, Any], section: Any = Params) -> Iterator[tuple[Any, ...]]:
+    """The keys that no section has, each after those of the sections that it stands in."""
+    for key, value in found.items():
+        field = section.model_fields.get(key)
+        if field is None:
+            yield (key,)
+        elif isinstance(value, Mapping) and hasattr(field.annotation, "model_fields"):
+            yield from ((key, *inner) for inner in _unknown(value, field.annotation))
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,7 +14,7 @@ from head3d.data.boxes import Square
 from head3d.data.footage import Footage
 from head3d.errors import UserError
 from head3d.images import to_frames, to_tensor
-from head3d.parallel import in_order
+from head3d.parallel import MOST_WORKERS, in_order, workers
 
 if TYPE_CHECKING:
     from head3d.api import Head3D, Subject
@@ -27,7 +25,6 @@ LEAST_HEAD = 0.005  # share of the crop under which its head mask shows no head
 FIRST_SHARE = 0.08  # of the crop that a head takes, until heads of this video have been measured
 MOST_TRIES = 16  # frames with a face, evenly over a driving video, in which a head is looked for to begin with
 LEAST_OF_USUAL = 0.25  # the same relative to the usual share, where the detector does not see a face either
-MOST_WORKERS = 4  # threads that each have a batch of their own in memory
 FEATHER = 0.08  # width of a pasted square's seam, relative to its side
 
 
@@ -87,26 +84,6 @@ class Batch(NamedTuple):
     crops: list[np.ndarray]
     frames: torch.Tensor
     masks: torch.Tensor
-
-
-@contextlib.contextmanager
-def workers(device: torch.device) -> Iterator[ThreadPoolExecutor | None]:
-    """Threads that have a batch each, among which torch's threads are dealt; None where a GPU computes, or one core.
-
-    Networks as small as these leave cores idle where all work on one batch: two cores drive a fifth more frames when
-    each has its own.
-    """
-    threads = torch.get_num_threads()
-    count = min(threads, MOST_WORKERS)
-    if device.type != "cpu" or count == 1:
-        yield None
-        return
-    pool = ThreadPoolExecutor(count, "batches", initializer=torch.set_num_threads, initargs=(threads // count,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what a thread sets for itself, those that begin later start with
 
 
 class Drive:

@@ -146,7 +146,7 @@ def test_generic_depth_faces_the_camera_and_turns_with_the_head() -> None:
 
 def test_relative_motion_starts_at_the_subject() -> None:
     driving, subject = some_poses(5), some_poses(1)
-    moved = relative_pose(driving, driving[slice(0, 1)], subject)
+    moved = relative_pose(driving, driving[:1], subject)
     assert torch.allclose(moved.translation[0], subject.translation[0])
     assert torch.equal(moved.rotation, driving.rotation)
     assert torch.allclose(moved.translation[3] - moved.translation[0], driving.translation[3] - driving.translation[0])

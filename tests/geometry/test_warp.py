@@ -11,12 +11,14 @@ from head3d.geometry import (
     align_flow,
     box_blur,
     dilate,
+    double_flow,
     fit_affine,
     fit_similarity,
     intrinsics,
     outside_flow,
     pixel_grid,
     pose_from_euler,
+    resize_flow,
     warp,
 )
 
@@ -26,6 +28,32 @@ SIZE = 48
 def disc(x: float, y: float, radius: float) -> torch.Tensor:
     offset = pixel_grid(SIZE, SIZE, torch.zeros(1)) - torch.tensor((x, y))
     return (offset.norm(dim=-1) < radius).float()[None, None]
+
+
+def linear_flow(height: int, width: int) -> torch.Tensor:
+    """A flow in pixels that grows with the place, to the side otherwise than down."""
+    x, y = pixel_grid(height, width, torch.zeros(1)).unbind(-1)
+    return torch.stack((0.1 * x - 0.03 * y + 1, 0.05 * y + 0.02 * x - 2))[None]
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 48), (31, 47)])
+def test_a_doubled_flow_lies_where_a_convolution_of_stride_two_has_looked(height: int, width: int) -> None:
+    flow = linear_flow(height, width)
+    found = double_flow(flow[..., ::2, ::2] / 2, height, width)
+    inner = (..., slice(height - 1 + height % 2), slice(width - 1 + width % 2))
+    assert found.shape == flow.shape
+    assert torch.allclose(found[inner], flow[inner], atol=1e-5)
+    if height % 2 == 0:  # beyond the last cell
+        assert torch.equal(found[..., -1, :], found[..., -2, :]) and torch.equal(found[..., -1], found[..., -2])
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_a_resized_flow_lies_where_areas_were_pooled(factor: int) -> None:
+    flow = linear_flow(32, 48)
+    found = resize_flow(F.avg_pool2d(flow, factor) / factor, 32, 48)
+    inner = (..., slice(factor, -factor), slice(factor, -factor))
+    assert torch.allclose(found[inner], flow[inner], atol=1e-5)
+    assert resize_flow(flow, 32, 48) is flow
 
 
 @pytest.mark.parametrize("window", [1, 3, 9, 17])

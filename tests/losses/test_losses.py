@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from head3d.geometry import resize_flow, warp
+from head3d.geometry import warp
 from head3d.losses import PerceptualLoss, ThinPlateSpline, depth_smoothness, flow_equivariance, head_share, symmetry
 
 
@@ -136,11 +136,6 @@ def test_spline_matches_its_slow_form() -> None:
 def test_identity_warp_changes_nothing_at_any_size() -> None:
     image = torch.rand(1, 3, 20, 28, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(warp(image, torch.zeros(1, 2, 20, 28)), image, atol=1e-5)
-
-
-def test_resized_flow_moves_by_the_same_share_of_the_image() -> None:
-    flow = torch.full((1, 2, 32, 32), 3.1)
-    assert torch.allclose(resize_flow(flow, 125, 125), torch.full((1, 2, 125, 125), 3.1 * 124 / 31), atol=1e-4)
 
 
 def test_perceptual_loss_is_the_sum_over_sizes_and_layers() -> None:

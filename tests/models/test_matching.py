@@ -1,10 +1,12 @@
 """The matcher: cost volumes against known shifts, and no motion where nothing can be compared."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from head3d.geometry import warp
+from head3d.geometry import double_flow, warp
 from head3d.models.fusion import FusionNet
 from head3d.models.matching import ROUNDS, SHARPER, Level, Matcher, correlate
 
@@ -78,8 +80,41 @@ def test_flows_of_every_level_in_the_scale_of_the_image() -> None:
     torch.manual_seed(0)
     matcher = Matcher()
     flows = matcher(textured(2, 64), textured(2, 64, seed=1))
-    assert [tuple(f.shape) for f in flows] == [(2, 2, 8, 8), (2, 2, 16, 16), (2, 2, 32, 32)]
+    assert [tuple(f.shape) for f in flows] == [(2, 2, 64, 64)] * 3
     assert tuple(matcher.flow(textured(2, 64), textured(2, 64)).shape) == (2, 2, 64, 64)
+
+
+def test_what_a_level_finds_lies_where_it_has_looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cell j of a level is centred on pixel 2 j, 4 j or 8 j, as its convolutions of stride 2 are."""
+    matcher = Matcher()
+    bump = torch.zeros(1, 3, 64, 64)
+    bump[..., 40, 24] = 1
+    for encoder in matcher.encoders:
+        for conv in (encoder[0][0], encoder[1][0]):
+            hat = torch.tensor((1.0, 2.0, 1.0))
+            conv.weight.data.copy_(torch.outer(hat, hat).expand_as(conv.weight))
+            torch.nn.init.zeros_(conv.bias)
+    places = [x.sum(dim=1)[0].flatten().argmax() for x in matcher._features(bump)]
+    sides = (32, 16, 8)
+    assert [divmod(int(place), side) for place, side in zip(places, sides, strict=True)] == [(20, 12), (10, 6), (5, 3)]
+    x = torch.arange(64.0).expand(1, 1, 64, 64)
+    flow = torch.cat((0.1 * x, 0.2 * x.mT), dim=1)
+    of_levels = [flow[..., ::stride, ::stride] / stride for stride in (8, 4, 2)]
+    monkeypatch.setattr(matcher, "_between", lambda source, target: of_levels)
+    for found, stride in zip(matcher(bump, bump), (8, 4, 2), strict=True):
+        inner = (..., slice(65 - stride), slice(65 - stride))  # beyond the last cell it goes on as it was
+        torch.testing.assert_close(found[inner], flow[inner])
+
+
+def test_a_level_begins_with_what_the_coarser_one_has_found() -> None:
+    torch.manual_seed(0)
+    matcher, given = Matcher(), []
+    for level in matcher.levels:
+        level.register_forward_hook(lambda level, inputs, found: given.append((inputs[2], found)))
+    matcher(textured(1, 64), textured(1, 64, seed=1))
+    assert not given[0][0].any()
+    for (_, found), (start, _) in itertools.pairwise(given):
+        assert torch.equal(start, double_flow(found, *start.shape[-2:]))
 
 
 def test_it_learns_a_shift() -> None:
@@ -104,10 +139,10 @@ def test_a_second_round_finds_what_the_first_one_left(monkeypatch: pytest.Monkey
     matcher, ramp = Matcher(), torch.arange(32.0).expand(1, 3, 32, 32)
 
     def half(source: list[torch.Tensor], target: list[torch.Tensor]) -> list[torch.Tensor]:
-        along = (target[0] - source[0])[:, :1] / 2
+        along = (target[0] - source[0])[:, :1] / 2 / 2  # half of it, in cells of two pixels
         return [torch.cat((along, torch.zeros_like(along)), dim=1)]
 
-    monkeypatch.setattr(matcher, "_features", lambda image: [image])
+    monkeypatch.setattr(matcher, "_features", lambda image: [image[..., ::2, ::2]])
     monkeypatch.setattr(matcher, "_between", half)
     found = matcher.flow(ramp, ramp + 4)[0, :, :, :24]  # further right the source ends
     assert ROUNDS == 2

@@ -23,7 +23,7 @@ from .scratch import ROOT, Stage, load_stages
 
 # Code that changes no result (reading parameters, messages, tracking), and assets: what these bring is digested in
 # data/assets.json, so a new source of a file must not make everything again. Only `fetch` itself depends on them.
-NO_DEPS = {f"src/head3d/{name}.py" for name in ("cli", "errors", "files", "params", "scales")} | {
+NO_DEPS = {f"src/head3d/{name}.py" for name in ("cli", "errors", "files", "params", "scales", "signals")} | {
     path.relative_to(ROOT).as_posix()
     for part in ("sections", "tracking")
     for path in (ROOT / "src/head3d" / part).glob("*.py")
@@ -197,7 +197,10 @@ def test_all_readers_agree_on_numbers(tmp_path: Path) -> None:
 
 
 # What fetches, reads and tracks, and constants of other stages, whose results a training's settings name by digest.
-APART = ("assets", "asset_", "download", "errors", "files", "data/", "sections/", "tracking/", "__init__")
+APART = (
+    *("assets", "asset_", "download", "errors", "files", "signals"),
+    *("data/", "sections/", "tracking/", "__init__"),
+)
 EMPTY = {f"{folder}/__init__.py" for folder in ("models", "training", "training/build")}
 CONSTANTS = {"fusion": {f"training/{name}.py" for name in ("canonical", "matching", "expression")}}
 

@@ -32,6 +32,25 @@ def test_means_and_intervals_over_pairs(written: SimpleNamespace) -> None:
     assert table.loc[table["method"] == "FOMM", measures.GHOSTS].isna().all()  # it renders no head
 
 
+def test_paired_differences(written: SimpleNamespace) -> None:
+    table = pd.read_csv(written.reports / "tables" / "cross_paired.csv")
+    assert not {"driving", "head3d"} & set(table["against"])
+    assert len(table) == 2 * (6 * len(measures.MEASURES) - 5)  # five methods render no head, and have no ghosts
+    row = table[(table["against"] == "copy") & (table["measure"] == measures.EXPRESSION)].iloc[0]
+    # Made up: 0.5 and 1.5 against 1 and 3.
+    assert (row["difference"], row["difference_low"], row["difference_high"]) == (-1.0, -1.5, -0.5)
+    assert (row["n_lower"], row["n_pairs"]) == (2, 2)
+
+
+def test_pairs_are_compared_where_both_were_measured(params: Params, made_up: SimpleNamespace) -> None:
+    path = made_up.metrics / "cross" / "mini-seen.csv"
+    rows = pd.read_csv(path).iloc[::-1]  # the order of a file means nothing
+    rows.loc[(rows["method"] == "fomm") & (rows["pair"] == "p00"), measures.EXPRESSION] = float("nan")
+    found = cross.paired_table(params, rows, ["fomm", "head3d", "driving"])
+    row = found[found["measure"] == measures.EXPRESSION].iloc[0]
+    assert (row["n_pairs"], row["n_lower"]) == (1, 1) and row["difference"] == 1.5 - 3.0
+
+
 def test_what_people_are_shown(written: SimpleNamespace) -> None:
     markdown = (written.reports / "tables" / "cross_identity.md").read_text()
     assert "1.000 [0.500, 1.500]" in markdown and "1.00 [0.50, 1.50]" in markdown

@@ -97,6 +97,7 @@ def test_paired(written: SimpleNamespace) -> None:
     assert row["difference"] == pytest.approx(0.004 - 0.016)
     assert row["ratio"] == pytest.approx(0.25) == row["ratio_low"] == row["ratio_high"]
     assert row["difference_low"] <= row["difference"] <= row["difference_high"] < 0
+    assert (row["n_lower"], row["n_clips"]) == (3, 3)
     assert {"copy", "copy_last", "paste", "fomm", "facev2v", "head3d_no_head"} <= set(table["against"])
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from head3d import ranks
 from head3d.baselines.facev2v.head import HeadEstimator
 from head3d.baselines.objective import TrainingPhase
+from head3d.errors import UserError
 from head3d.params import Params
 from head3d.training import baseline
 from head3d.training.baseline import what_is_read
@@ -35,6 +37,16 @@ def test_a_part_sees_other_batches_than_its_method() -> None:
     """Seeds that batches, augmentation and other draws are made of (seed, seed + 2, seed + 4) never meet."""
     seeds = {shift: {shift, shift + 2, shift + 4} for shift in (0, baseline.BEFORE, baseline.AFTER)}
     assert len(set().union(*seeds.values())) == 9
+
+
+@pytest.mark.parametrize("key", ["batch_size", "avd_batch_size"])
+def test_a_batch_that_cannot_be_shared_is_named(tiny: Params, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """By the key in params.yaml that is to be changed."""
+    mraa = tiny.baseline.mraa.model_copy(update={"batch_size": 6, "avd_batch_size": 6, key: 8})
+    params = tiny.model_copy(update={"baseline": tiny.baseline.model_copy(update={"mraa": mraa})})
+    monkeypatch.setattr(ranks, "_current", ranks.Ranks(0, 3))
+    with pytest.raises(UserError, match=rf"params\.yaml: baseline\.mraa\.{key} is 8, which 3 processes can't share"):
+        baseline.run(params, "mraa")
 
 
 def test_a_part_can_let_some_layers_learn_slowly() -> None:

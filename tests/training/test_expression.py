@@ -14,15 +14,14 @@ SIZE, MOUTH = 64, 57  # the middle of the lower lip
 
 
 class Told(nn.Module):
-    """A matcher that says one motion everywhere, at three sizes."""
+    """A matcher whose three levels say one motion everywhere."""
 
     def __init__(self, motion: tuple[float, float]) -> None:
         super().__init__()
         self.motion = torch.tensor(motion)[None, :, None, None]
 
     def forward(self, source: Tensor, target: Tensor) -> list[Tensor]:
-        sides = [SIZE // k for k in (8, 4, 2)]
-        return [self.motion.expand(len(source), 2, n, n) * ((n - 1) / (SIZE - 1)) for n in sides]
+        return [self.motion.expand(len(source), 2, SIZE, SIZE)] * 3
 
 
 def face(turned: float = 0.0, opened: float = 0.0) -> np.ndarray:

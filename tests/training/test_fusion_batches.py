@@ -1,13 +1,16 @@
 """Which frames stage 3 learns from."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from head3d.params import AugmentParams, Params
 from head3d.training.batches import Clips
 from head3d.training.build.canonical import build_canonical
-from head3d.training.build.geometry import build_geometry
-from head3d.training.fusion import FusionBatches
+from head3d.training.build.geometry import GEOMETRY, build_geometry
+from head3d.training.fusion import CANONICAL, FusionBatches, what_is_read
+from head3d.training.matching import MATCHING
 
 
 def test_drivings_are_no_references_and_of_their_own_subject(tiny: Params) -> None:
@@ -39,3 +42,22 @@ def test_references_come_again_with_other_drivings(tiny: Params) -> None:
     assert torch.equal(references[0], references[2]) and torch.equal(references[1], references[3])
     assert not torch.equal(references[0], references[1])
     assert not torch.equal(drivings[0], drivings[2])
+
+
+def test_a_matcher_that_is_not_used_is_not_read(tiny: Params, in_tmp: Path) -> None:
+    """Days of training would begin anew for it."""
+    Path("models").mkdir()
+    for path in (GEOMETRY, MATCHING, CANONICAL):
+        path.write_bytes(b"weights")
+
+    def reads_it(params: Params, variant: str) -> bool:
+        before = what_is_read(params, variant)
+        MATCHING.write_bytes(MATCHING.read_bytes() + b" of another training")
+        return what_is_read(params, variant) != before
+
+    fusion = tiny.model.fusion.model_copy(update={"matching": True})
+    matching = tiny.model_copy(update={"model": tiny.model.model_copy(update={"fusion": fusion})})
+    fusion = fusion.model_copy(update={"matching": False})
+    plain = tiny.model_copy(update={"model": tiny.model.model_copy(update={"fusion": fusion})})
+    assert reads_it(matching, "full") and reads_it(matching, "no_head")
+    assert not reads_it(matching, "no_matching") and not reads_it(plain, "full")

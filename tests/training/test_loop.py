@@ -1,4 +1,4 @@
-"""The loop: schedules, resume bit for bit, SIGTERM."""
+"""The loop: schedules, resume bit for bit, signals that stop it."""
 
 import os
 import signal
@@ -15,6 +15,8 @@ from head3d.training import loop
 from head3d.training.loop import Interrupted, Schedule, State, run_digest, train
 from head3d.training.seeds import step_generator
 
+pytestmark = pytest.mark.usefixtures("signals")
+
 
 def make(seed: int = 0) -> State:
     torch.manual_seed(seed)
@@ -22,12 +24,12 @@ def make(seed: int = 0) -> State:
     return State({"network": network}, torch.optim.Adam(network.parameters(), lr=1e-2, betas=(0.5, 0.999)))
 
 
-def losses_of(state: State, fail_at: int | None = None, signal_at: int | None = None):
+def losses_of(state: State, fail_at: int | None = None, signal_at: int | None = None, number: int = signal.SIGTERM):
     def losses(step: int) -> dict[str, Tensor]:
         if step == fail_at:
             raise KeyboardInterrupt
         if step == signal_at:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         x = torch.randn(16, 4, generator=step_generator(7, step))
         loss = (state.modules["network"](x) - x.sum(dim=1, keepdim=True)).square().mean()
         return {"loss": loss, "half": loss / 2}
@@ -35,7 +37,7 @@ def losses_of(state: State, fail_at: int | None = None, signal_at: int | None = 
     return losses
 
 
-def go(state: State, path: Path, **kwargs: int | None) -> State:
+def go(state: State, path: Path, **kwargs: int) -> State:
     train(
         state, path, Schedule(37, drops=(20,)), losses_of(state, **kwargs), label="t", checkpoint_every=5, log_every=4
     )
@@ -58,14 +60,21 @@ def test_a_stopped_run_ends_in_the_same_weights(tmp_path: Path, kwargs: dict[str
     assert whole.history == resumed.history
 
 
-def test_sigterm_saves_the_very_step_and_exits_143(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_the_very_step_and_exits_143(tmp_path: Path, number: signal.Signals) -> None:
     state = make()
     with pytest.raises(Interrupted) as caught:
-        go(state, tmp_path / "s.pt", signal_at=11)
+        go(state, tmp_path / "s.pt", signal_at=11, number=number)
     assert caught.value.code == 143
     again = make()
     again.load(tmp_path / "s.pt")
     assert again.step == 12
+
+
+def test_what_is_to_be_ignored_stops_nothing(tmp_path: Path) -> None:
+    """As `nohup head3d train ...`."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert go(make(), tmp_path / "s.pt", signal_at=11, number=signal.SIGHUP).step == 37
 
 
 def test_a_second_sigterm_does_not_keep_the_state_from_being_saved(
@@ -108,9 +117,8 @@ def test_a_state_that_is_something_else_is_one_line(tmp_path: Path, content: byt
 
 
 def test_the_signal_handler_is_put_back(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
     go(make(), tmp_path / "s.pt")
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize(

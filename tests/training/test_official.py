@@ -6,6 +6,7 @@ import json
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -25,9 +26,11 @@ from head3d.baselines.dagan.training import Training
 from head3d.errors import UserError
 from head3d.models.blocks import imagenet
 from head3d.models.depth import DepthNet
+from head3d.models.head3d import HeadGeometry
 from head3d.models.parsing import BiSeNet
 from head3d.models.pose import BIN_DEG, PoseNet
 from head3d.params import Params
+from head3d.training import geometry as stage_1
 from head3d.training import official
 from head3d.training.baseline import what_is_read
 from head3d.training.build.geometry import build_geometry
@@ -287,7 +290,7 @@ def test_without_the_weights_of_20_the_encoder_starts_from_imagenet(
     add_by_hand("hopenet", hopenet)
     add_by_hand("mobilenet_v2", zoo.mobilenet_v2(weights=None).state_dict())
     geometry = seeded_init(0, build_geometry, paper)
-    used = official.start(geometry, assets.fetch_all(assets.geometry_names(paper)))
+    used = official.start(geometry, assets.fetch_all(assets.geometry_names(paper))).used
     assert used == "F_P: HopeNet; F_D: encoder of mobilenet_v2 of ImageNet"
     assert "no public address" in capsys.readouterr().err
 
@@ -343,19 +346,71 @@ def test_fetch_brings_what_the_parameters_start_from(
     assert set(asked[2]) - set(asked[1]) == {f"dagan-depth-encoder{layers}", f"dagan-depth-decoder{layers}"}
 
 
+def test_the_warm_start_teaches_what_official_weights_lack(
+    paper: Params, project: Path, hopenet: dict[str, Tensor], face_depth: dict[str, Tensor]
+) -> None:
+    def held(files: dict[str, Path]) -> tuple[set[str], bool, bool]:
+        """What learns, and whether statistics of F_P and of F_D's encoder are kept."""
+        network = seeded_init(0, build_geometry, paper).train()
+        stage_1.hold(network, official.start(network, files).official)
+        depth, pose = (len(group["params"]) for group in stage_1.optimizer_of(network, 1.0, 1.0).param_groups)
+        learning = {name for name, weight in network.named_parameters() if weight.requires_grad}
+        assert depth + pose == len(learning)
+        kept = [not any(part.training for part in norms(of)) for of in (network.pose, network.depth.encoder)]
+        stage_1.hold(network, ())
+        assert all(weight.requires_grad for weight in network.parameters())
+        return learning, kept[0], kept[1]
+
+    def norms(network: nn.Module) -> list[nn.Module]:
+        return [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+
+    for name, state in (("hopenet", hopenet), ("face-depth", face_depth)):
+        torch.save(state, f"{name}.pth")
+    torch.save(zoo.mobilenet_v2(weights=None).state_dict(), "imagenet.pth")
+    files = {"hopenet": Path("hopenet.pth"), "face-depth": Path("face-depth.pth")}
+    learning, pose_kept, depth_kept = held(files)
+    assert pose_kept and depth_kept
+    assert {name for name in learning if name.startswith("pose.")} == {
+        f"pose.fc_translation.{part}" for part in ("weight", "bias")
+    }
+    of_depth = {name.removeprefix("depth.") for name in learning if name.startswith("depth.")}
+    assert of_depth and all(name.startswith("conv3.") or ".norm" in name for name in of_depth)
+    assert not any(name.startswith("encoder.") for name in of_depth)
+    learning, pose_kept, depth_kept = held({"hopenet": files["hopenet"], "mobilenet_v2": Path("imagenet.pth")})
+    assert pose_kept and not depth_kept  # ImageNet knows no depth
+    assert "depth.encoder.0.0.weight" in learning and "pose.fc_yaw.weight" not in learning
+
+
 @pytest.mark.slow
 def test_training_starts_from_official_weights(
-    paper: Params, project: Path, hopenet: dict[str, Tensor], face_depth: dict[str, Tensor]
+    paper: Params,
+    project: Path,
+    hopenet: dict[str, Tensor],
+    face_depth: dict[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from test_stages import make_data
 
-    from head3d.training import geometry
+    paper = paper.model_copy(update={"geometry": paper.geometry.model_copy(update={"warm_steps": 2, "warm_batch": 4})})
+    warm: dict[str, Tensor] = {}
 
+    def learn(network: HeadGeometry, *rest: Any) -> Any:
+        warm.update({name: value.clone() for name, value in network.state_dict().items()})
+        return learn_from_rendering(network, *rest)
+
+    learn_from_rendering = stage_1.learn_from_rendering
+    monkeypatch.setattr(stage_1, "learn_from_rendering", learn)
     add_by_hand("hopenet", hopenet)
     add_by_hand("face-depth", face_depth)
     make_data(project / "data")
-    geometry.run(paper)
+    stage_1.run(paper)
     said = json.loads(Path("metrics/train_geometry.json").read_text())
     assert said["pretrained"] == "F_P: HopeNet; F_D: face depth network of [20]"
     assert said["steps"] >= 1
     assert Path("models/geometry.safetensors").exists()
+    start = seeded_init(0, build_geometry, paper)
+    official.load_hopenet(start.pose, hopenet, "it")
+    official.load_face_depth(start.depth, face_depth, "it")
+    taught = {name for name, value in start.state_dict().items() if not torch.equal(value, warm[name])}
+    assert taught >= {"pose.fc_translation.weight", "depth.conv3.weight"}
+    assert all(name.startswith(("pose.fc_translation.", "depth.conv3.", "depth.up.")) for name in taught)

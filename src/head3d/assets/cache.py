@@ -220,8 +220,7 @@ def _write_record(names: list[str], paths: dict[str, Path]) -> Path:
         }
         for name in names
     ]
-    target = Path("data/assets.json")
-    text = json.dumps(record, indent=1) + "\n"
+    target, text = Path("data/assets.json"), json.dumps(record, indent=1) + "\n"
     if not target.exists() or target.read_text() != text:  # by hand, fetch must not make all stages look stale
         with replacing(target) as file:
             file.write_text(text)
@@ -269,9 +268,10 @@ def _fetch_group(assets: list[Asset], bar: tqdm, stop: threading.Event) -> None:
     cache, group = cache_dir(), re.sub(r"[^\w.=-]", "_", _group(assets[0]))
     work = cache / "parts" / group
     try:
-        for folder in (cache / "assets", cache / "locks", work):
+        for folder in (cache / "assets", cache / "locks"):
             folder.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / "locks" / f"{group}.lock").acquire(cancel_check=stop.is_set):
+            work.mkdir(parents=True, exist_ok=True)  # not while we wait: who has the lock removes it
             archives: dict[str, Path] = {}
             for asset in assets:
                 if _is_good(asset):  # another process brought it while we waited

@@ -26,6 +26,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import IO, Any
 
+from head3d.files import FULL
+
 CONNECT_S = 6.0  # an address that does not answer in this time is given up: the next source is tried
 RESUMES = 3  # times that a broken transfer is taken up again where it broke, as long as bytes arrive
 CLIENT_S = 900.0  # longest run of pip or npm
@@ -55,6 +57,10 @@ def fetch_file(
     """Download ``url`` into ``part``, going on where an earlier try left off; complete on return.
 
     With an ``opener``, whose cookies are kept, a page of HTML is an error: it is not the file.
+
+    Raises:
+        SourceError: the source does not give the file.
+        OSError: the disk is full.
     """
     before, problem = -1, "no answer"
     for _ in range(RESUMES + 1):
@@ -66,7 +72,11 @@ def fetch_file(
             _transfer(url, part, size, progress, opener)
             return
         except (urllib.error.URLError, http.client.HTTPException, OSError, SourceError) as error:
+            if _is_of_a_full_disk(error):
+                raise
             if isinstance(error, urllib.error.HTTPError) and error.code == 416:
+                if error.headers.get("Content-Range") == f"bytes */{size}":
+                    return  # an earlier try brought the last byte, too
                 part.unlink()  # what we hold is longer than the file: start again
                 before = -1
             problem = _reason(error)
@@ -96,6 +106,11 @@ def _transfer(
                     progress(len(data), total)
     if total and part.stat().st_size < total:
         raise SourceError(f"broke off after {part.stat().st_size} of {total} bytes")
+
+
+def _is_of_a_full_disk(error: Exception) -> bool:
+    """Whether no other try and no other source would help: the caller is told of the room."""
+    return isinstance(error, OSError) and error.errno in FULL
 
 
 def _reason(error: Exception) -> str:
@@ -218,6 +233,8 @@ def unpack_bz2(path: Path) -> None:
             shutil.copyfileobj(packed, file, _CHUNK)
     except (OSError, EOFError) as error:
         plain.unlink(missing_ok=True)
+        if _is_of_a_full_disk(error):
+            raise
         raise SourceError(f"not a bzip2 file ({error})") from error
     os.replace(plain, path)
 
@@ -308,6 +325,8 @@ def extract(archive: Path, member: str, target: Path) -> None:
                 raise KeyError(member)
             _copy(source, target)
     except (KeyError, OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+        if _is_of_a_full_disk(error):
+            raise
         raise SourceError(f"{archive.name}: cannot read {member} ({error})") from error
 
 

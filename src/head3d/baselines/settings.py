@@ -12,11 +12,13 @@ class BaselineSchedule(Section):
         title: what tables and figures call it.
         replaced: what of its official training had to be replaced, in words that follow its title.
         official: its authors' numbers by key, dots between the levels; where params.yaml has others, tables say so.
+        unscaled: its authors' configuration does not scale relative motion to the subject.
     """
 
     title: ClassVar[str]
     replaced: ClassVar[tuple[str, ...]] = ()
     official: ClassVar[dict[str, float]] = {}
+    unscaled: ClassVar[bool] = False
 
     epochs: Count
     milestones: ListOfMilestones

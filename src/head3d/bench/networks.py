@@ -127,7 +127,7 @@ class Driving:
         self.geometry.pose(frames * self.mask)
         each = head.repeat(len(poses))
         rendered = self.geometry.render(each, poses)
-        flow = rigid_flow(self.geometry, each, rendered, self.poses[slice(0, 1)], self.background)
+        flow = rigid_flow(self.geometry, each, rendered, self.poses[:1], self.background)
         self.fusion(rendered.image, self.frames[:1], frames, flow, rendered.mask)
 
     def one_by_one(self, head: Callable[[], Canonical]) -> None:

@@ -205,7 +205,7 @@ class ClipStore:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the digests of frames, masks and landmarks of all usable clips, in the order of their names."""
+        """SHA-256 over pixels, labels, people and splits of all usable clips: see the function :func:`digest`."""
         return digest(self.records())
 
     def frames(self, record: ClipRecord, idx: Any = None) -> np.ndarray:

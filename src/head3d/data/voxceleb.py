@@ -75,9 +75,9 @@ class Stretch:
 
 
 def read_metadata(path: str | os.PathLike, shortest: int) -> list[Stretch]:
-    """All stretches of at least ``shortest`` frames that a csv file or a directory of text files names.
+    """All stretches that a csv file, if they have at least ``shortest`` frames, or a directory of text files names.
 
-    The text files themselves are not read yet: there are up to a million of them.
+    The text files themselves are not read yet, so how long theirs are is not known: there are up to a million of them.
 
     Raises:
         UserError: no such file, or a line of it is wrong.

@@ -19,7 +19,7 @@ def floors(model: Head3D, case: CrossCase, motion: Motion) -> dict[str, Rendered
     subject = model.subject(case.subject, case.subject_masks, seed=case.seed)
     pose = model.pose(case.driving, case.driving_masks)
     if motion == "relative":
-        pose = relative_pose(pose, pose[slice(0, 1)], subject.reference_pose)
+        pose = relative_pose(pose, pose[:1], subject.reference_pose)
     head, mask = model.render(subject, pose)
     return {"copy": (hold_reference(case), None), "paste": (head + (1 - mask) * subject.reference, mask)}
 

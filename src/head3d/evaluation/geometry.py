@@ -67,7 +67,7 @@ def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) ->
             picks = draw_references(half, n, draw_seed(params, records[index], draw))
             own, own_masks = heads[picks], masks[picks]
             view = model.geometry.predict(own)
-            truth, poses = heads[half:], Pose(prediction.pose.rotation[half:], prediction.pose.translation[half:])
+            truth, poses = heads[half:], prediction.pose[half:]
             assert model.canonical_net is not None
             found, mean = recurrent_canonical(model.geometry, model.canonical_net, own, own_masks, view, len(picks))
             recurrent = replace(found, depth=model.geometry.canonical_depth(found.image))  # as it is used
@@ -78,10 +78,7 @@ def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) ->
             errors["mean_reference"].append(float((flat - truth).square().mean()))
 
     use = torch.cat(trusted)
-    ours, landmarks = (
-        Pose(torch.cat([p.rotation for p in poses])[use], torch.cat([p.translation for p in poses])[use])
-        for poses in (predicted, wanted)
-    )
+    ours, landmarks = (Pose.cat(poses)[use] for poses in (predicted, wanted))
     result: dict[str, float | int] = {
         "n_clips": len(clips),
         "n_frames": int(use.numel()),

@@ -16,6 +16,7 @@ from head3d import tracking
 from head3d.data.store import ClipRecord, ClipStore, write_rows
 from head3d.evaluation.metrics import Lpips, mse_01
 from head3d.images import mask_tensor, to_tensor
+from head3d.parallel import MOST_WORKERS, in_order, workers
 from head3d.references import draw_seed, subject_half
 from head3d.sections.choices import Motion
 
@@ -94,7 +95,7 @@ def score(
         test_set: which of them.
         label: for the progress bar.
         device: where metrics are computed.
-        make: frames of a clip.
+        make: frames of a clip; several threads call it at once.
         vgg_of: names of methods for which LPIPS with VGG is measured too, on every ``VGG_EVERY``-th frame; None for
             all.
 
@@ -103,8 +104,10 @@ def score(
     """
     alex = Lpips("alex").to(device)
     vgg = Lpips("vgg").to(device) if vgg_of is None or vgg_of else None
-    rows: list[Row] = []
-    for record in tqdm(store.split(test_set), desc=f"{label} on {test_set}", unit="clip", disable=None):
+    records = store.split(test_set)
+
+    def rows_of(record: ClipRecord) -> list[Row]:
+        rows: list[Row] = []
         case = split_clip(store, record)
         truth = case.driving.to(device)
         truth_alex, truth_vgg = alex.features(truth), vgg.features(truth[::VGG_EVERY]) if vgg else []
@@ -121,7 +124,12 @@ def score(
             if vgg and draw == 0 and (vgg_of is None or name in vgg_of):
                 row["lpips_vgg"] = lpips_mean(vgg, shown[::VGG_EVERY], truth_vgg)
             rows.append(row)
-    return rows
+        return rows
+
+    with workers(device) as pool:
+        of_clips = in_order(pool, rows_of, records, MOST_WORKERS)
+        shown = tqdm(of_clips, f"{label} on {test_set}", len(records), unit="clip", disable=None)
+        return [row for rows in shown for row in rows]
 
 
 def lpips_mean(metric: Lpips, frames: Tensor, truth: list[Tensor]) -> float:

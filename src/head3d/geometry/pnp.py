@@ -36,8 +36,7 @@ def solve_pnp(
         poses, errors = zip(
             *(solve_pnp(some, k, distance_m, iterations) for some in landmarks.split(AT_ONCE)), strict=True
         )
-        each = (torch.cat([getattr(pose, name) for pose in poses]) for name in ("rotation", "translation"))
-        return Pose(*each), torch.cat(errors)
+        return Pose.cat(list(poses)), torch.cat(errors)
     numbers, model = landmark_points()
     found = landmarks.isfinite().all(-1).all(-1)
     seen = torch.where(found[:, None, None], landmarks[:, numbers], 0).double()

@@ -49,12 +49,28 @@ def _sampling_grid(
 
 
 def resize_flow(flow: Float[Tensor, "b 2 h w"], height: int, width: int) -> Float[Tensor, "b 2 h2 w2"]:
-    """The same motion at another resolution: resized, and its pixels rescaled."""
+    """The same motion at another resolution, its pixels taken for areas: what a network that pools areas has found.
+
+    Pixel j of n lies at (j + 1/2) W / n - 1/2 of W. Aligned corners would put it up to (W / n - 1) / 2 pixels aside.
+    """
     if flow.shape[-2:] == (height, width):
         return flow
-    scale = flow.new_tensor(((width - 1) / (flow.shape[-1] - 1), (height - 1) / (flow.shape[-2] - 1)))
-    resized = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=True)
+    scale = flow.new_tensor((width / flow.shape[-1], height / flow.shape[-2]))
+    resized = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=False)
     return resized * scale[:, None, None]
+
+
+def double_flow(flow: Float[Tensor, "b 2 h w"], height: int, width: int) -> Float[Tensor, "b 2 h2 w2"]:
+    """The same motion at twice the resolution, pixel j lying on pixel 2 j: what a convolution of stride 2 has found.
+
+    Args:
+        flow: in pixels of its own.
+        height: of the result, 2 H or 2 H - 1; a last row that lies beyond ``flow`` is as the one before.
+        width: likewise.
+    """
+    rows, columns = (2 * side - 1 for side in flow.shape[-2:])
+    between = F.interpolate(flow, size=(rows, columns), mode="bilinear", align_corners=True)
+    return 2 * F.pad(between, (0, width - columns, 0, height - rows), mode="replicate")
 
 
 def canonical_flow(

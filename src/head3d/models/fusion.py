@@ -162,7 +162,7 @@ class FusionNet(nn.Module):
         """
         head_flow, reference_flow, logits = self.flows(head, reference, driving, rigid, nonrigid_flow)
         size = head.shape[-2:]
-        fine = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+        fine = F.interpolate(logits, size=size, mode="bilinear")
         if self.masked_attention and mask is not None:
             seen = warp(mask, head_flow).clamp(min=UNSEEN).log()
             absent = torch.cat((seen, torch.zeros_like(seen).expand(-1, 2, -1, -1)), dim=1)
@@ -173,7 +173,7 @@ class FusionNet(nn.Module):
         encoded = self.encoder(torch.cat((head, reference)) if self.use_head else reference)
         of_reference = encoded[-len(reference) :].expand(len(head), -1, -1, -1)
         reference = reference.expand(len(head), -1, -1, -1)
-        weight = F.interpolate(attention, size=size, mode="bilinear", align_corners=True)
+        weight = F.interpolate(attention, size=size, mode="bilinear")
         weight = at_cells(weight).to(encoded.dtype)
         warped = weight[:, 1:2] * warp(of_reference, at_cells(reference_flow) / STRIDE)
         if self.use_head:

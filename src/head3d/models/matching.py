@@ -6,6 +6,7 @@ are compared explicitly.
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from head3d.geometry.warp import resize_flow, warp
+from head3d.geometry.warp import double_flow, warp
 
 SLOPE = 0.1  # of the leaky ReLU
 ROUNDS = 2  # passes, each over what the last has left: one alone finds three quarters of what lips and brows move
@@ -141,13 +142,16 @@ class Matcher(nn.Module):
         self.levels = nn.ModuleList(Level(*sizes) for sizes in zip(channels, reaches, widths, strict=True))
 
     def forward(self, source: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """Flows (B, 2, H', W') in pixels of their own size, coarsest first, the last of half the images' resolution.
+        """Flows of every level, coarsest first, each (B, 2, H, W) at the images' resolution.
 
         Args:
             source: image that is to be warped, in [0, 1].
             target: what it should look like, in [0, 1]; colours may differ.
         """
-        return self._between(self._features(source), self._features(target))
+        of_source = self._features(source)
+        flows = self._between(of_source, self._features(target))
+        sizes = [x.shape[-2:] for x in (*reversed(of_source), source)]
+        return [reduce(lambda x, size: double_flow(x, *size), sizes[k:], flow) for k, flow in enumerate(flows, 1)]
 
     def flow(self, source: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2 h w"]:
         """The finest flow, at the images' resolution; looked for ``ROUNDS`` times, each time from where it leads."""
@@ -155,7 +159,7 @@ class Matcher(nn.Module):
         found = torch.zeros_like(source[:, :2])
         for _ in range(ROUNDS):
             left = self._between(self._features(warp(source, found)), of_target)[-1]
-            left = resize_flow(left, *source.shape[-2:])
+            left = double_flow(left, *source.shape[-2:])
             found = left + warp(found, left)
         return found
 
@@ -171,8 +175,8 @@ class Matcher(nn.Module):
         """Flows from the features of both images, coarsest first."""
         coarsest = source[-1]
         flow = coarsest.new_zeros(len(coarsest), 2, *coarsest.shape[-2:], dtype=torch.float32)
-        flows = []
+        flows: list[Tensor] = []
         for level, a, b in zip(reversed(self.levels), reversed(source), reversed(target), strict=True):
-            flow = level(a, b, resize_flow(flow, *a.shape[-2:]))
+            flow = level(a, b, double_flow(flow, *a.shape[-2:]) if flows else flow)
             flows.append(flow)
         return flows

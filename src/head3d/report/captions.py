@@ -15,12 +15,12 @@ MEANING = (
     "mse_01 is the mean squared error of full frames with RGB in [0, 1]; mse_pm1 is the same in [-1, 1], four times "
     "that. lpips_alex is LPIPS 0.1 with AlexNet. Lower is better."
 )
-_PROTOCOL = (
+PROTOCOL = (
     "Self-reconstruction: the first half of a clip is the subject video, the second half drives and is the truth. "
     "Draws of the reference frames are averaged within a clip, then clips are averaged; low and high bound the 95 % "
-    "bootstrap interval over clips."
+    "bootstrap interval over clips. Clips of one video or person resemble each other, so the intervals are narrower "
+    "than they would be over people."
 )
-_ALIKE = " Clips of one video resemble each other, so the intervals are narrower than they would be over people."
 PAPER = (
     "paper_l2 and paper_lpips are the paper's printed numbers on its own data (named in paper_dataset): for "
     "orientation, not for comparison."
@@ -48,7 +48,7 @@ LAID = (
     "Head3D lays the driver's face on the subject's by landmarks of one picture of each, dlib's as those of the "
     "measures below; the paper leaves that to the poses. "
 )
-BLOCKS, RANGE_M = (3, 4), 0.1  # where the paper leaves the choice to us: no deviation, another value is one
+BLOCKS, RANGE_M = (3, 6), 0.1  # where the paper leaves the choice to us: no deviation, another value is one
 SCALES = (1.0, 0.5, 0.25, 0.125)  # of FOMM's pyramid, which the perceptual loss of [39] is
 FEW = 10  # below this many clips a bootstrap interval covers less than it says
 SMOKE = "Smoke scale: the numbers only prove that the pipeline runs. They are meaningless."
@@ -64,16 +64,20 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
     camera = (params.camera.fov_deg, params.camera.distance_m)
     batches = (geometry.batch_size, params.canonical.batch_size, fusion.batch_size)
     weights = (geometry.symmetry, geometry.smoothness)
-    taught = _taught(params)
     known = [
         (2, model.canonical.residual, "canonical head as a residual on the mean canonical head"),
         (3, model.fusion.image_skip, "image skip in fusion, images sampled bicubically"),
         (2, True, "stage 2 renders its canonical head with the depth of the mean one"),
         (3, model.fusion.rigid_flow, "the reference's flow starts from the head's rigid motion"),
-        (3, model.fusion.matching, f"Φ starts from an explicit matching, taught beforehand on {taught}"),
+        (3, model.fusion.matching, f"Φ starts from an explicit matching, {_taught(params)}"),
         (3, model.fusion.masked_attention, "no attention to the rendered head where it is black"),
         (3, model.fusion.flow_scale != 0.25, f"Φ works at {model.fusion.flow_scale:g} of the resolution, not 0.25"),
         (1, params.data.clips_per_video > 1, f"up to {params.data.clips_per_video} clips of a video, not one"),
+        (
+            1,
+            params.data.seen_fraction > 0,
+            f"the last {params.data.seen_fraction:.0%} of training videos for tests",
+        ),
         (1, params.data.clip_length != 40, f"clips of {params.data.clip_length} frames, not 40"),
         (1, params.data.fps is not None, f"videos sampled at {params.data.fps or 0:g} frames a second"),
         (1, params.data.image_size != 128, f"frames of {params.data.image_size} pixels, not 128"),
@@ -85,11 +89,14 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
         (1, weights != (0.1, 0.1), f"weights of symmetry and smoothness {weights[0]:g} and {weights[1]:g}, not 0.1"),
         (1, True, "depth counts in units of its range in the smoothness loss"),
         (1, True, "F_P's translation starts from where and how large the head mask is"),
-        (1, geometry.warm_start != "none", "batch statistics of F_D and F_P held in stage 1"),
+        (1, geometry.holds_statistics, "batch statistics of F_D and F_P held in stage 1"),
+        (1, True, "the mean canonical head averages only the references that see a pixel"),
         (2, True, "the ConvLSTM is told which pixels a reference sees"),
+        (2, True, "the canonical head is black where the mean one is"),
+        (2, True, "pre-activation residual blocks, nearest-neighbour upsampling in the decoders"),
         (3, True, "residual blocks of stage 3 on the bottleneck path only"),
         (3, True, "the perceptual loss's pyramid averages areas"),
-        (1, True, f"gradients clipped to norms of {_norms(params, stages)}"),
+        (1, bool(norms := _norms(params, stages)), f"gradients clipped to norms of {norms}"),
         (1, geometry.lr_decay == "cosine", "cosine learning-rate decay in stage 1"),
         (3, fusion.lr_decay != "constant", f"{fusion.lr_decay} learning-rate decay in stage 3"),
         (3, fusion.driving_jitter > 0, f"colour jitter of the driving frame that Φ sees ({fusion.driving_jitter:g})"),
@@ -109,11 +116,11 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
         (1, set(batches) != {5}, f"{', '.join(map(str, batches))} videos a step in stages 1 to 3, not 5"),
         (1, model.pose.input_size != 224, f"the pose network sees {model.pose.input_size} pixels, not 224"),
         (1, geometry.warm_start == "none", "stage 1 started from nothing"),
-        (1, geometry.warm_start == "generic", "stage 1 started from landmark poses and a smooth generic head"),
+        (1, geometry.warm_start == "generic", _generic_start(geometry.warm_steps)),
         (
             1,
             geometry.warm_start == "official" and geometry.warm_steps > 0,
-            f"{geometry.warm_steps} steps on landmark poses and a smooth generic head after the pretrained weights",
+            f"{geometry.warm_steps} steps on landmark poses and a smooth generic head for what official weights lack",
         ),
         (1, geometry.warmup_steps > 0, f"learning rates of stage 1 rise over {geometry.warmup_steps} steps"),
         (3, fusion.warmup_steps > 0, f"the learning rate of stage 3 rises over {fusion.warmup_steps} steps"),
@@ -125,10 +132,16 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
     return found + _schedules(params, stages)
 
 
+def _generic_start(steps: int) -> str:
+    """What stage 1 starts from without official weights, in words."""
+    faces = "stage 1 started from a face parser's ResNet" if steps == 0 else "stage 1 started"
+    return faces if steps == 0 else f"{faces} from landmark poses and a smooth generic head"
+
+
 def _norms(params: Params, stages: tuple[int, ...]) -> str:
-    """What gradients of the named stages are clipped to, in words."""
+    """What gradients of the named stages are clipped to, in words; empty where none are."""
     norms = {1: params.geometry.clip_norm, 2: params.canonical.clip_norm, 3: params.fusion.clip_norm}
-    return ", ".join(f"{norms[stage]:g} in stage {stage}" for stage in stages)
+    return ", ".join(f"{norm:g} in stage {stage}" for stage in stages if (norm := norms[stage]) is not None)
 
 
 def _scales(scales: tuple[float, ...]) -> str:
@@ -140,9 +153,12 @@ def _scales(scales: tuple[float, ...]) -> str:
 
 
 def _taught(params: Params) -> str:
-    """What the matcher learns from before stage 3."""
+    """Whether the matcher is taught before stage 3, and what it learns from."""
+    if params.matching.steps == 0:
+        return "not taught beforehand"
     by_landmarks = " and on landmarks of training clips (dlib's, as the expression error's are)"
-    return "made-up motions" + by_landmarks * (params.matching.pairs > 0)
+    with_pairs = params.matching.pairs > 0 and params.matching.pair_weight > 0
+    return f"taught beforehand for {params.matching.steps} steps on made-up motions{by_landmarks * with_pairs}"
 
 
 def _schedules(params: Params, stages: tuple[int, ...]) -> list[str]:
@@ -150,7 +166,7 @@ def _schedules(params: Params, stages: tuple[int, ...]) -> list[str]:
     geometry, canonical, fusion = params.geometry, params.canonical, params.fusion
     same = {
         1: (geometry.epochs, geometry.depth_lr, geometry.pose_lr) == (10, 2e-4, 2e-5)
-        and (geometry.lr_decay, geometry.lr_drop_epoch) in {("step", 5), ("cosine", geometry.lr_drop_epoch)},
+        and (geometry.lr_decay == "cosine" or geometry.lr_drop_epoch == 5),
         2: (canonical.epochs, canonical.lr, canonical.lr_drop_epoch) == (20, 2e-4, 10),
         3: (fusion.epochs, fusion.lr) == (50, 2e-4),
     }
@@ -185,7 +201,7 @@ def baselines_sentence(params: Params) -> str:
         name: (getattr(section, name).epochs * section.training.repeats, getattr(section, name).batch_size)
         for name in params.baselines
     }
-    matched = params.model.fusion.matching
+    matched = params.model.fusion.matching and params.matching.steps > 0
     least, step = min(theirs.values(), default=ours)
     people = section.training.id_sampling
     pace = {(getattr(section, name).lr, section.training.lr_decay) for name in params.baselines}
@@ -197,9 +213,7 @@ def baselines_sentence(params: Params) -> str:
             f"{100 * least / step:g} optimiser steps a hundred clips, with the augmentation and the learning rate of "
             f"stage 3 of Head3D. Stage 3 learns from {ours[0]}: the baselines have {more} for the same transfer, as "
             "Head3D's stages 1 and 2 come before and have no counterpart in them, whose networks of motion start "
-            "untrained."
-            + f" {params.matching.steps} steps of Head3D's matcher on {_taught(params)} come before it too."
-            * matched
+            "untrained." + f" Head3D's matcher is {_taught(params)}, which comes before it too." * matched
         )
     else:
         each = ", ".join(f"{plain(name, 0)} {frames} ({batch})" for name, (frames, batch) in theirs.items())
@@ -232,8 +246,8 @@ def _not_official(params: Params) -> list[str]:
             part, _, last = key.rpartition(".")
             if value == official:
                 continue
-            schedules |= not part
-            if part == "network":
+            schedules |= key in {"epochs", "lr"}
+            if part == "network" or key == "discriminator_width":
                 sizes.append(value < official)
             elif part:
                 found.append(f"{plain(name, 0)}'s weight of {last} {value:g}, not {official:g}")
@@ -242,14 +256,9 @@ def _not_official(params: Params) -> list[str]:
     return ["other epochs or learning rates"] * schedules + found
 
 
-def protocol(params: Params) -> str:
-    """How self-reconstruction is measured."""
-    return _PROTOCOL + (_ALIKE if params.data.clips_per_video > 1 else "")
-
-
 def table_caption(params: Params, clips: dict[str, int], which: str) -> str:
     """Whole caption of ``table1`` or ``table3``, without its title."""
-    parts = [MEANING, protocol(params), clips_sentence(clips)]
+    parts = [MEANING, PROTOCOL, clips_sentence(clips)]
     if min(clips.values(), default=0) < FEW:
         parts.append(f"An interval over fewer than {FEW} clips is a hint, not a proof.")
     if which == "table3":
@@ -268,10 +277,12 @@ def row_notes(params: Params) -> list[str]:
             "s_ref is the first of the drawn reference frames, whatever N; where it is nearest in pose, it is the "
             "one of them that suits all driving frames best, where head3d animate goes by the first one."
         )
-    if "no_head" in params.variants and params.model.fusion.rigid_flow:
-        found.append(
-            "The variant without the rendered head also lacks what follows from it: the rigid flow that Φ starts from."
-        )
+    follows = [
+        (params.model.fusion.rigid_flow, "the rigid flow that Φ starts from"),
+        (params.model.fusion.masked_attention, "the masked attention"),
+    ]
+    if "no_head" in params.variants and (lost := [text for on, text in follows if on]):
+        found.append(f"The variant without the rendered head also lacks what follows from it: {' and '.join(lost)}.")
     return found
 
 
@@ -283,12 +294,12 @@ def cross_caption(params: Params, pairs: dict[str, int], scale: str | None = Non
     counts = ", ".join(f"{name} {pairs.get(name, 0)}" for name in params.test_sets)
     few = f" An interval over fewer than {FEW} pairs is a hint, not a proof." * (min(pairs.values(), default=0) < FEW)
     laid = LAID if params.animate.motion == "relative" else ""
-    published = [name for name in params.baselines if name != "mraa" and getattr(params.baseline, name).official]
-    if params.animate.motion == "relative" and published:
-        titles = ", ".join(getattr(params.baseline, name).title for name in published)
+    unscaled = [one for name in params.baselines if (one := getattr(params.baseline, name)).unscaled]
+    if params.animate.motion == "relative" and unscaled:
+        titles = ", ".join(one.title for one in unscaled)
         laid += f"As their authors' configuration files have it, motion is not scaled to the subject by {titles}. "
     if params.animate.motion == "relative" and "mraa" in params.baselines:
-        less = ", whose network was trained for less than its authors'" * (params.baseline.mraa.avd_repeats < 2000)
+        less = ", whose network was trained for less than its authors'" * params.baseline.mraa.avd_is_short
         laid += f"MRAA moves as its authors animate, by disentanglement (AVD){less}. "
     text = f"{CROSS.format(motion=params.animate.motion, laid=laid)} Pairs: {counts}.{few} "
     text += scale or scale_sentence(params)
@@ -305,10 +316,11 @@ def parser(params: Params) -> str:
     )
 
 
-def data_sentence(trained: Mapping[str, Any]) -> str:
-    """Which clips the numbers come from, by what ``metrics/train_geometry.json`` says, if it does say so."""
-    digest = str(trained.get("data", ""))
-    return f" All clips together: SHA-256 {digest[:16]} (first 16 digits)." if digest else ""
+def origin_sentences(trained: Mapping[str, Any]) -> str:
+    """Which weights and clips the numbers come from, as far as ``metrics/train_geometry.json`` says so."""
+    used, digest = str(trained.get("pretrained", "none")), str(trained.get("data", ""))
+    started = f" Pretrained in stage 1: {used}." if used != "none" else ""
+    return started + (f" All clips together: SHA-256 {digest[:16]} (first 16 digits)." if digest else "")
 
 
 def with_smoke(params: Params, text: str) -> str:

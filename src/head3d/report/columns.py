@@ -17,7 +17,9 @@ RECONSTRUCTION = (
     "paper_lpips",
 )  # Tables 1 and 3
 PAIRED_RESULTS = ("difference", "difference_low", "difference_high", "ratio", "ratio_low", "ratio_high")
-PAIRED = ("dataset", "method", "against", "metric", "n_clips", "mean", "mean_against", *PAIRED_RESULTS)
+PAIRED = ("dataset", "method", "against", "metric", "n_clips", "n_lower", "mean", "mean_against", *PAIRED_RESULTS)
+CROSS_PAIRED_RESULTS = ("n_lower", "difference", "difference_low", "difference_high")
+CROSS_PAIRED = ("dataset", "method", "against", "measure", "n_pairs", *CROSS_PAIRED_RESULTS)
 PREFERENCES = (
     "dataset",
     "criterion",

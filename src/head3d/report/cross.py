@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
 from head3d.evaluation.compared import ABOUT
-from head3d.report import captions, formats, names, stats
+from head3d.report import captions, columns, formats, names, stats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from head3d.params import Params
 
 TITLE = "Transfer between people: measures that need no truth."
+OURS, DRIVING = "head3d", "driving"
 NO_FACE_COLUMN = "no_face_"  # how its name begins; its end is the model that measured
 
 
@@ -39,8 +40,8 @@ def read(folder: Path, test_sets: list[str], methods: list[str]) -> pd.DataFrame
                 if sorted(frame.loc[frame["method"] == method, "pair"]) != pairs:
                     raise UserError(f"{path}: {method} was not measured once on every pair", fix=formats.AGAIN)
             frames.append(frame[frame["method"].isin(methods)])
-        columns = list(frame.columns)
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+        known = list(frame.columns)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=known)
 
 
 def measures_of(rows: pd.DataFrame) -> list[str]:
@@ -72,8 +73,34 @@ def build(params: Params, rows: pd.DataFrame, methods: list[str]) -> tuple[pd.Da
                 line |= dict(zip(columns_of(name), (mean, low, high, len(values)), strict=True))
             lines.append(line)
             keys.append(method)
-    columns = [column for name in measures for column in columns_of(name)]
-    return pd.DataFrame(lines, columns=["dataset", "method", "n_pairs", "n_frames", *columns]), keys
+    found = [column for name in measures for column in columns_of(name)]
+    return pd.DataFrame(lines, columns=["dataset", "method", "n_pairs", "n_frames", *found]), keys
+
+
+def paired_table(params: Params, rows: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
+    """Head3D minus every other method over the pairs in which both were measured, ``columns.CROSS_PAIRED``.
+
+    The driving video itself is left out, for it is no method; and so is what is zero for all.
+    """
+    import pandas as pd
+
+    lines = []
+    for test_set in params.test_sets:
+        of_set = rows[rows["dataset"] == test_set].set_index(["method", "pair"])
+        for against in methods if len(of_set) else []:
+            if against in (OURS, DRIVING):
+                continue
+            mine, other = of_set.loc[OURS].align(of_set.loc[against], join="inner", axis=0)
+            for name in measures_of(rows):
+                known = mine[name].notna() & other[name].notna()
+                if not known.any():
+                    continue
+                ours, theirs = (side.loc[known, name].to_numpy(dtype=float) for side in (mine, other))
+                result = stats.paired(ours, theirs, params.evaluate.bootstrap, params.seed)
+                line = {"dataset": test_set, "method": OURS, "against": against, "measure": name}
+                line |= {"n_pairs": len(ours), **{key: result[key] for key in columns.CROSS_PAIRED_RESULTS}}
+                lines.append(line)
+    return pd.DataFrame(lines, columns=list(columns.CROSS_PAIRED))
 
 
 def columns_of(measure: str) -> tuple[str, str, str, str]:
@@ -113,7 +140,7 @@ def format_interval(mean: float, low: float, high: float, places: int) -> str:
 
 
 def write(params: Params, folder: Path, tables: Path, data: str = "") -> None:
-    """Write cross_identity.csv, .md and .tex, and the rows of all pairs, from ``metrics/cross``."""
+    """Write cross_identity.csv, .md and .tex, paired differences and the rows of all pairs, from ``metrics/cross``."""
     methods = names.cross_methods(params.baselines)
     rows = read(folder, list(params.test_sets), methods)
     table, keys = build(params, rows, methods)
@@ -128,3 +155,4 @@ def write(params: Params, folder: Path, tables: Path, data: str = "") -> None:
         tables / "cross_identity.tex", formats.to_latex(people, f"{TITLE} {caption}", "tab:cross_identity", tex_names)
     )
     formats.write_text(tables / "cross_identity_pairs.csv", formats.to_csv(rows))
+    formats.write_text(tables / "cross_paired.csv", formats.to_csv(paired_table(params, rows, methods)))

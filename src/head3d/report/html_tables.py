@@ -13,6 +13,8 @@ from head3d.report import captions, columns, cross, names
 from head3d.report.formats import cell, read_csv
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from head3d.params import Params
@@ -75,8 +77,8 @@ def reconstruction(path: Path, params: Params) -> str:
 def preferences(path: Path, params: Params) -> str:
     """Table 2: votes of the rater study, or that there are none, with the paper's percentages."""
     table = read_csv(path, columns.PREFERENCES)
-    heads = ["against", "Head3D / other (%)", "paper (%)", "Wilson", "over raters", "votes", "raters", "agreement"]
-    heads += ["alpha", "checks failed"]
+    heads = ["against", "Head3D / other (%)", "paper (%)", "Wilson", "over raters and pairs", "votes", "raters"]
+    heads += ["agreement", "alpha", "checks failed"]
     bodies = []
     for (dataset, criterion), group in table.groupby(["dataset", "criterion"], sort=False):
         rows = []
@@ -95,9 +97,9 @@ def preferences(path: Path, params: Params) -> str:
         bodies.append(_group(f"{escape(str(dataset))}, {escape(str(criterion))}{beside}", rows, len(heads)))
     caption = (
         "Share of votes for the video of Head3D and for the other method's, of the same subject and driving videos, "
-        "with two 95 % intervals: Wilson's takes votes for independent, the other one draws whole raters. Agreement: "
-        "share of pairs of votes on one comparison that agree; alpha: Krippendorff's. Checks: attention checks of the "
-        "raters of a data set. The paper's column is other data: no comparison."
+        "with two 95 % intervals: Wilson's takes votes for independent, the other one draws raters and pairs of "
+        "videos. Agreement: share of pairs of votes on one comparison that agree; alpha: Krippendorff's. Checks: "
+        "attention checks of the raters of a data set. The paper's column is other data: no comparison."
     )
     if not table["votes"].sum():
         caption = f"No votes yet: no rater study has been held. {caption}"
@@ -108,7 +110,8 @@ def paired(path: Path, params: Params) -> str:
     """Head3D minus every other method on the same clips."""
     table = read_csv(path, columns.PAIRED)
     n_default = params.model.references
-    heads = ["against", "MSE difference", "MSE ratio", "LPIPS difference", "LPIPS ratio"]
+    heads = ["against", "MSE difference", "MSE ratio", "MSE lower in", "LPIPS difference", "LPIPS ratio"]
+    heads += ["LPIPS lower in"]
     bodies = []
     for dataset, of_set in table.groupby("dataset", sort=False):
         rows = []
@@ -119,12 +122,13 @@ def paired(path: Path, params: Params) -> str:
                 row = by_metric[metric]
                 cells.append(_interval(row["difference"], row["difference_low"], row["difference_high"], digits, "+"))
                 cells.append(_interval(row["ratio"], row["ratio_low"], row["ratio_high"], 2))
+                cells.append(f"{int(row['n_lower'])} of {int(row['n_clips'])}")
             rows.append(_row(method(names.plain(str(against), n_default)), cells))
         bodies.append(_group(escape(str(dataset)), rows, len(heads)))
     caption = (
         f"{names.plain('head3d', n_default)} minus the other method on the same clips, and ratio of the means, with "
         "95 % bootstrap intervals over clips. Below 0 and below 1 Head3D is better; an interval that holds 0 decides "
-        "nothing."
+        "nothing. Lower in: clips on which it is better, for a mean can come from few of them."
     )
     return _table(path, heads, bodies, captions.with_smoke(params, caption))
 
@@ -202,12 +206,11 @@ def sentences(path: Path, params: Params) -> list[str]:
         if against not in ("copy", "copy_last", _best(table[table["dataset"] == dataset], params.baselines)):
             continue
         verdicts = [
-            f"{cell(float(row['ratio']), 2)} of its {METRIC_NAMES[row['metric']]} "
-            f"(<b>{_verdict(row['difference_low'], row['difference_high'])}</b>)"
+            f"{cell(float(row['ratio']), 2)} of its {METRIC_NAMES[row['metric']]} (<b>{_verdict(row)}</b>)"
             for row in group.to_dict("records")
         ]
         clips, other = int(group["n_clips"].iloc[0]), method(names.plain(str(against), n_default))
-        few = f" With fewer than {captions.FEW} clips that is a hint, not a proof." * (clips < captions.FEW)
+        few = f" Fewer than {captions.FEW} clips are a hint, not a proof." * (clips < captions.FEW)
         best = ", the baseline of the lowest MSE" * (against in params.baselines)
         found.append(
             f"<code>{escape(str(dataset))}</code>, {clips} clips, against {other}{best}: Head3D has "
@@ -222,9 +225,11 @@ def _best(paired: pd.DataFrame, baselines: tuple[str, ...]) -> str | None:
     return str(ratios.idxmax()) if len(ratios) else None
 
 
-def across_sentences(path: Path, params: Params) -> list[str]:
-    """What ``cross_identity.csv`` says of Head3D against a held frame of the subject, in words, good or bad."""
-    table = read_csv(path, ("dataset", "method", "n_pairs"))
+def across_sentences(folder: Path, params: Params) -> list[str]:
+    """What the tables of transfer say of Head3D against a held frame of the subject, in words, good or bad."""
+    table = read_csv(folder / "cross_identity.csv", ("dataset", "method", "n_pairs"))
+    differences = read_csv(folder / "cross_paired.csv", columns.CROSS_PAIRED)
+    against_held = differences[differences["against"] == "copy"].set_index(["dataset", "measure"])
     ours, held = (names.plain(name, params.model.references) for name in ("head3d", "copy"))
     expression, identity = (
         next((c for c in table.columns if _is_measure(c, start)), None) for start in ("expression_error", "identity")
@@ -235,19 +240,28 @@ def across_sentences(path: Path, params: Params) -> list[str]:
         if expression is None or identity is None or not {ours, held} <= rows.keys():
             continue
         errors = [cell(float(rows[name][expression]), cross.digits(expression)) for name in (ours, held)]
+        lower = ""
+        if (dataset, expression) in against_held.index:
+            row = against_held.loc[(dataset, expression)]
+            lower = f" (lower in {int(row['n_lower'])} of {int(row['n_pairs'])} pairs)"
         found.append(
             f"<code>{escape(str(dataset))}</code>, {int(rows[ours]['n_pairs'])} pairs of people: expressions are off "
-            f"by {errors[0]} % of the eyes' distance, those of a held frame by {errors[1]} %; identity "
+            f"by {errors[0]} % of the eyes' distance, those of a held frame by {errors[1]} %{lower}; identity "
             f"{cell(float(rows[ours][identity]), cross.digits(identity))} of 1."
         )
     return found
 
 
-def _verdict(low: float, high: float) -> str:
-    """What a 95 % interval of ours minus theirs says."""
-    if high < 0:
+def _verdict(row: Mapping[Any, Any]) -> str:
+    """What a row of ``paired.csv`` says: its 95 % interval of ours minus theirs, or, of few clips, on how many.
+
+    Of few clips a bootstrap interval says no more than their signs: where all agree it cannot hold 0.
+    """
+    if row["n_clips"] < captions.FEW:
+        return f"lower in {int(row['n_lower'])} of {int(row['n_clips'])} clips"
+    if row["difference_high"] < 0:
         return "better"
-    return "worse" if low > 0 else "not told apart"
+    return "worse" if row["difference_low"] > 0 else "not told apart"
 
 
 def pairs(entries: list[tuple[str, str]], section: str) -> str:

@@ -122,8 +122,11 @@ def video(path: Path, alt: str) -> str:
 def summary(params: Params, tables: Path) -> str:
     """Head3D against floors and baselines in sentences that are made from the tables."""
     lines = html_tables.sentences(tables / "paired.csv", params)
-    lines += html_tables.across_sentences(tables / "cross_identity.csv", params)
-    note = "Better or worse: the 95 % interval of the difference on the same clips does not hold 0."
+    lines += html_tables.across_sentences(tables, params)
+    note = (
+        "Better or worse: the 95 % interval of the difference on the same clips does not hold 0. Lower in: on how many "
+        f"clips, where they are fewer than {captions.FEW}."
+    )
     return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + f"</ul><p>{note}</p>"
 
 
@@ -135,7 +138,7 @@ def meaning(params: Params) -> str:
     found = captions.deviations(params)
     items = [
         escape(captions.MEANING),
-        escape(captions.protocol(params)),
+        escape(captions.PROTOCOL),
         FEW_PEOPLE
         * (params.data.clips_per_video > 1)
         + "An interval says how the mean would move with other clips of these people, not with other people. Sets that "

@@ -66,12 +66,14 @@ def paired(ours: np.ndarray, theirs: np.ndarray, resamples: int, seed: int) -> d
 
     Returns:
         ``difference`` (mean of ours - theirs) and ``ratio`` (mean of ours / mean of theirs), each with ``_low`` and
-        ``_high`` from resampling the clips, pairs kept together.
+        ``_high`` from resampling the clips, pairs kept together; and ``n_lower``, on how many clips ours is lower: a
+        mean can come from few of them.
     """
     ours, theirs = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
     if ours.shape != theirs.shape:
         raise ValueError(f"paired methods need the same clips: {ours.shape} against {theirs.shape}")
     result = {"difference": float((ours - theirs).mean()), "ratio": _ratio(ours.mean(), theirs.mean())}
+    result["n_lower"] = int((ours < theirs).sum())
     if len(ours) < 2:
         nan = float("nan")
         return result | {"difference_low": nan, "difference_high": nan, "ratio_low": nan, "ratio_high": nan}

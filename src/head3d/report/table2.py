@@ -24,9 +24,9 @@ TITLE = "Table 2. Cross-identity transfer: whose video people prefer."
 NO_VOTES = "No votes yet: no rater study has been held (docs/study.md says how)."
 CAPTION = (
     "win_percent is the share of votes for Head3D over the method in `against`; wilson is the 95 % Wilson interval, "
-    "which takes votes for independent; bootstrap is the 95 % interval from drawing whole raters. agreement is the "
-    "share of pairs of votes on one comparison that agree, alpha is Krippendorff's. Raters who failed more than "
-    f"{100 * votes.MOST_FAILED:g} % of their attention checks do not count."
+    "which takes votes for independent; bootstrap is the 95 % interval from drawing raters and pairs of videos. "
+    "agreement is the share of pairs of votes on one comparison that agree, alpha is Krippendorff's. Raters who failed "
+    f"more than {100 * votes.MOST_FAILED:g} % of their attention checks do not count."
 )
 PAPER = (
     "paper_win_percent and paper_lose_percent are the paper's printed numbers on its own data (named in "
@@ -109,14 +109,14 @@ def strengths(cast: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     for (dataset, criterion), group in compared.groupby(["dataset", "criterion"], sort=True):
         methods = sorted({*group["first"], *group["second"]}, key=lambda one: (one != OURS, one))
         place = {method: number for number, method in enumerate(methods)}
-        raters = sorted(set(group["rater"]))
-        wins = np.zeros((len(raters), len(methods), len(methods)))
+        raters, pairs = (sorted(set(group[key])) for key in ("rater", "pair"))
+        wins = np.zeros((len(raters), len(pairs), len(methods), len(methods)))
         for row in group.to_dict("records"):
-            pair = (row["first"], row["second"]) if row["win"] else (row["second"], row["first"])
-            wins[raters.index(row["rater"]), place[pair[0]], place[pair[1]]] += 1
-        found = statistics.bradley_terry(wins.sum(axis=0))
+            won, lost = (row["first"], row["second"]) if row["win"] else (row["second"], row["first"])
+            wins[raters.index(row["rater"]), pairs.index(row["pair"]), place[won], place[lost]] += 1
+        found = statistics.bradley_terry(wins.sum(axis=(0, 1)))
         low, high = statistics.bradley_terry_interval(wins, resamples, seed)
-        total = wins.sum(axis=(0, 1)) + wins.sum(axis=(0, 2))
+        total = wins.sum(axis=(0, 1, 2)) + wins.sum(axis=(0, 1, 3))
         for number, method in enumerate(methods):
             lines.append(
                 (dataset, criterion, name(method), found[number], low[number], high[number], int(total[number]))
@@ -191,11 +191,12 @@ def _place(key: str, order: Sequence[str]) -> tuple[int, str]:
 def _tally(of: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
     """Numbers of one row from its votes."""
     count, wins = len(of), int(of["win"].sum())
-    by_rater = of.groupby("rater")["win"].agg(["sum", "count"])
+    each = of.groupby(["rater", "pair"])["win"]
+    won, judged = (found.unstack("pair", fill_value=0) for found in (each.sum(), each.count()))
     by_pair = of.groupby("pair")["win"].agg(["sum", "count"])
     sides: np.ndarray = by_pair.assign(other=by_pair["count"] - by_pair["sum"])[["sum", "other"]].to_numpy(float)
     low, high = statistics.wilson(wins, count)
-    boot = statistics.clustered(by_rater["sum"].to_numpy(float), by_rater["count"].to_numpy(float), resamples, seed)
+    boot = statistics.clustered(won.to_numpy(float), judged.to_numpy(float), resamples, seed)
     share, alpha = statistics.agreement(sides.reshape(-1, 2))
     return {
         "votes": count,
@@ -205,7 +206,7 @@ def _tally(of: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
         "wilson_high": 100 * high,
         "bootstrap_low": 100 * boot[0],
         "bootstrap_high": 100 * boot[1],
-        "raters": len(by_rater),
+        "raters": len(judged),
         "pairs": len(by_pair),
         "agreement": share,
         "alpha": alpha,

@@ -49,14 +49,14 @@ def make(params: Params, metrics_dir: str | Path, reports_dir: str | Path, cast:
     ``metrics/geometry-<test set>.json`` and ``metrics/parser-<test set>.json`` for the test sets and methods that
     params.yaml names, and writes
     ``reports/tables/`` and ``reports/metrics.json``. ``cast`` holds the votes of the rater study for Table 2; without
-    it the table says that there are none. Every caption ends with the digest of the clips, if
-    ``metrics/train_geometry.json`` is there and has it.
+    it the table says that there are none. Every caption ends with the pretrained weights of stage 1 and the digest of
+    the clips, if ``metrics/train_geometry.json`` is there and has them.
     """
     metrics, reports = Path(metrics_dir), Path(reports_dir)
     rows = read_rows(metrics / "reconstruction", list(params.test_sets), list(params.contenders))
     clips = stats.clip_means(rows)
     trained = metrics / "train_geometry.json"
-    data = captions.data_sentence(formats.read_json(trained, dict) if trained.is_file() else {})
+    data = captions.origin_sentences(formats.read_json(trained, dict) if trained.is_file() else {})
     write_tables(params, clips, reports / "tables", data)
     formats.write_text(reports / "tables" / "paired.csv", formats.to_csv(paired_table(params, clips)))
     table2.write(params, votes.none() if cast is None else cast, reports / "tables", data)
@@ -154,7 +154,10 @@ def write_tables(params: Params, clips: pd.DataFrame, folder: Path, data: str = 
 
 
 def paired_table(params: Params, clips: pd.DataFrame) -> pd.DataFrame:
-    """Head3D against every other method on the same clips: difference and ratio of means with 95 % intervals."""
+    """Head3D against every other method on the same clips: difference and ratio of means with 95 % intervals.
+
+    ``n_lower`` clips of ``n_clips`` are those on which it is better.
+    """
     import pandas as pd
 
     lines = []
@@ -186,7 +189,7 @@ def paired_table(params: Params, clips: pd.DataFrame) -> pd.DataFrame:
                         "n_clips": len(shared),
                         "mean": ours.mean(),
                         "mean_against": theirs.mean(),
-                        **{name: result[name] for name in columns.PAIRED_RESULTS},
+                        **{name: result[name] for name in ("n_lower", *columns.PAIRED_RESULTS)},
                     }
                 )
     return pd.DataFrame(lines, columns=list(columns.PAIRED))

@@ -14,7 +14,8 @@ MOST_UNDECIDED = 0.025  # share of resamples without strengths from which on the
 def wilson(wins: int, votes: int) -> tuple[float, float]:
     """Wilson's 95 % score interval of a share, (low, high) in [0, 1]; (nan, nan) without votes.
 
-    It takes votes for independent of each other, which those of one rater are not: see :func:`clustered`.
+    It takes votes for independent of each other, which those of one rater, or on one pair of videos, are not: see
+    :func:`clustered`.
     """
     if votes == 0:
         return math.nan, math.nan
@@ -25,23 +26,36 @@ def wilson(wins: int, votes: int) -> tuple[float, float]:
 
 
 def resample(n: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each of ``n`` raters is drawn in every bootstrap resample, (resamples, n)."""
+    """How often each of ``n`` raters, or pairs, is drawn in every bootstrap resample, (resamples, n)."""
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
 
 
+def resample_both(counts: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Sums over raters and pairs, both drawn: (raters, pairs, ...) -> (resamples, ...).
+
+    The pigeonhole bootstrap (Owen 2007): a vote counts as often as its rater is drawn times as its pair is. Raters
+    alone would make an interval for these very videos, which is far too narrow for what it is read as: with pairs of
+    widely different outcomes it holds the truth in half of the cases, this one in 98 of 100.
+    """
+    raters = resample(counts.shape[0], resamples, seed)
+    pairs = resample(counts.shape[1], resamples, seed + 1)
+    return np.einsum("bp...,bp->b...", np.tensordot(raters, counts, axes=1), pairs)
+
+
 def clustered(wins: np.ndarray, votes: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of a share, whole raters being drawn, (low, high) in [0, 1].
+    """95 % bootstrap interval of a share, raters and pairs of videos being drawn, (low, high) in [0, 1].
 
     Args:
-        wins: of each rater, (n,).
-        votes: of each rater, (n,), each at least 1.
+        wins: of each rater on each pair, (raters, pairs).
+        votes: likewise; who has not judged a pair has 0.
 
-    One rater says nothing about the spread over raters: the interval is then (nan, nan).
+    One rater says nothing about the spread over raters, one pair nothing about pairs: the interval is then (nan, nan).
     """
-    if len(votes) < 2:
+    if min(votes.shape) < 2:
         return math.nan, math.nan
-    drawn = resample(len(votes), resamples, seed)
-    low, high = np.percentile((drawn @ wins) / (drawn @ votes), [2.5, 97.5])
+    both = resample_both(np.stack((wins, votes), axis=-1), resamples, seed)
+    drawn = both[both[:, 1] > 0]
+    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -98,19 +112,19 @@ def bradley_terry(wins: np.ndarray) -> np.ndarray:
 
 
 def bradley_terry_interval(wins: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """95 % bootstrap interval of :func:`bradley_terry`, whole raters being drawn.
+    """95 % bootstrap interval of :func:`bradley_terry`, raters and pairs of videos being drawn.
 
     Args:
-        wins: votes of each rater, (raters, M, M).
+        wins: votes of each rater on each pair, (raters, pairs, M, M).
 
     Returns:
-        (low, high), each (M,); nan where there are fewer than two raters, or too many resamples have no strengths.
+        (low, high), each (M,); nan where there are fewer than two raters or pairs, or too many resamples have no
+        strengths.
     """
-    n, m = wins.shape[:2]
-    none = np.full(m, np.nan)
-    if n < 2:
+    none = np.full(wins.shape[-1], np.nan)
+    if min(wins.shape[:2]) < 2:
         return none, none
-    strengths = bradley_terry(np.tensordot(resample(n, resamples, seed), wins, axes=1))
+    strengths = bradley_terry(resample_both(wins, resamples, seed))
     found = ~np.isnan(strengths).any(axis=1)
     if 1 - found.mean() > MOST_UNDECIDED:
         return none, none

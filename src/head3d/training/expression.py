@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from head3d.geometry import fit_similarity, pixel_grid, resize_flow, warp
+from head3d.geometry import fit_similarity, pixel_grid, warp
 from head3d.geometry.head_model import MOVING
 from head3d.models.matching import Matcher
 from head3d.ranks import current
@@ -109,10 +109,8 @@ def expression_losses(matcher: Matcher, moved: Moved, weights: Sequence[float]) 
     total = current().share_of_count(known.sum())
     loss, distance = motion.new_zeros(()), motion.new_zeros(())
     for weight, flow in zip(weights, matcher(moved.source, moved.target), strict=True):
-        at = F.grid_sample(
-            resize_flow(flow, size, size), (places * (2 / (size - 1)) - 1)[:, None], "bilinear", "border",
-            align_corners=True,
-        )[:, :, 0].transpose(1, 2)  # fmt: skip
+        at = F.grid_sample(flow, (places * (2 / (size - 1)) - 1)[:, None], "bilinear", "border", align_corners=True)
+        at = at[:, :, 0].transpose(1, 2)
         # A root that has a slope where nothing is off.
         distance = ((at - motion).square().sum(dim=-1) + 1e-8).sqrt()
         costs = F.huber_loss(distance, torch.zeros_like(distance), reduction="none", delta=KNEE * size)

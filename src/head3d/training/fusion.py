@@ -199,7 +199,9 @@ def fusion_losses(
 def what_is_read(params: "Params", variant: str) -> dict[str, Any]:
     """What the trained weights of a variant depend on besides its sections of the parameters."""
     reads = {"variant": variant, "network": params.model.fusion.model_dump(), "references": params.model.references}
-    reads |= {"geometry": file_digest(GEOMETRY), "matching": file_digest(MATCHING)}
+    reads["geometry"] = file_digest(GEOMETRY)
+    if params.model.fusion.matching and variant != "no_matching":
+        reads["matching"] = file_digest(MATCHING)
     return reads if variant == "mean_canonical" else reads | {"canonical": file_digest(CANONICAL)}
 
 

@@ -1,15 +1,16 @@
 """Stage 1, 3D head geometry learning (Sec. 3.1): trains the depth network F_D and the pose network F_P.
 
 The warm start comes first: poses by PnP on landmarks teach F_P, the depth of a smooth generic head teaches F_D. It
-stands in for the pretrained weights of the paper, or follows them (warm_start: official).
+stands in for the pretrained weights of the paper; where those are there (warm_start: official), it teaches only what
+they lack.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from head3d.errors import UserError
 from head3d.geometry import Pose, euler_from_pose
@@ -31,11 +32,11 @@ from head3d.training.batches import (
 )
 from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.loop import BETAS, Schedule, State, adam, file_digest
-from head3d.training.official import start
+from head3d.training.official import Start, start
 from head3d.training.prefetch import Prefetcher
 from head3d.training.seeds import step_generator
 from head3d.training.session import Session, open_session
-from head3d.training.shares import DEPTH_EVERY, LEAST_ROWS, batches_of, has_warm_start
+from head3d.training.shares import DEPTH_EVERY, LEAST_ROWS, batches_of
 from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
@@ -136,14 +137,11 @@ def geometry_losses(
     return losses
 
 
-def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str, official: Mapping[str, Path]) -> str:
+def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str, official: Mapping[str, Path]) -> Start:
     """Start the networks from pretrained weights, as the warm start in params.yaml asks for.
 
     ``generic``: F_P's ResNet-18 from the face parser's, which has learnt faces already. ``official``: files of HopeNet
     [33] and of the face depth network of [20] (:mod:`head3d.training.official`).
-
-    Returns:
-        What was used, for the run's record.
 
     Raises:
         UserError: official weights do not fit the networks of params.yaml.
@@ -153,13 +151,13 @@ def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str, official:
     pose = geometry.pose.backbone
     if warm_start == "generic":
         if backbone != "resnet18":
-            return "none"
+            return Start("none")
         state = torch.load(fetch("face-parsing"), weights_only=True, map_location="cpu")
         prefix = "cp.resnet."
         pose.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-        return "F_P: ResNet-18 of the face parser"
+        return Start("F_P: ResNet-18 of the face parser")
     if warm_start == "none":
-        return "none"
+        return Start("none")
     return start(geometry, official)
 
 
@@ -177,16 +175,26 @@ def check_shares(params: "Params") -> None:
 
 
 def optimizer_of(geometry: HeadGeometry, depth_lr: float, pose_lr: float) -> torch.optim.Optimizer:
-    """Adam with the paper's betas and a learning rate each for F_D and F_P."""
+    """Adam with the paper's betas and a learning rate each for what learns of F_D and F_P."""
     groups = [
-        {"params": list(geometry.depth.parameters()), "lr": depth_lr},
-        {"params": list(geometry.pose.parameters()), "lr": pose_lr},
+        {"params": [weight for weight in network.parameters() if weight.requires_grad], "lr": lr}
+        for network, lr in ((geometry.depth, depth_lr), (geometry.pose, pose_lr))
     ]
     return adam(groups, betas=BETAS)
 
 
-def warm_up(geometry: HeadGeometry, clips: Clips, session: Session) -> None:
-    """The warm start: poses by PnP teach F_P, the generic head's depth F_D."""
+def hold(geometry: HeadGeometry, official: Iterable[nn.Parameter]) -> None:
+    """Let ``official`` weights, and the statistics of the batch normalisations that have one, stay as they are."""
+    held = {id(weight) for weight in official}
+    for weight in geometry.parameters():
+        weight.requires_grad_(id(weight) not in held)
+    for part in geometry.modules():
+        if isinstance(part, nn.BatchNorm2d) and id(part.weight) in held:
+            part.eval()
+
+
+def warm_up(geometry: HeadGeometry, clips: Clips, session: Session, official: Iterable[nn.Parameter] = ()) -> None:
+    """The warm start: poses by PnP teach F_P, the generic head's depth F_D, but for their ``official`` weights."""
     settings, seed = session.params.geometry, session.params.seed
     mine = current().rows(settings.warm_batch, "geometry.warm_batch")
 
@@ -199,9 +207,11 @@ def warm_up(geometry: HeadGeometry, clips: Clips, session: Session) -> None:
         return warm_losses(geometry, batches(step).to(session.compute.device))
 
     geometry.train()
+    hold(geometry, official)
     state = State({"geometry": geometry}, optimizer_of(geometry, settings.warm_lr, settings.warm_lr))
     schedule = Schedule(settings.warm_steps, cosine=True, warmup=min(50, settings.warm_steps // 4))
     session.train(state, schedule, losses, part="warm", clip_norm=settings.warm_clip_norm)
+    hold(geometry, ())
 
 
 def learn_from_rendering(geometry: HeadGeometry, clips: Clips, session: Session) -> State:
@@ -231,7 +241,7 @@ def learn_from_rendering(geometry: HeadGeometry, clips: Clips, session: Session)
         return geometry_losses(geometry, batch.to(device), n, settings, None if held is None else held.to(device))
 
     geometry.train()
-    if has_warm_start(settings) or settings.warm_start == "official":  # else there are no statistics yet to keep
+    if settings.holds_statistics:
         freeze_batchnorm_statistics(geometry)
     state = State({"geometry": geometry}, optimizer_of(geometry, settings.depth_lr, settings.pose_lr))
     per_epoch = clips.steps_per_epoch(settings.batch_size)
@@ -260,10 +270,11 @@ def run(params: "Params") -> None:
         clips = session.load_clips(poses=True)
         check_shares(params)
         geometry = seeded_init(params.seed, build_geometry, params)
-        used = pretrained(geometry, settings.warm_start, params.model.pose.backbone, official)
-        session.tracked.tag("pretrained", used)
+        begun = pretrained(geometry, settings.warm_start, params.model.pose.backbone, official)
+        session.tracked.tag("pretrained", begun.used)
         place_geometry(geometry, session.compute)
-        if has_warm_start(settings):
-            warm_up(geometry, clips, session)
+        if settings.has_warm_start:
+            warm_up(geometry, clips, session, begun.official)
         state = learn_from_rendering(geometry, clips, session)
-        session.finish(geometry, state, {"warm_start": settings.warm_start, "pretrained": used, "clips": len(clips)})
+        said = {"warm_start": settings.warm_start, "pretrained": begun.used, "clips": len(clips)}
+        session.finish(geometry, state, said)

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from head3d.errors import UserError
 from head3d.files import replacing
 from head3d.ranks import STOPPED, current
+from head3d.signals import handled
 from head3d.training.batchnorm import sync_batchnorm
 
 BETAS = (0.5, 0.999)  # of the paper's Adam (Sec. 4.2) and of every official baseline's
@@ -153,7 +154,7 @@ class Schedule:
 
 
 class Interrupted(SystemExit):
-    """SIGTERM came; the state was saved."""
+    """SIGTERM or SIGHUP came; the state was saved."""
 
 
 def train(
@@ -187,7 +188,7 @@ def train(
         clip_norm: largest norm of the gradient, or None.
 
     Raises:
-        Interrupted: SIGTERM came, to this rank or another; the state is saved, exit code 143.
+        Interrupted: SIGTERM or SIGHUP came, to this rank or another; the state is saved, exit code 143.
         FloatingPointError: a loss or a weight is not finite; the last saved state stays.
         UserError: this rank does not see the state that rank 0 goes on from.
     """
@@ -207,13 +208,13 @@ def train(
         state.save(path)
 
     first = state.step
-    with _sigterm() as sigterm, _Progress(label, first, schedule.steps) as progress:
+    with _told_to_stop() as told, _Progress(label, first, schedule.steps) as progress:
         while state.step < schedule.steps:
             losses = _optimise(state, parameters, schedule, loss_fn, clip_norm)
             after_step()
             progress.bar.update()
             # All ranks stop at the step at which one of them is told to.
-            stopping, *values = ranks.means([sigterm.came, *(float(value.detach()) for value in losses.values())])
+            stopping, *values = ranks.means([told.came, *(float(value.detach()) for value in losses.values())])
             for name, value in zip(losses, values, strict=True):
                 if not math.isfinite(value):
                     raise FloatingPointError(f"{label}: {name} is {value} at step {state.step}; {path} stays as it is")
@@ -289,18 +290,15 @@ class _Signal:
 
 
 @contextlib.contextmanager
-def _sigterm() -> Iterator[_Signal]:
-    """SIGTERM does not end the process in here, it is only noted."""
+def _told_to_stop() -> Iterator[_Signal]:
+    """SIGTERM and a closed terminal do not end the process in here, they are only noted."""
     noted = _Signal()
 
     def note(*_: object) -> None:
         noted.came = True
 
-    before = signal.signal(signal.SIGTERM, note)
-    try:
+    with handled(note, signal.SIGTERM, signal.SIGHUP):
         yield noted
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Progress:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from head3d.geometry import pixel_grid, resize_flow, warp
+from head3d.geometry import pixel_grid, warp
 from head3d.models.matching import Matcher
 from head3d.ranks import current, distributed
 from head3d.training.batches import augment, jitter_colors
@@ -85,7 +85,7 @@ def matching_losses(
     place = pixel_grid(size, size, truth) + truth.permute(0, 2, 3, 1)
     inside = ((place >= 0) & (place <= size - 1)).all(dim=-1).float()
     total = current().share_of_count(inside.sum())
-    misses = (resize_flow(flow, size, size) - truth for flow in matcher(frames, shown))
+    misses = (flow - truth for flow in matcher(frames, shown))
     # Not Tensor.norm, which takes ten times as long across two channels.
     errors = [((miss.square().sum(dim=1) + TINY).sqrt() * inside).sum() / total for miss in misses]
     loss = sum((w * e for w, e in zip(WEIGHTS, errors, strict=True)), torch.zeros_like(total))

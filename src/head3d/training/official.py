@@ -7,6 +7,7 @@ an error. What neither file has: F_P's translation layer and the instance norms 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ FACE_DEPTH_IGNORED = (
     "decoder.conv3.weight",
     "decoder.conv3.bias",
 )
+TRANSLATION = "fc_translation."  # F_P's layer that HopeNet has not
 IMAGENET_IGNORED = ("classifier.1.weight", "classifier.1.bias", "fc.weight", "fc.bias")
 
 
@@ -46,8 +48,8 @@ def mirrored(rows: Tensor) -> Tensor:
     return torch.cat((rows[:1], rows[1:].flip(0)))
 
 
-def load_hopenet(pose: PoseNet, state: Mapping[str, object], what: str) -> None:
-    """Fill F_P from HopeNet's state dict: the ResNet-50 and the classes of the three angles.
+def load_hopenet(pose: PoseNet, state: Mapping[str, object], what: str) -> list[nn.Parameter]:
+    """Fill F_P from HopeNet's state dict: the ResNet-50 and the classes of the three angles. Returns what was filled.
 
     HopeNet's yaw is positive where the nose points to the left of the image, ours to the right: its classes change
     sides. Pitch and roll have our signs. The orders in which the angles apply differ, which tells at large angles only.
@@ -56,7 +58,7 @@ def load_hopenet(pose: PoseNet, state: Mapping[str, object], what: str) -> None:
         UserError: a tensor is missing, left over or of another shape; then nothing is changed.
     """
     own = pose.state_dict()
-    names = {name.removeprefix("backbone."): name for name in own if not name.startswith("fc_translation.")}
+    names = {name.removeprefix("backbone."): name for name in own if not name.startswith(TRANSLATION)}
     wanted = {official: own[name] for official, name in names.items()}
     found = match_state_dict(
         state, wanted, HOPENET_IGNORED, what, "HopeNet has a ResNet-50: is model.pose.backbone resnet50?"
@@ -64,10 +66,13 @@ def load_hopenet(pose: PoseNet, state: Mapping[str, object], what: str) -> None:
     for part in ("weight", "bias"):
         found[f"fc_yaw.{part}"] = mirrored(found[f"fc_yaw.{part}"])
     _fill(wanted, found)
+    return [weight for name, weight in pose.named_parameters() if not name.startswith(TRANSLATION)]
 
 
-def load_face_depth(depth: DepthNet, state: Mapping[str, object], what: str) -> None:
+def load_face_depth(depth: DepthNet, state: Mapping[str, object], what: str) -> list[nn.Parameter]:
     """Fill F_D from the state dict of [20]: the MobileNetV2 and all of the decoder but its output layer.
+
+    Returns what was filled.
 
     [20] sees BGR in [0, 1], ours normalised RGB: the first convolution is rewritten for that, and its bias, which it
     does not have, moves into the mean of the batch norm behind it. Exact but for the image's rim, which is padded with
@@ -89,6 +94,7 @@ def load_face_depth(depth: DepthNet, state: Mapping[str, object], what: str) -> 
     found[kernel] = rgb * std
     found[mean] = found[mean] - (rgb * -black * std).sum(dim=(1, 2, 3))
     _fill(wanted, found)
+    return [weight for name, weight in depth.named_parameters() if not name.startswith(kept)]
 
 
 def _face_depth_name(name: str) -> str:
@@ -129,27 +135,38 @@ def check_face_depth(path: Path) -> None:
     load_face_depth(DepthNet(), read_checkpoint(path), str(path))
 
 
-def start(geometry: HeadGeometry, files: Mapping[str, Path]) -> str:
+@dataclass(frozen=True)
+class Start:
+    """What the networks of stage 1 start from.
+
+    Attributes:
+        used: in words, for the run's record.
+        official: weights that came from [33] and [20], which know poses and depths of faces already.
+    """
+
+    used: str
+    official: tuple[nn.Parameter, ...] = ()
+
+
+def start(geometry: HeadGeometry, files: Mapping[str, Path]) -> Start:
     """Start F_P and F_D from official weights.
 
     Args:
         geometry: F_D and F_P.
         files: of :func:`head3d.assets.cache.geometry_names`, by name.
 
-    Returns:
-        What was used, for the run's record.
-
     Raises:
         UserError: a file does not fit these networks.
     """
-    used = []
+    used: list[str] = []
+    official: list[nn.Parameter] = []
     for name, path in files.items():
         state = read_checkpoint(path)
         if name == "hopenet":
-            load_hopenet(geometry.pose, state, path.name)
+            official += load_hopenet(geometry.pose, state, path.name)
             used.append("F_P: HopeNet")
         elif name == "face-depth":
-            load_face_depth(geometry.depth, state, path.name)
+            official += load_face_depth(geometry.depth, state, path.name)
             used.append("F_D: face depth network of [20]")
         elif name == "mobilenet_v2":
             if current().is_rank_zero:
@@ -164,4 +181,4 @@ def start(geometry: HeadGeometry, files: Mapping[str, Path]) -> str:
         else:
             load_imagenet(geometry.pose.backbone, state, path.name)
             used.append(f"F_P: {name} of ImageNet")
-    return "; ".join(used)
+    return Start("; ".join(used), tuple(official))

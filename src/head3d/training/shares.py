@@ -5,15 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from head3d.params import GeometryParams, Params
+    from head3d.params import Params
 
 DEPTH_EVERY = 3  # the smooth head's depth is learnt from every third frame of the warm start: it is the easier part
 LEAST_ROWS = {"geometry.warm_batch": DEPTH_EVERY}  # of a batch that each process must have; of others one
-
-
-def has_warm_start(settings: GeometryParams) -> bool:
-    """Whether poses by PnP and the generic head's depth come first."""
-    return settings.warm_start != "none" and settings.warm_steps > 0
 
 
 def batches_of(params: Params, training: str, method: str | None = None) -> dict[str, int]:
@@ -30,7 +25,7 @@ def batches_of(params: Params, training: str, method: str | None = None) -> dict
     names = ["batch_size"]
     if training == "geometry":
         names += ["hold_batch"] if params.geometry.pose_hold > 0 else []
-        names += ["warm_batch"] if has_warm_start(params.geometry) else []
+        names += ["warm_batch"] if params.geometry.has_warm_start else []
     if training == "matching" and params.matching.pairs:
         names.append("pairs")
     return {f"{training}.{name}": getattr(getattr(params, training), name) for name in names}

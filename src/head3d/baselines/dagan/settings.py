@@ -20,9 +20,11 @@ class Settings(BaselineSchedule):
     """``baseline.dagan``."""
 
     title: ClassVar = "DaGAN"
+    unscaled: ClassVar = True
     official: ClassVar = HOURGLASS_SIZES | {
         "epochs": 150,
         "lr": 2e-4,
+        "discriminator_width": 32,
         "network.keypoints": 15,
         "network.depth_layers": 50,
         "weights.perceptual": 10,
@@ -42,4 +44,6 @@ class Settings(BaselineSchedule):
     @property
     def replaced(self) -> tuple[str, ...]:  # type: ignore[override]
         """Nothing, where the depth networks are the official ones."""
-        return ("depth networks taught by F_D instead of its own weights",) if self.depth_steps else ()
+        return (f"depth networks taught by F_D for {self.depth_steps} steps instead of its own weights",) * (
+            self.depth_steps > 0
+        )

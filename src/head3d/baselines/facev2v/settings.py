@@ -33,9 +33,11 @@ class Settings(BaselineSchedule):
     """``baseline.facev2v``."""
 
     title: ClassVar = "FaceV2V"
+    unscaled: ClassVar = True
     official: ClassVar = HOURGLASS_SIZES | {
         "epochs": 300,
         "lr": 2e-4,
+        "discriminator_width": 32,
         "network.keypoints": 15,
         "network.depth": 16,
         "network.detector_lifted": 1024,

@@ -16,6 +16,7 @@ class Settings(BaselineSchedule):
     """``baseline.fomm``."""
 
     title: ClassVar = "FOMM"
+    unscaled: ClassVar = True
     official: ClassVar = HOURGLASS_SIZES | {
         "epochs": 100,
         "lr": 2e-4,

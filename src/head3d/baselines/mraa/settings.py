@@ -54,3 +54,8 @@ class Settings(BaselineSchedule):
     avd_random_scale: Fraction
     network: MraaNetParams
     weights: MraaWeights
+
+    @property
+    def avd_is_short(self) -> bool:
+        """Whether the AVD network learns from fewer pairs than its authors', 30 epochs of 2000 passes in 256s."""
+        return self.avd_epochs * self.avd_repeats < 60_000 or self.avd_batch_size < 256 or self.avd_draws > 0

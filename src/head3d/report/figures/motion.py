@@ -99,7 +99,10 @@ def _line(model: Head3D, example: Example, driver: Example, indices: np.ndarray,
 
 
 def write(path: Path, heads: list[str], lines: list[list[np.ndarray]], fps: float) -> None:
-    """Lines of clips, (T, H, W, 3) each, as one mp4 of at most ``MAX_VIDEO_BYTES``; shorter clips start over."""
+    """Lines of clips, (T, H, W, 3) each, as one mp4; shorter clips start over.
+
+    It is compressed the more until it has at most ``MAX_VIDEO_BYTES``; what has more at the last try stays as it is.
+    """
     from head3d.data.video import write_video
 
     for crf in (20, 23, 26, 29, 32, 35):
