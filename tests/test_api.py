@@ -195,7 +195,7 @@ def test_poses_of_a_long_video_are_taken_in_parts(model: Head3D, monkeypatch: py
         (lambda model, frames, masks: model.pose(frames, masks[:1]), "masks of shape (1, 1, 64, 64); allowed: (4, 1,"),
         (
             lambda model, frames, masks: model.animate(model.subject(frames, masks), frames, masks, motion="Absolute"),
-            "motion is 'Absolute'; allowed: absolute or relative",
+            "motion is 'Absolute'; allowed: relative or absolute",
         ),
         (
             lambda model, frames, masks: model.view(one := model.subject(frames, masks), one.poses[slice(0, 0)]),

@@ -14,6 +14,7 @@ import pytest
 from head3d import launch
 from head3d.errors import UserError
 from head3d.ranks import LEFT
+from head3d.training.shares import batches_of
 
 
 @pytest.mark.parametrize(("text", "count"), [(None, 1), ("", 1), ("1", 1), ("4", 4)])
@@ -153,10 +154,22 @@ def test_as_many_processes_as_share_the_batches(wanted: int, fits: int, capsys: 
 
 def test_each_process_has_what_its_part_of_the_warm_start_needs() -> None:
     """Of 32 frames 16 processes would have two each, and depth is learnt from every third."""
-    from head3d.training.geometry import DEPTH_EVERY
-
-    assert {"geometry.warm_batch": DEPTH_EVERY} == launch.LEAST_ROWS
     assert launch.fitting(16, {"geometry.batch_size": 16, "geometry.warm_batch": 32}) == 8
+
+
+def test_stage_1_refuses_ranks_that_would_have_too_few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    from head3d.params import load_params
+    from head3d.ranks import Ranks
+    from head3d.training import geometry
+
+    params = load_params(Path(__file__).parents[1] / "params.yaml")
+    settings = params.geometry.model_copy(update={"batch_size": 16, "warm_batch": 32, "pose_hold": 0.0})
+    params = params.model_copy(update={"geometry": settings})
+    monkeypatch.setattr(geometry, "current", lambda: Ranks(5, 8))
+    geometry.check_shares(params)
+    monkeypatch.setattr(geometry, "current", lambda: Ranks(5, 16))
+    with pytest.raises(UserError, match=r"geometry\.warm_batch is 32 for 16 processes; allowed: at least 48; raise it"):
+        geometry.check_shares(params)
 
 
 def test_batches_of_every_training_of_the_paper_are_known() -> None:
@@ -165,18 +178,18 @@ def test_batches_of_every_training_of_the_paper_are_known() -> None:
     from head3d.scales import values
 
     params = check_params(values("paper", Path(__file__).parents[1]))
-    sizes = {stage: launch.batches_of(params, f"train {stage}") for stage in ("geometry", "canonical", "fusion")}
+    sizes = {stage: batches_of(params, stage) for stage in ("geometry", "canonical", "fusion")}
     assert sizes["fusion"] == {"fusion.batch_size": 5}
     assert {stage: launch.fitting(8, batches) for stage, batches in sizes.items()} == {
         "geometry": 1,
         "canonical": 5,
         "fusion": 5,
     }
-    assert set(launch.batches_of(params, "train matching")) == {"matching.batch_size", "matching.pairs"}
+    assert set(batches_of(params, "matching")) == {"matching.batch_size", "matching.pairs"}
     held = params.model_copy(update={"geometry": params.geometry.model_copy(update={"pose_hold": 1.0})})
     assert "geometry.hold_batch" not in sizes["geometry"]
-    assert "geometry.hold_batch" in launch.batches_of(held, "train geometry")
-    methods = {name: launch.batches_of(params, "train baseline", name) for name in params.baselines}
+    assert "geometry.hold_batch" in batches_of(held, "geometry")
+    methods = {name: batches_of(params, "baseline", name) for name in params.baselines}
     assert set(methods["mraa"]) == {"baseline.mraa.batch_size", "baseline.mraa.avd_batch_size"}
     found = {name: launch.fitting(8, batches) for name, batches in methods.items()}
     assert found == {"fomm": 8, "mraa": 2, "dagan": 8, "facev2v": 8}

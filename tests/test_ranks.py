@@ -204,7 +204,8 @@ from pathlib import Path
 import torch
 from torch import nn
 from head3d.ranks import current, group
-from head3d.training.loop import Schedule, State, step_generator, train
+from head3d.training.loop import Schedule, State, train
+from head3d.training.seeds import step_generator
 
 def go(path, stop_at=None):
     torch.manual_seed(current().rank)

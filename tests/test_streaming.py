@@ -13,6 +13,7 @@ from head3d import streaming
 from head3d.data.boxes import Square
 from head3d.errors import UserError
 from head3d.geometry import Pose, pose_from_euler
+from head3d.sections.choices import Choice
 
 
 def test_most_diverse_takes_the_middle_and_then_the_extremes() -> None:
@@ -24,7 +25,7 @@ def test_most_diverse_takes_the_middle_and_then_the_extremes() -> None:
 
 
 @pytest.mark.parametrize("choice", ["random", "diverse"])
-def test_references_are_frames_with_a_face(choice: streaming.Choice) -> None:
+def test_references_are_frames_with_a_face(choice: Choice) -> None:
     def pose(frames: torch.Tensor) -> Pose:
         zero = torch.zeros(len(frames))
         return pose_from_euler(torch.arange(len(frames)).float(), zero, zero)

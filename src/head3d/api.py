@@ -10,14 +10,13 @@ The command line, the evaluation and the figures all go through this class::
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from head3d.compute import Compute
 from head3d.errors import UserError
-from head3d.geometry import Motion, Pose, align_flow, outside_flow, relative_pose, warp
+from head3d.geometry import Pose, align_flow, outside_flow, relative_pose, warp
 from head3d.images import mask_tensor, to_frames
 from head3d.inputs import check_frames, check_motion, place_frames, place_masks
 from head3d.models.canonical import CanonicalNet
@@ -28,12 +27,12 @@ from head3d.models.small_parser import SmallParser
 from head3d.params import Params, load_params
 from head3d.references import draw_references
 from head3d.relative import Start, fit_driver_face, shown_of_driver
+from head3d.sections.choices import PARSERS, Motion, Parser
 from head3d.training.build.canonical import build_canonical
 from head3d.training.build.fusion import build_fusion, place_fusion
 from head3d.training.build.geometry import build_geometry, place_geometry
 from head3d.training.weights import load_weights
 
-Parser = Literal["full", "small"]
 POSED_AT_ONCE = 64  # frames: of a whole video at once, the pose network alone would fill the memory
 FAR_DEG, FAR_XY_M, FAR_Z_M = 10.0, 0.01, 0.05  # differences of poses that count as equally far: angle, sideways, depth
 
@@ -145,8 +144,8 @@ class Head3D:
         Raises:
             UserError: weights are missing or do not fit the parameters, or there is no such device or parser.
         """
-        if parser not in get_args(Parser):
-            raise UserError(f"parser is {parser!r}", allowed=" or ".join(get_args(Parser)))
+        if parser not in PARSERS:
+            raise UserError(f"parser is {parser!r}", allowed=" or ".join(PARSERS))
         params = params or load_params()
         compute = Compute.resolve(device or params.device, params.precision, params.train.channels_last)
         directory = Path(models)

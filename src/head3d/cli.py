@@ -20,6 +20,7 @@ from typing import Any
 
 from head3d.bench.commands import add_options as bench_options
 from head3d.errors import UserError
+from head3d.sections.choices import CHOICES, MOTIONS
 from head3d.signals import handled
 
 # Set before torch is loaded: threads that wait for each other give up their core soon. By default they spin on it, and
@@ -104,6 +105,7 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
     """Run one stage of the pipeline with the parameters of ``params.yaml``."""
     from head3d import launch
     from head3d.params import load_params
+    from head3d.training.shares import batches_of
 
     params = load_params()
     for option in STAGES[name][1]:
@@ -114,8 +116,9 @@ def run_stage(name: str, options: dict[str, Any]) -> None:
                 f"--{option.replace('_', '-')} is {options[option]!r}",
                 allowed=f"{', '.join(map(str, known))} (params.yaml: {WRITTEN_AS.get(key, key)})",
             )
-    wanted = launch.wanted() if name.startswith("train ") else 1
-    if wanted > 1 and (count := launch.fitting(wanted, launch.batches_of(params, name, options.get("method")))) > 1:
+    group, _, training = name.rpartition(" ")
+    wanted = launch.wanted() if group == "train" else 1
+    if wanted > 1 and (count := launch.fitting(wanted, batches_of(params, training, options.get("method")))) > 1:
         words = name.split()
         for option in STAGES[name][1]:
             words += [f"--{option.replace('_', '-')}", str(options[option])]
@@ -272,17 +275,14 @@ def _add_project(commands: Any) -> None:
 
 def _add_use(commands: Any) -> None:
     """What makes something of anybody's videos."""
+    from head3d.app.commands import add_parser
+
     animate = commands.add_parser("animate", help="move the head of one video as the head of another moves")
     animate.add_argument("--subject", required=True, metavar="VIDEO", help="whose face")
     animate.add_argument("--driving", required=True, metavar="VIDEO", help="whose motion (its sound is kept)")
     _add_use_options(animate)
-    animate.add_argument("--motion", choices=("relative", "absolute"), help="default: animate.motion of params.yaml")
-    animate.add_argument(
-        "--parser",
-        choices=("full", "small"),
-        default="full",
-        help="what finds the head in driving frames: small is some four times as fast (default: full)",
-    )
+    animate.add_argument("--motion", choices=MOTIONS, help="default: animate.motion of params.yaml")
+    add_parser(animate)
     animate.add_argument("--driving-face", type=int, metavar="K", help="whose motion of several (default: the largest)")
     animate.add_argument("--paste", action="store_true", help="put the result back into the subject's whole frame")
     animate.add_argument("--compare", action="store_true", help="subject, driving video and result side by side")
@@ -342,7 +342,7 @@ def _add_use_options(parser: argparse.ArgumentParser, out: str = "FILE.mp4", wha
     parser.add_argument("--references", type=int, metavar="N", help="reference frames (default: as in training)")
     parser.add_argument(
         "--choose",
-        choices=("random", "diverse"),
+        choices=CHOICES,
         default="random",
         help="which frames are references: drawn with the seed, or the most diverse poses (default: random)",
     )

@@ -1,12 +1,10 @@
 """What the networks are given, checked: frames and masks of the right shape and range, on their device."""
 
-from typing import get_args
-
 import torch
 from torch import Tensor
 
 from head3d.errors import UserError
-from head3d.geometry import Motion
+from head3d.sections.choices import MOTIONS
 
 SLACK = 0.01  # by which values of frames may leave [0, 1], as resized ones do
 
@@ -53,5 +51,5 @@ def place_masks(masks: Tensor, frames: Tensor, what: str) -> Tensor:
 
 def check_motion(motion: str) -> None:
     """Raises UserError unless there is such a motion."""
-    if motion not in get_args(Motion):
-        raise UserError(f"motion is {motion!r}", allowed=" or ".join(get_args(Motion)))
+    if motion not in MOTIONS:
+        raise UserError(f"motion is {motion!r}", allowed=" or ".join(MOTIONS))

@@ -14,19 +14,15 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
 from head3d.parallel import threads_each
 from head3d.ranks import LEFT, STORE
 from head3d.signals import handled
-
-if TYPE_CHECKING:
-    from head3d.params import Params
+from head3d.training.shares import LEAST_ROWS
 
 VARIABLE = "HEAD3D_PROCESSES"
 COMMAND = (sys.executable, "-m", "head3d")
-LEAST_ROWS = {"geometry.warm_batch": 3}  # of a batch that each process must have; others need one
 GRACE_S = 30.0  # after one process has failed, until the others, which wait for it, are killed
 
 
@@ -46,27 +42,6 @@ def wanted() -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"{VARIABLE} is {text!r}", allowed="a number of processes, or gpus for one on each GPU")
     return int(text)
-
-
-def batches_of(params: Params, stage: str, method: str | None = None) -> dict[str, int]:
-    """Sizes of the batches that the processes of a training share, by their names in params.yaml.
-
-    Args:
-        params: all parameters.
-        stage: ``train geometry`` or another training.
-        method: of ``train baseline``.
-    """
-    training = stage.removeprefix("train ")
-    if training == "baseline":
-        settings = getattr(params.baseline, str(method)).model_dump()
-        return {f"baseline.{method}.{name}": size for name, size in settings.items() if name.endswith("batch_size")}
-    names = ["batch_size"]
-    if training == "geometry":
-        names += ["hold_batch"] if params.geometry.pose_hold > 0 else []
-        names += ["warm_batch"] if params.geometry.warm_start != "none" and params.geometry.warm_steps > 0 else []
-    if training == "matching" and params.matching.pairs:
-        names.append("pairs")
-    return {f"{training}.{name}": getattr(getattr(params, training), name) for name in names}
 
 
 def fitting(count: int, batches: Mapping[str, int]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
+from head3d.sections.choices import CHOICES, MOTIONS, PARSERS
 from head3d.sections.types import DEVICE
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Options:
         seed: of the choice; default ``seed``.
         face: which face of the subject video, from the left, from 1; default the largest.
         device: auto, cpu, cuda or cuda:N; default ``device``.
-        parser: of driving frames, ``full`` or ``small``; the small one is some four times as fast.
+        parser: of driving frames, ``full`` or ``small``; the small one is several times as fast.
         params: default params.yaml of the current directory.
     """
 
@@ -73,10 +74,10 @@ def check_sweeps(
     return sweeps
 
 
-def check_motion(motion: str | None, driving_face: int | None) -> None:
+def check_transfer(motion: str | None, driving_face: int | None) -> None:
     """The options of :func:`head3d.use.transfer` that a user can get wrong."""
-    if motion not in (None, "relative", "absolute"):
-        raise UserError(f"--motion is {motion!r}", allowed="relative or absolute")
+    if motion is not None:
+        _check_word("motion", motion, MOTIONS)
     _check_face("driving-face", driving_face)
 
 
@@ -84,10 +85,8 @@ def check_choice(options: Options) -> None:
     """The options that say how a head is made from a video."""
     if options.references is not None and options.references < 1:
         raise UserError(f"--references is {options.references}", allowed="1 or more")
-    if options.choose not in ("random", "diverse"):
-        raise UserError(f"--choose is {options.choose!r}", allowed="random or diverse")
-    if options.parser not in ("full", "small"):
-        raise UserError(f"--parser is {options.parser!r}", allowed="full or small")
+    _check_word("choose", options.choose, CHOICES)
+    _check_word("parser", options.parser, PARSERS)
     if options.seed is not None and not 0 <= options.seed < 2**32:
         raise UserError(f"--seed is {options.seed}", allowed=f"0 to {2**32 - 1}")
     _check_face("face", options.face)
@@ -111,6 +110,11 @@ def check_folder(path: Path, named: str) -> None:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"{named}: {folder} is no directory that can be written", fix="choose another place")
+
+
+def _check_word(name: str, word: str, allowed: tuple[str, ...]) -> None:
+    if word not in allowed:
+        raise UserError(f"--{name} is {word!r}", allowed=" or ".join(allowed))
 
 
 def _check_face(name: str, number: int | None) -> None:

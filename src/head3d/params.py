@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from head3d.errors import UserError
 from head3d.sections.baselines import BaselineParams, ListOfBaselines
+from head3d.sections.choices import Motion
 from head3d.sections.data import DataParams, DownloadParams
 from head3d.sections.together import check_together
 from head3d.sections.types import (
@@ -225,7 +226,7 @@ class EvaluateParams(Section):
 class AnimateParams(Section):
     """``animate``: transfer between people."""
 
-    motion: Literal["relative", "absolute"]
+    motion: Motion
     reference: Literal["random", "nearest"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,8 @@ from head3d.parallel import MOST_WORKERS, in_order, workers
 
 if TYPE_CHECKING:
     from head3d.api import Head3D, Subject
-    from head3d.geometry import Motion
+    from head3d.sections.choices import Choice, Motion
 
-Choice = Literal["random", "diverse"]
 SAMPLE = 60  # frames, evenly over the subject video, of which the most diverse are chosen
 LEAST_HEAD = 0.005  # share of the crop under which its head mask shows no head
 FIRST_SHARE = 0.08  # of the crop that a head takes, until heads of this video have been measured
@@ -96,7 +95,7 @@ class Drive:
         model: with a fusion network.
         subject: from :func:`make_subject`.
         footage: of the driving video.
-        motion: absolute or relative.
+        motion: relative or absolute.
         batch: driving frames at a time; it does not change the result.
 
     Attributes:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from head3d.errors import UserError
-from head3d.options import Options, check_choice, check_device, check_files, check_motion, check_sweeps
+from head3d.options import Options, check_choice, check_device, check_files, check_sweeps, check_transfer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from head3d.api import Head3D, Subject
     from head3d.data.footage import Footage, Watch
-    from head3d.geometry import Motion
+    from head3d.sections.choices import Choice, Motion, Parser
 
 VIEW_FPS = 25.0
 SYNTHETIC = "Synthetic video of a person, made by Head3D"  # in the metadata of every video that a user gets
@@ -70,7 +70,7 @@ def animate(
         UserError: one line on what is wrong with an input.
     """
     options = Options(**chosen)
-    check_motion(motion, driving_face)
+    check_transfer(motion, driving_face)
     target = check_files(out, (".mp4",), subject=subject, driving=driving)
     model = load(options)
     person = prepare_person(model, subject, options, watch)
@@ -229,7 +229,7 @@ def load(options: Options) -> Head3D:
         )
     from head3d.api import Head3D
 
-    parser = cast(Literal["full", "small"], options.parser)
+    parser = cast("Parser", options.parser)
     return Head3D.load(models, params=params, variant=variant, device=device, parser=parser)
 
 
@@ -243,7 +243,7 @@ def prepare_person(model: Head3D, video: str | Path, options: Options, watch: Wa
         watch: called with what is being done, frames done and all frames, and may raise to stop.
     """
     from head3d.data.footage import survey
-    from head3d.streaming import Choice, make_subject
+    from head3d.streaming import make_subject
 
     params = model.params
     filmed = survey(video, params, face=options.face, name="subject", watch=watch)

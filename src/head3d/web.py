@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -81,6 +82,12 @@ class WithHeaders:
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
+def check_port(port: int) -> None:
+    """Raises UserError unless it can be listened at; 0 takes a free one."""
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port is {port}", allowed="0 to 65535")
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens already, so that an address that is told is true when it is read.
 
@@ -106,6 +113,14 @@ def listen(host: str, port: int) -> socket.socket:
             fix="choose another port with --port, or an address of this machine",
         ) from error
     return listener
+
+
+def server(app: ASGIApp) -> uvicorn.Server:
+    """What answers for an application, quietly, and waits a few seconds for answers under way when it is stopped."""
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
+    )
+    return uvicorn.Server(config)
 
 
 def reached_by(host: str) -> str:

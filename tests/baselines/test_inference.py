@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from head3d.baselines import build
 from head3d.baselines.blocks import Residual, Up
-from head3d.baselines.inference import RowwiseConv, fold_norms, for_inference, has_few_outputs, settle
+from head3d.baselines.inference import FOLDED, RowwiseConv, for_inference, has_few_outputs, settle
 from head3d.models.fast import PhasedConv
+from head3d.models.folding import fold_norms
 
 FOMM = {
     "keypoints": 3, "detector_width": 8, "detector_most": 32, "detector_levels": 4, "width": 8, "most": 32,
@@ -72,7 +73,7 @@ def test_phases_are_the_convolution_of_repeated_pixels(dims: int, size: tuple[in
     up.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
     x = torch.randn(2, 3, *size)
     expected = up(x)
-    fold_norms(up)
+    fold_norms(up, FOLDED)
     assert isinstance(up.norm, nn.Identity)
     torch.testing.assert_close(up(x), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(PhasedConv(up.conv)(x).relu(), expected, rtol=0, atol=1e-5)
@@ -98,7 +99,7 @@ def test_a_norm_before_its_convolution_stays() -> None:
         norm.running_mean.normal_()  # type: ignore[union-attr]
     x = torch.randn(1, 3, 4, 4)
     expected = block(x)
-    fold_norms(block)
+    fold_norms(block, FOLDED)
     assert isinstance(block.norm1, nn.BatchNorm2d) and isinstance(block.norm2, nn.Identity)
     torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-5)
 

@@ -72,17 +72,6 @@ def write(table: Path, columns: list[str], **values: str) -> None:
         writer.writerow(dict.fromkeys(columns, "") | {"machine": "another"} | values)
 
 
-def test_a_table_of_before_there_were_scales_is_carried_over(tmp_path: Path) -> None:
-    """Its steps had theirs beside the part's name; of other rows nobody knows it."""
-    table = tmp_path / "bench.csv"
-    for part, known in (("networks", ("networks", "")), ("steps, paper", ("steps", "paper"))):
-        write(table, [name for name in COLUMNS if name != "scale"], part=part, value="7")
-        keep([Row("p", "w", "", 1.0, "ms", scale="demo")], table)
-        (old,) = [row for row in read_table(table) if row["machine"] == "another"]
-        assert (old["part"], old["scale"], old["value"]) == (*known, "7")
-        assert len(read_table(table)) == 2
-
-
 def test_a_table_of_another_version_is_not_written_over(
     in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

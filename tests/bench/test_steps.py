@@ -14,7 +14,7 @@ from head3d.bench.steps import Memory, Shapes, measure
 from head3d.data.store import ClipStore
 from head3d.geometry import Pose, euler_from_pose
 from head3d.params import Params
-from head3d.training.session import load_clips
+from head3d.training.batches import load_clips
 
 ROOT = Path(__file__).resolve().parents[2]
 

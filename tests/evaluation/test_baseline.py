@@ -10,6 +10,7 @@ from head3d.data.store import ClipRecord, ClipStore
 from head3d.errors import UserError
 from head3d.evaluation import baseline, protocol
 from head3d.params import Params
+from head3d.references import reference_of
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,7 +62,7 @@ def test_the_reference_is_the_one_that_the_seed_chooses(tiny: Params, models: Pa
     frames = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     for seed in range(4):
         state = method.prepare(frames, torch.ones(6, 1, 64, 64), seed)
-        assert torch.equal(state.source[0], frames[protocol.reference_of(6, seed)])
+        assert torch.equal(state.source[0], frames[reference_of(6, seed)])
 
 
 def test_what_is_missing_is_one_line(store: ClipStore, tiny: Params, tmp_path: Path) -> None:

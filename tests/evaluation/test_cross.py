@@ -13,11 +13,11 @@ from head3d.data.store import COLUMNS, ClipRecord, ClipStore, write_records
 from head3d.data.video import probe
 from head3d.errors import UserError
 from head3d.evaluation import baseline, cross, cross_baseline, cross_head3d, cross_measure, measures, pairs
-from head3d.evaluation.protocol import draw_seed, reference_of
 from head3d.evaluation.reconstruction import Head3DMethod
 from head3d.geometry import Pose
 from head3d.images import to_frames
 from head3d.params import Params
+from head3d.references import draw_seed, reference_of
 
 SIZE, LENGTH = 64, 8
 

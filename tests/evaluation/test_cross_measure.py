@@ -15,6 +15,7 @@ from head3d.evaluation import cross, cross_measure, measures, pairs, protocol
 from head3d.evaluation.observe import Observed
 from head3d.geometry import pose_from_euler
 from head3d.params import Params
+from head3d.references import draw_seed
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_a_result_has_the_drivers_rate_and_the_subjects_references(told: ClipSto
     [(pair, case, fps)] = cross.cases(told, tiny, "mini-seen", "test")
     assert (pair.pair, fps) == ("p00", 26.0)
     ann, bob = told.records("mini-seen")
-    seeds = [protocol.draw_seed(tiny, record, 0) for record in (ann, bob)]
+    seeds = [draw_seed(tiny, record, 0) for record in (ann, bob)]
     assert case.seed == seeds[0] != seeds[1]
 
 

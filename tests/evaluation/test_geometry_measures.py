@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from head3d.evaluation import geometry
-from head3d.evaluation.protocol import draw_seed
 from head3d.geometry import Pose, pose_from_euler
+from head3d.references import draw_seed
 from head3d.training.batches import Batch
 
 

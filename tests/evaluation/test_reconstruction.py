@@ -12,6 +12,7 @@ from head3d.data.store import ClipRecord, ClipStore
 from head3d.errors import UserError
 from head3d.evaluation import protocol, reconstruction
 from head3d.params import Params
+from head3d.references import draw_seed, reference_of
 
 LENGTH = 8  # frames of the clip in conftest.py
 
@@ -37,7 +38,7 @@ def test_floors_by_hand(store: ClipStore, tiny: Params, models: Path, monkeypatc
     copies = [r for r in rows if r["method"] == "copy"]
     assert len(copies) == LENGTH // 2  # every subject frame once
     assert len({r["mse_01"] for r in copies}) == LENGTH // 2
-    drawn = protocol.reference_of(LENGTH // 2, protocol.draw_seed(tiny, store.records("mini-seen")[0], 0))
+    drawn = reference_of(LENGTH // 2, draw_seed(tiny, store.records("mini-seen")[0], 0))
     errors = [np.mean([((d - 10 * drawn) / 255) ** 2 for d in range(40, 80, 10)])]
     assert [r["mse_01"] for r in copies if r["draw"] == 0] == pytest.approx(errors, rel=1e-3), (
         "a random frame, as others"
@@ -105,8 +106,8 @@ def test_poses_are_found_once_a_clip_and_the_chosen_reference_is_moved_by_them(s
 
 def test_draws_are_the_same_for_every_method(store: ClipStore, tiny: Params) -> None:
     record = store.records("mini-seen")[0]
-    assert protocol.draw_seed(tiny, record, 0) == protocol.draw_seed(tiny, replace(record), 0)
-    assert protocol.draw_seed(tiny, record, 0) != protocol.draw_seed(tiny, record, 1)
+    assert draw_seed(tiny, record, 0) == draw_seed(tiny, replace(record), 0)
+    assert draw_seed(tiny, record, 0) != draw_seed(tiny, record, 1)
 
 
 def test_an_empty_test_set_names_what_there_is(store: ClipStore, tiny: Params) -> None:
@@ -136,7 +137,7 @@ def test_the_adapter_is_the_model_and_its_first_reference_is_everybodys(
     for seed in range(5):
         method = reconstruction.Head3DMethod(model, references=2)
         state = method.prepare(case.subject, case.subject_masks, seed)
-        shown = case.subject[protocol.reference_of(len(case.subject), seed)]
+        shown = case.subject[reference_of(len(case.subject), seed)]
         assert torch.equal(state.reference[0], shown)
     for motion in ("absolute", "relative"):
         wanted = model.animate(state, case.driving, case.driving_masks, motion=motion).frames
@@ -155,6 +156,6 @@ def test_what_a_video_file_can_hold_is_measured(store: ClipStore) -> None:
 
 def test_other_clips_and_seeds_draw_other_references(store: ClipStore, tiny: Params) -> None:
     record = store.records("mini-seen")[0]
-    seeds = {protocol.draw_seed(tiny, replace(record, pixels_sha256=f"{n}" * 64), 0) for n in range(5)}
-    seeds |= {protocol.draw_seed(tiny.model_copy(update={"seed": n}), record, 0) for n in range(1, 5)}
+    seeds = {draw_seed(tiny, replace(record, pixels_sha256=f"{n}" * 64), 0) for n in range(5)}
+    seeds |= {draw_seed(tiny.model_copy(update={"seed": n}), record, 0) for n in range(1, 5)}
     assert len(seeds) == 9

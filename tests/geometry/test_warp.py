@@ -97,7 +97,7 @@ def test_what_an_evaluation_has_warped_a_training_can_warp_too() -> None:
 
 def test_masked_pixels_are_filled_from_the_nearest_outside() -> None:
     mask = torch.cat((disc(20, 24, 9), disc(30, 10, 6)))
-    flow = outside_flow(mask, rim=2)
+    flow = outside_flow(mask)
     taken = warp(mask, flow, padding="zeros")
     assert taken.max() < 1e-4  # nothing of the mask is left
     grid = pixel_grid(SIZE, SIZE, mask).permute(2, 0, 1)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from head3d.geometry import warp
 from head3d.models.blocks import STRIDE, ConvBlock, ResidualBlock, at_cells
-from head3d.models.fast import PhasedConv, fold_norm, prepare_for_inference
+from head3d.models.fast import PhasedConv, prepare_for_inference
+from head3d.models.folding import fold_norm
 from head3d.models.fusion import FusionNet
 from head3d.models.head3d import freeze
 

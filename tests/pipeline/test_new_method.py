@@ -41,7 +41,7 @@ sys.path.insert(0, sys.argv[1])
 from test_stages import make_data
 from pathlib import Path
 from head3d.evaluation import baseline
-from head3d.evaluation.protocol import reference_of
+from head3d.references import reference_of
 from head3d.params import load_params
 from head3d.report import captions, names
 from head3d.training.baseline import run

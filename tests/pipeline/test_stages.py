@@ -197,7 +197,10 @@ def test_all_readers_agree_on_numbers(tmp_path: Path) -> None:
 
 
 # What fetches, reads and tracks, and constants of other stages, whose results a training's settings name by digest.
-APART = ("assets", "asset_", "download", "errors", "files", "signals", "data/", "tracking/", "__init__")
+APART = (
+    *("assets", "asset_", "download", "errors", "files", "signals"),
+    *("data/", "sections/", "tracking/", "__init__"),
+)
 EMPTY = {f"{folder}/__init__.py" for folder in ("models", "training", "training/build")}
 CONSTANTS = {"fusion": {f"training/{name}.py" for name in ("canonical", "matching", "expression")}}
 

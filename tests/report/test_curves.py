@@ -26,7 +26,7 @@ def test_every_line_of_the_curves_is_seen_on_white() -> None:
 
 
 def test_the_curves_legend_is_not_cut_off() -> None:
-    lines = ["full", "mean_canonical", "no_head", "no_skip", "no_matching", *curves.NAMES]
+    lines = ["full", "mean_canonical", "no_head", "no_skip", "no_matching", *curves.BASELINES]
     read = pd.DataFrame({"panel": "stage: loss", "line": lines, "step": 1, "value": 1.0})
     figure = curves.curves_figure(read)
     figure.draw_without_rendering()

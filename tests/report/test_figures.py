@@ -333,9 +333,10 @@ def test_every_method_stands_in_figure_3(tiny: Params, models: Path, data: Path)
     """Each method's frame is the one that it makes behind the interface of the evaluation, from the frame shown."""
     from head3d.api import Head3D
     from head3d.evaluation import baseline
-    from head3d.evaluation.protocol import Reenactor, reference_of
+    from head3d.evaluation.protocol import Reenactor
     from head3d.evaluation.reconstruction import Head3DMethod
     from head3d.images import mask_tensor, to_frames, to_tensor
+    from head3d.references import reference_of
 
     model = Head3D.load(models, params=tiny)
     store = ClipStore(data)

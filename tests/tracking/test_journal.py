@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from head3d import tracking
@@ -38,8 +37,6 @@ def a_run(params: Params, stage: str = "train_fusion") -> None:
             run.metrics({"loss": 1 / (1 + step), "odd(name)": step}, step=step)
         run.metrics({"never": float("nan"), "far": float("inf")})
         run.tag("pretrained", "generic")
-        run.image("samples", np.arange(192, dtype=np.uint8).reshape(8, 8, 3), step=3)
-        run.image("canonical", np.zeros((8, 8, 3), np.uint8))
         Path("note.txt").write_text("hello")
         run.artifact("note.txt", "notes")
         Path("note.txt").write_text("later")
@@ -51,7 +48,7 @@ CONTENT = {
     "latest": "select key, value, step from latest_metrics",
     "params": "select name, key, value from params join runs using (run_uuid) where name like 'train%'",
     "tags": "select key, value from tags where key in ('stage', 'instance', 'scale', 'git_commit', 'pretrained',"
-    " 'data_digest', 'data_clips', 'mlflow.loggedImages', 'mlflow.source.git.commit')",
+    " 'data_digest', 'data_clips', 'mlflow.source.git.commit')",
     "datasets": "select name, digest, dataset_profile, dataset_source from datasets",
     "contexts": "select name, value from input_tags",
 }
@@ -63,10 +60,9 @@ def content(database: str = "mlflow.db") -> dict[str, list[str]]:
 
 
 def files(root: str = "mlruns") -> list[tuple[str, bytes]]:
-    """Artifacts by name, without the times and ids that MLflow puts into names of pictures."""
+    """Artifacts by name."""
     found = [path for path in Path(root).rglob("*") if path.is_file()]
-    names = [f"{path.parent.name}/{path.name.partition('+timestamp')[0]}{path.suffix}" for path in found]
-    return sorted(zip(names, (path.read_bytes() for path in found), strict=True))
+    return sorted((f"{path.parent.name}/{path.name}", path.read_bytes()) for path in found)
 
 
 def test_files_become_the_run_that_the_store_would_have_had(
@@ -85,7 +81,7 @@ def test_files_become_the_run_that_the_store_would_have_had(
     assert content() == direct
     assert [name for name, _ in artifacts] == [name for name, _ in files()]
     assert dict(artifacts) == dict(files())
-    assert ("notes/note.txt.txt", b"hello") in files(), "as it was when it was logged"
+    assert ("notes/note.txt", b"hello") in files(), "as it was when it was logged"
 
 
 def test_times_parents_and_statuses_are_kept(in_tmp: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,14 +216,15 @@ def test_what_was_kept_follows_into_the_run_it_belongs_to(
         run.metrics({"loss": 1.0}, step=1)
         run.flush()
         monkeypatch.setattr(Store, "write", away)
-        run.image("samples", np.zeros((8, 8, 3), np.uint8), step=1)
+        Path("note.txt").write_text("hello")
+        run.artifact("note.txt")
         run.metrics({"loss": 0.5}, step=2)
     assert rows("select status from runs where name = 'crop'") == [("RUNNING",)]
     monkeypatch.setattr(Store, "write", real)
     list(bring())
     assert rows("select name, status from runs where name = 'crop'") == [("crop", "FINISHED")]
     assert rows("select run_uuid, step, value from metrics order by step") == [(run.id, 1, 1.0), (run.id, 2, 0.5)]
-    assert len(list(Path("mlruns").rglob("samples*.png"))) == 1
+    assert len(list(Path("mlruns").rglob("note.txt"))) == 1
 
 
 def test_a_run_whose_journal_was_brought_in_meanwhile_goes_on_in_it(
@@ -248,7 +245,7 @@ def test_a_run_whose_journal_was_brought_in_meanwhile_goes_on_in_it(
 
 SCRIPT = textwrap.dedent("""
     import os, sys
-    import numpy as np
+    from pathlib import Path
     from head3d import tracking
     from head3d.params import load_params
     params, children = load_params(sys.argv[1]), []
@@ -258,7 +255,8 @@ SCRIPT = textwrap.dedent("""
             with tracking.run(stage="train_fusion", params=params, instance=f"v{k}") as run:
                 for step in range(200):
                     run.metrics({"loss": k + step / 1000}, step=step)
-                run.image("samples", np.full((8, 8, 3), k, np.uint8), step=1)
+                Path(f"note-{k}.txt").write_text("hello")
+                run.artifact(f"note-{k}.txt")
             os._exit("mlflow" in sys.modules)
         children.append(child)
     sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
@@ -275,7 +273,7 @@ def test_eight_jobs_at_once_that_write_files(in_tmp: Path) -> None:
     for k in range(8):
         query = f"select step, value from metrics join runs using (run_uuid) where name = 'train_fusion-v{k}'"
         assert sorted(rows(query)) == [(step, k + step / 1000) for step in range(200)]
-    assert len(list(Path("mlruns").rglob("samples*.png"))) == 8
+    assert len(list(Path("mlruns").rglob("note-*.txt"))) == 8
 
 
 def test_a_full_disk_and_no_store_still_cost_no_training(
@@ -283,10 +281,11 @@ def test_a_full_disk_and_no_store_still_cost_no_training(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     Path("runs").mkdir()
+    Path("note.txt").write_text("hello")
     tracking.OFFLINE.write_text("a file where the folder should be")
     with caplog.at_level(logging.WARNING, "head3d.tracking"), tracking.run(stage="crop", params=params) as run:
         run.metrics({"loss": 1.0})
-        run.image("samples", np.zeros((8, 8, 3), np.uint8))
+        run.artifact("note.txt")
         run.flush()
     assert "untracked" in caplog.records[0].getMessage()
     assert len(caplog.records) == 1

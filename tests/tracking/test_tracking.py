@@ -11,7 +11,6 @@ import textwrap
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from forked import Forked
@@ -38,8 +37,6 @@ def test_a_run_holds_everything(in_tmp: Path, params: Params) -> None:
             run.metrics({"loss": 1 / (1 + step), "odd(name)": step}, step=step)
         run.metrics({"never": float("nan")})
         run.tag("warm_start", "generic")
-        run.image("samples", np.zeros((8, 8, 3), np.uint8), step=3)
-        run.image("canonical", np.zeros((8, 8, 3), np.uint8))
         (in_tmp / "note.txt").write_text("hello")
         run.artifact("note.txt")
     assert run.id
@@ -57,9 +54,7 @@ def test_a_run_holds_everything(in_tmp: Path, params: Params) -> None:
     assert rows("select name, digest from datasets") == [("mini", ("ab" * 32)[:36])]
     parent = rows(f"select value from tags where key = 'mlflow.parentRunId' and run_uuid = '{run.id}'")[0][0]
     assert rows(f"select status from runs where run_uuid = '{parent}'") == [("FINISHED",)]
-    files = {path.name for path in (in_tmp / "mlruns").rglob("*") if path.is_file()}
-    assert {"canonical.png", "note.txt"} <= files
-    assert any(name.startswith("samples") for name in files)
+    assert [path.name for path in (in_tmp / "mlruns").rglob("*") if path.is_file()] == ["note.txt"]
 
 
 def test_stages_of_one_pipeline_run_share_a_parent(in_tmp: Path, params: Params) -> None:
@@ -168,7 +163,6 @@ def test_a_failing_store_is_one_warning(
         run.dataset("mini", "00", 1)
         for step in range(1200):
             run.metrics({"loss": 1.0}, step=step)
-        run.image("x", np.zeros((2, 2, 3), np.uint8))
         run.artifact("missing")
     assert run.id is None
     assert len(caplog.records) == 1
@@ -280,7 +274,6 @@ def test_a_silent_run_writes_nothing(in_tmp: Path, tiny: Params) -> None:
     with tracking.run(stage="train_fusion", params=tiny, silent=True) as run:
         run.metrics({"loss": 1.0}, step=1)
         run.tag("a", "b")
-        run.image("x", np.zeros((4, 4, 3), np.uint8))
     assert run.id is None and {path: path.read_bytes() for path in in_tmp.iterdir()} == before
 
 

@@ -1,4 +1,4 @@
-"""Training of a baseline: its learning rates, and what its saved state depends on."""
+"""Training of a baseline: what its saved state depends on."""
 
 from __future__ import annotations
 
@@ -10,16 +10,8 @@ from head3d.baselines.objective import TrainingPhase
 from head3d.errors import UserError
 from head3d.params import Params
 from head3d.training import baseline
-from head3d.training.baseline import Milestones, what_is_read
+from head3d.training.baseline import what_is_read
 from head3d.training.loop import run_digest
-
-
-def test_the_learning_rate_falls_to_a_tenth_at_every_milestone() -> None:
-    schedule = Milestones(100, at=(60, 90))
-    rates = [schedule(step) for step in (0, 59, 60, 89, 90, 99)]
-    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    cosine = Milestones(100, cosine=True)
-    assert [cosine(step) for step in (0, 50, 100)] == pytest.approx([1, 0.5, 0], abs=1e-6)
 
 
 @pytest.mark.parametrize(

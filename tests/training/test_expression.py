@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from head3d.geometry.head_model import MOVING
 from head3d.training.batches import Clips
 from head3d.training.expression import KNEE, Moved, expression_losses, moved_faces
-from head3d.training.loop import step_generator
+from head3d.training.seeds import step_generator
 
 SIZE, MOUTH = 64, 57  # the middle of the lower lip
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from head3d.errors import UserError
 from head3d.training import loop
-from head3d.training.loop import Interrupted, Schedule, State, run_digest, step_generator, train
+from head3d.training.loop import Interrupted, Schedule, State, run_digest, train
+from head3d.training.seeds import step_generator
 
 pytestmark = pytest.mark.usefixtures("signals")
 
@@ -38,7 +39,7 @@ def losses_of(state: State, fail_at: int | None = None, signal_at: int | None = 
 
 def go(state: State, path: Path, **kwargs: int) -> State:
     train(
-        state, path, Schedule(37, drop_step=20), losses_of(state, **kwargs), label="t", checkpoint_every=5, log_every=4
+        state, path, Schedule(37, drops=(20,)), losses_of(state, **kwargs), label="t", checkpoint_every=5, log_every=4
     )
     return state
 
@@ -183,8 +184,10 @@ def test_logged_losses_are_means_since_the_last_log(tmp_path: Path) -> None:
 
 
 def test_schedules() -> None:
-    drop = Schedule(10, drop_step=5)
+    drop = Schedule(10, drops=(5,))
     assert [drop(0), drop(4), drop(5)] == [1.0, 1.0, 0.1]
+    twice = Schedule(100, drops=(60, 90))
+    assert [twice(step) for step in (0, 59, 60, 89, 90, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
     cosine = Schedule(10, cosine=True, warmup=2)
     assert cosine(0) == pytest.approx(0.5)
     assert cosine(5) == pytest.approx(0.5)
@@ -261,5 +264,5 @@ def test_steps_are_as_long_as_the_schedule_and_the_norm_allow(tmp_path: Path) ->
         train(state, tmp_path / name, schedule, lambda _: {"loss": slope * weight}, clip_norm=clip_norm, **options)  # type: ignore[arg-type]
         return -float(weight.detach())
 
-    assert gone("drop.pt", Schedule(6, drop_step=4), 1.0, None) == pytest.approx(0.1 * (4 + 2 * 0.1))
+    assert gone("drop.pt", Schedule(6, drops=(4,)), 1.0, None) == pytest.approx(0.1 * (4 + 2 * 0.1))
     assert gone("clip.pt", Schedule(2), 50.0, 3.0) == pytest.approx(0.1 * 2 * 3, rel=1e-4)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from head3d.training.loop import step_generator
 from head3d.training.matching import matching_losses, random_motion
+from head3d.training.seeds import step_generator
 
 
 class Told(nn.Module):

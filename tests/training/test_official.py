@@ -36,6 +36,7 @@ from head3d.training.baseline import what_is_read
 from head3d.training.build.geometry import build_geometry
 from head3d.training.weights import seeded_init
 
+HEADS = ("fc_yaw", "fc_pitch", "fc_roll")
 KEYS = Path(__file__).parents[1] / "baselines/golden/keys"
 
 
@@ -88,7 +89,7 @@ def test_every_tensor_of_hopenet_is_used_or_ignored_by_name(hopenet: dict[str, T
 def test_angles_are_those_of_hopenet_in_our_signs(hopenet: dict[str, Tensor]) -> None:
     """Against the official forward pass on torchvision's ResNet-50; yaw alone has the other sign."""
     state = {name: value.clone() for name, value in hopenet.items()}
-    for angle in official.HEADS:  # the outermost class, which has no mirror image, is never seen in the data either
+    for angle in HEADS:  # the outermost class, which has no mirror image, is never seen in the data either
         state[f"{angle}.bias"][0] = -100
     pose = PoseNet("resnet50", 64).eval()
     official.load_hopenet(pose, state, "hopenet")
@@ -99,7 +100,7 @@ def test_angles_are_those_of_hopenet_in_our_signs(hopenet: dict[str, Tensor]) ->
     with torch.no_grad():
         feature = net.eval()(imagenet(frames))
         degrees = []
-        for angle in official.HEADS:
+        for angle in HEADS:
             share = F.linear(feature, state[f"{angle}.weight"], state[f"{angle}.bias"]).softmax(dim=1)
             degrees.append((share * torch.arange(66)).sum(dim=1) * BIN_DEG - 99)
         ours, _ = pose.degrees_and_translation(frames)

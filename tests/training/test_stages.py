@@ -24,9 +24,10 @@ from head3d.data.store import COLUMNS, ClipRecord, ClipStore, write_records
 from head3d.errors import UserError
 from head3d.params import Params, load_params
 from head3d.training import fusion
+from head3d.training.batches import load_clips
 from head3d.training.build.canonical import build_canonical
 from head3d.training.build.geometry import build_geometry
-from head3d.training.session import Session, load_clips, open_session
+from head3d.training.session import Session, open_session
 from head3d.training.weights import load_weights, save_weights
 
 SIZE, LENGTH, CLIPS = 64, 8, 4

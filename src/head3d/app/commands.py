@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from head3d.errors import UserError
+from head3d.sections.choices import PARSERS
 
 
 def add(commands: Any) -> None:
@@ -17,12 +18,7 @@ def add(commands: Any) -> None:
     )
     app.add_argument("--models", default="models", metavar="DIR", help="trained models (default: models)")
     app.add_argument("--variant", default="full", metavar="V", help="which fusion model (default: full)")
-    app.add_argument(
-        "--parser",
-        choices=("full", "small"),
-        default="full",
-        help="what finds the head in driving frames: small is some four times as fast (default: full)",
-    )
+    add_parser(app)
     app.add_argument("--device", metavar="D", help="auto, cpu, cuda or cuda:N (default: device of params.yaml)")
     app.add_argument(
         "--host", default="127.0.0.1", metavar="H", help="address to listen at (default: this machine only)"
@@ -34,9 +30,20 @@ def add(commands: Any) -> None:
     app.set_defaults(run=_run)
 
 
+def add_parser(command: argparse.ArgumentParser) -> None:
+    """Add ``--parser``, which ``animate`` has too."""
+    command.add_argument(
+        "--parser",
+        choices=PARSERS,
+        default="full",
+        help="what finds the head in driving frames: small is several times as fast (default: full)",
+    )
+
+
 def _run(args: argparse.Namespace) -> None:
-    if not 0 <= args.port <= 65535:
-        raise UserError(f"--port is {args.port}", allowed="0 to 65535")
+    from head3d import web
+
+    web.check_port(args.port)
     if args.most_mb < 1:
         raise UserError(f"--most-mb is {args.most_mb}", allowed="1 or more megabytes")
     from head3d import use

@@ -29,7 +29,7 @@ from head3d.app.jobs import Job
 from head3d.app.studio import SHIFTS, Look, Studio, read
 from head3d.app.videos import TooLarge, Video
 from head3d.errors import UserError
-from head3d.web import NO_STORE, Page, WithHeaders, json_body, listen, reached_by
+from head3d.web import NO_STORE, Page, WithHeaders, json_body, listen, reached_by, server
 
 if TYPE_CHECKING:
     from head3d.api import Head3D
@@ -169,8 +169,6 @@ def serve(model: Head3D, host: str, port: int, most_bytes: int) -> None:
     Raises:
         UserError: the address cannot be listened at.
     """
-    import uvicorn
-
     with (
         listen(host, port) as listener,
         tempfile.TemporaryDirectory(prefix="head3d-app-", ignore_cleanup_errors=True) as folder,
@@ -179,17 +177,11 @@ def serve(model: Head3D, host: str, port: int, most_bytes: int) -> None:
         if not _is_loopback(host):
             print(f"Everybody who reaches this machine at {host} can use the page; nothing is encrypted.")
         print("Stop with Ctrl-C; videos and results are deleted then.", flush=True)
-        config = uvicorn.Config(
-            application(Studio(model, Path(folder), most_bytes), host),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=3,
-        )
+        answering = server(application(Studio(model, Path(folder), most_bytes), host))
         # uvicorn raises the signal that stopped it once more, and SIGTERM by itself would leave the folder behind
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            answering.run(sockets=[listener])
         except KeyboardInterrupt:
             pass
         finally:

@@ -112,7 +112,7 @@ class Studio:
         subject = self._video("subject", wish.subject)
         result = self.folder / f"{secrets.token_urlsafe(16)}.mp4"
         if isinstance(wish, AnimateWish):
-            options.check_motion(wish.motion, wish.driving_face)
+            options.check_transfer(wish.motion, wish.driving_face)
             driving = self._video("driving", wish.driving)
             name = f"{_stem(subject)}-as-{_stem(driving)}.mp4"
             both = (subject.id, driving.id)

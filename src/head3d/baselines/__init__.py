@@ -4,15 +4,13 @@ A method is a folder here: ``settings.py``, ``method.py`` and ``training.py`` (C
 """
 
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from head3d.errors import UserError
+from head3d.sections.choices import BASELINES as NAMES
 
 if TYPE_CHECKING:
     from head3d.baselines.method import Method
-
-NAMES = tuple(sorted(path.parent.name for path in Path(__file__).parent.glob("*/settings.py")))
 
 
 def find(name: str) -> "type[Method]":

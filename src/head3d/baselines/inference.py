@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from head3d.baselines.blocks import Up
 from head3d.baselines.method import Method
-from head3d.models.fast import PhasedConv, fold_norm, is_worth_it
+from head3d.models.fast import PhasedConv, is_worth_it
+from head3d.models.folding import fold_norms
 
 M = TypeVar("M", bound=Method)
 
@@ -36,7 +37,7 @@ def for_inference(method: M, dtype: torch.dtype = torch.bfloat16) -> M:
     result = copy.deepcopy(method).eval().requires_grad_(False)
     with torch.no_grad():
         for module in result.modules():
-            fold_norms(module)
+            fold_norms(module, FOLDED)
         for module in list(result.modules()):
             for name, child in module.named_children():
                 if isinstance(child, nn.Conv2d) and has_few_outputs(child):
@@ -50,13 +51,6 @@ def for_inference(method: M, dtype: torch.dtype = torch.bfloat16) -> M:
                 if isinstance(module, nn.Conv2d | nn.Conv3d):
                     settle(module, torch.float32 if name in result.exact else dtype)
     return result
-
-
-def fold_norms(module: nn.Module) -> None:
-    """Fold those normalisations of a block that follow a convolution; blocks within it are left alone."""
-    for first, second in FOLDED:
-        if fold_norm(getattr(module, first, None), getattr(module, second, None)):
-            setattr(module, second, nn.Identity())
 
 
 def settle(conv: nn.Conv2d | nn.Conv3d, dtype: torch.dtype) -> None:

@@ -21,9 +21,8 @@ from head3d.data.store import ClipStore
 from head3d.evaluation.metrics import Lpips
 from head3d.parallel import threads_each
 from head3d.params import Params
-from head3d.training.batches import augment
-from head3d.training.loop import step_generator
-from head3d.training.session import load_clips
+from head3d.training.batches import augment, load_clips
+from head3d.training.seeds import step_generator
 
 VIDEO = "video-cap12"  # 1,337 frames of 400x300
 CLIPS = 200  # of the made-up store

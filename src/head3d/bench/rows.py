@@ -4,7 +4,7 @@ import csv
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
@@ -118,7 +118,6 @@ def machine(on: Compute) -> dict[str, str]:
 
 MEASURED = [*(f.name for f in fields(Row) if f.name != "on"), "ratio"]
 COLUMNS = [*MEASURED, "machine", "threads", "type", "torch", "date"]
-WITHOUT_SCALE = [name for name in COLUMNS if name != "scale"]  # the table until 2026-11-29
 KEY = ("machine", "threads", "type", "part", "scale", "what", "way")  # rows that have all of it alike are one
 
 
@@ -139,8 +138,6 @@ def read_table(path: Path = TABLE) -> list[dict[str, str]]:
         raise UserError(
             f"{path}: no table that can be read ({error})", fix="move it away, and a new one is begun"
         ) from error
-    if columns == WITHOUT_SCALE:
-        return [_with_scale(row) for row in found]
     if columns != COLUMNS:
         raise UserError(
             f"{path}: its columns are not those of this version",
@@ -148,12 +145,6 @@ def read_table(path: Path = TABLE) -> list[dict[str, str]]:
             fix="move the file away, and a new one is begun",
         )
     return found
-
-
-def _with_scale(row: Mapping[str, str]) -> dict[str, str]:
-    """A row of before the column: only the steps had their scale, after the part's name."""
-    part, _, scale = row["part"].partition(", ")
-    return {**row, "part": part, "scale": scale}
 
 
 def keep(rows: Iterable[Row], path: Path = TABLE) -> None:

@@ -194,6 +194,7 @@ class ClipStore:
             return found
         raise UserError(
             f"data/manifest.csv: no clip in the split {name!r}",
+            allowed=", ".join(sorted({record.split for record in self.records()})) or "none",
             fix="see the column `status` of data/manifest.csv for why clips were left out, and `data` in params.yaml",
         )
 

@@ -15,12 +15,11 @@ from head3d.evaluation.protocol import (
     Case,
     MethodFrames,
     Row,
-    records_of,
     reenact,
-    reference_of,
     run_evaluation,
     score,
 )
+from head3d.references import reference_of
 from head3d.training.weights import load_weights
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def evaluate(
     Raises:
         UserError: the test set is empty, or the baseline is not trained.
     """
-    records_of(store, test_set)
+    store.split(test_set)  # an empty one is told before the model is loaded
     trained = load(params, method, models)
 
     def make(record: ClipRecord, case: Case) -> MethodFrames:

@@ -23,10 +23,10 @@ from head3d.data.store import ClipRecord, ClipStore
 from head3d.data.video import write_video
 from head3d.errors import UserError
 from head3d.evaluation import pairs
-from head3d.evaluation.protocol import draw_seed, reference_of
 from head3d.files import replacing, replacing_directory
-from head3d.geometry import Motion
 from head3d.images import mask_frames, mask_tensor, to_frames, to_tensor
+from head3d.references import draw_seed, reference_of, subject_half
+from head3d.sections.choices import Motion
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -52,12 +52,14 @@ Make = Callable[[CrossCase, Motion], dict[str, RenderedVideo]]
 
 def load_case(store: ClipStore, params: "Params", subject: ClipRecord, driving: ClipRecord) -> CrossCase:
     """A pair's frames."""
-    half = len(store.frames(subject)) // 2
+    frames, masks = store.views(subject)
+    half = subject_half(len(frames))
+    moving, moving_masks = store.views(driving)
     return CrossCase(
-        to_tensor(store.frames(subject)[:half]),
-        mask_tensor(store.masks(subject)[:half]),
-        to_tensor(store.frames(driving)),
-        mask_tensor(store.masks(driving)),
+        to_tensor(frames[:half]),
+        mask_tensor(masks[:half]),
+        to_tensor(moving),
+        mask_tensor(moving_masks),
         draw_seed(params, subject, 0),
     )
 

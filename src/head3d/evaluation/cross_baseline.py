@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from head3d.evaluation import baseline
 from head3d.evaluation.cross import CrossCase, RenderedVideo, make_videos
-from head3d.geometry import Motion
+from head3d.sections.choices import Motion
 
 if TYPE_CHECKING:
     from head3d.params import Params

@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING
 
 from head3d.api import Head3D
+from head3d.evaluation import compared
 from head3d.evaluation.cross import CrossCase, RenderedVideo, hold_reference, make_videos
 from head3d.evaluation.reconstruction import Head3DMethod
-from head3d.geometry import Motion, relative_pose
+from head3d.geometry import relative_pose
 from head3d.params import FLOORS
+from head3d.sections.choices import Motion
 
 if TYPE_CHECKING:
     from head3d.params import Params
-
-FLOOR_VIDEOS = ("copy", "paste")  # made together: there is nothing to wait for
 
 
 def floors(model: Head3D, case: CrossCase, motion: Motion) -> dict[str, RenderedVideo]:
@@ -35,7 +35,7 @@ def run(params: "Params", test_set: str, method: str) -> None:
     """Videos of all pairs of a test set by a variant of Head3D, or by the floors; data/transfer/SET/METHOD."""
     model = Head3D.load(params=params, variant=None if method == FLOORS else method)
     if method == FLOORS:
-        make_videos(params, test_set, method, FLOOR_VIDEOS, lambda case, motion: floors(model, case, motion))
+        make_videos(params, test_set, method, compared.FLOOR_VIDEOS, lambda case, motion: floors(model, case, motion))
         return
     usual = Head3DMethod(model, params.model.references)
     make_videos(params, test_set, method, (method,), lambda case, motion: {method: reenact_pair(usual, case, motion)})

@@ -10,22 +10,18 @@ from tqdm import tqdm
 from head3d import tracking
 from head3d.compute import Compute
 from head3d.data.store import ClipStore, write_rows
-from head3d.evaluation import cross, measures, pairs
+from head3d.evaluation import compared, cross, measures, pairs
 from head3d.evaluation.observe import Observed, observe
 from head3d.models.parsing import head_masks
 from head3d.parallel import threads_each
+from head3d.references import subject_half
 
 if TYPE_CHECKING:
     from head3d.params import Params
 
-COLUMNS = ("dataset", "method", "pair", "subject_clip", "driving_clip", "n_frames", "n_found", *measures.MEASURES)
+COLUMNS = (*compared.ABOUT, *measures.MEASURES)
 PARSED_EVERY = 4  # face parsing costs ten times the rest: every fourth frame is looked at for ghosts
 Row = dict[str, object]
-
-
-def methods_of(params: "Params") -> dict[str, str]:
-    """{directory of videos: name in tables} of what is compared, floors first."""
-    return {"copy": "copy", "paste": "paste", **{name: name for name in params.baselines}, "full": "head3d"}
 
 
 def measure(params: "Params", test_set: str, store: ClipStore) -> list[Row]:
@@ -41,7 +37,7 @@ def measure(params: "Params", test_set: str, store: ClipStore) -> list[Row]:
     @lru_cache(maxsize=256)  # clips come in several pairs
     def seen(clip: str, whole: bool) -> Observed:
         frames = store.frames(known[clip])
-        return observe(frames if whole else frames[: len(frames) // 2], device)
+        return observe(frames if whole else frames[: subject_half(len(frames))], device)
 
     def made(pair: str, out: str) -> tuple[Observed, float]:
         """What is seen of a method's video of a pair, and its ghosts."""
@@ -62,7 +58,7 @@ def measure(params: "Params", test_set: str, store: ClipStore) -> list[Row]:
         return result, measures.ghosts(heads, rendered[some])
 
     rows: list[Row] = []
-    chosen, methods = pairs.read(folder / "pairs.csv", known), methods_of(params)
+    chosen, methods = pairs.read(folder / "pairs.csv", known), compared.methods_of(params.baselines)
     with ThreadPoolExecutor(threads_each(), "videos") as pool:  # dlib's detector and torch let others run
         for pair in tqdm(chosen, desc=f"measures on {test_set}", unit="pair", disable=None):
             results = pool.map(partial(made, pair.pair), methods)

@@ -10,12 +10,10 @@ from torch import Tensor
 from head3d import tracking
 from head3d.api import Head3D
 from head3d.data.store import ClipStore, write_json
-from head3d.evaluation.protocol import draw_seed
 from head3d.geometry import Pose, euler_from_pose
 from head3d.models.head3d import head_error, recurrent_canonical
-from head3d.references import draw_references
-from head3d.training.batches import clip_pose
-from head3d.training.session import load_clips
+from head3d.references import draw_references, draw_seed, subject_half
+from head3d.training.batches import clip_pose, load_clips
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -64,7 +62,7 @@ def measure(model: Head3D, params: "Params", store: ClipStore, test_set: str) ->
         wanted.append(pose)
         trusted.append(known & (pnp_errors[index] < most_px).to(known.device))
 
-        half = length // 2
+        half = subject_half(length)
         for draw in range(params.evaluate.draws):
             picks = draw_references(half, n, draw_seed(params, records[index], draw))
             own, own_masks = heads[picks], masks[picks]

@@ -16,6 +16,7 @@ from head3d.data.store import ClipRecord, ClipStore, read_rows, write_rows
 from head3d.data.video import write_video
 from head3d.errors import UserError
 from head3d.files import replacing_directory
+from head3d.references import subject_half
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -105,7 +106,7 @@ def run(params: "Params", test_set: str) -> None:
             for pair in pairs:
                 shown, moves = known[pair.subject_clip], known[pair.driving_clip]
                 frames = store.frames(shown)
-                write_video(subject / f"{pair.pair}.mp4", frames[: len(frames) // 2], shown.fps, crf=CRF)
+                write_video(subject / f"{pair.pair}.mp4", frames[: subject_half(len(frames))], shown.fps, crf=CRF)
                 write_video(driving / f"{pair.pair}.mp4", store.frames(moves), moves.fps, crf=CRF)
         write(folder / "pairs.csv", pairs)
         tracked.metrics({"pairs": float(len(pairs))})

@@ -14,12 +14,11 @@ from tqdm import tqdm
 
 from head3d import tracking
 from head3d.data.store import ClipRecord, ClipStore, write_rows
-from head3d.errors import UserError
 from head3d.evaluation.metrics import Lpips, mse_01
-from head3d.geometry import Motion
 from head3d.images import mask_tensor, to_tensor
 from head3d.parallel import MOST_WORKERS, in_order, workers
-from head3d.references import draw_references
+from head3d.references import draw_seed, subject_half
+from head3d.sections.choices import Motion
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -50,7 +49,8 @@ class Reenactor(Protocol):
         Args:
             frames: of the subject video.
             masks: their head masks (T, 1, H, W) in [0, 1], for methods that look at them.
-            seed: decides the reference frames; the first one is the same for every method (:func:`reference_of`).
+            seed: decides the reference frames; the first one is the same for every method
+                (:func:`head3d.references.reference_of`).
         """
         ...
 
@@ -69,18 +69,8 @@ class Reenactor(Protocol):
 def split_clip(store: ClipStore, record: ClipRecord) -> Case:
     """The two halves of a clip."""
     frames, masks = to_tensor(store.frames(record)), mask_tensor(store.masks(record))
-    half = len(frames) // 2
+    half = subject_half(len(frames))
     return Case(frames[:half], masks[:half], frames[half:], masks[half:])
-
-
-def draw_seed(params: "Params", record: ClipRecord, draw: int) -> int:
-    """Seed of the reference frames of a clip and draw: the same for every method, so that they are compared fairly."""
-    return (params.seed * 1_000_003 + draw * 7919 + int(record.pixels_sha256[:8], 16)) % 2**31
-
-
-def reference_of(length: int, seed: int) -> int:
-    """Index of the reference frame that a seed chooses from a subject video: Head3D's first one."""
-    return draw_references(length, 1, seed)[0]
 
 
 def reenact(method: Reenactor, name: str, params: "Params", record: ClipRecord, case: Case) -> Iterator:
@@ -88,19 +78,6 @@ def reenact(method: Reenactor, name: str, params: "Params", record: ClipRecord, 
     for draw in range(params.evaluate.draws):
         state = method.prepare(case.subject, case.subject_masks, draw_seed(params, record, draw))
         yield name, draw, method.drive(state, case.driving, case.driving_masks)
-
-
-def records_of(store: ClipStore, test_set: str) -> list[ClipRecord]:
-    """Clips of a test set.
-
-    Raises:
-        UserError: there are none.
-    """
-    records = store.records(test_set)
-    if not records:
-        known = ", ".join(sorted({r.split for r in store.all_records if r.status == "ok"})) or "none"
-        raise UserError(f"params.yaml: test_sets names {test_set!r}, which has no clip", allowed=known)
-    return records
 
 
 def score(
@@ -127,7 +104,7 @@ def score(
     """
     alex = Lpips("alex").to(device)
     vgg = Lpips("vgg").to(device) if vgg_of is None or vgg_of else None
-    records = records_of(store, test_set)
+    records = store.split(test_set)
 
     def rows_of(record: ClipRecord) -> list[Row]:
         rows: list[Row] = []

@@ -11,15 +11,14 @@ from head3d.evaluation.protocol import (
     Case,
     MethodFrames,
     Row,
-    draw_seed,
-    records_of,
     reenact,
-    reference_of,
     run_evaluation,
     score,
 )
-from head3d.geometry import Motion, Pose
+from head3d.geometry import Pose
 from head3d.params import FLOORS
+from head3d.references import draw_seed, reference_of
+from head3d.sections.choices import Motion
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -111,7 +110,7 @@ def evaluate(params: "Params", test_set: str, method: str, store: ClipStore) -> 
     Raises:
         UserError: the test set is empty.
     """
-    records_of(store, test_set)
+    store.split(test_set)  # an empty one is told before the model is loaded
     model = Head3D.load(params=params, variant=None if method == FLOORS else method)
 
     # VGG costs ten times AlexNet's time: for Head3D and the floors, not for its ablations.

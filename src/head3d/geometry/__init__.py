@@ -2,7 +2,6 @@
 
 from head3d.geometry.camera import intrinsics, pixel_grid, project, unproject
 from head3d.geometry.pose import (
-    Motion,
     Pose,
     euler_from_pose,
     euler_from_rotation,
@@ -34,7 +33,6 @@ from head3d.geometry.warp import (
 
 __all__ = [
     "FaceFit",
-    "Motion",
     "Pose",
     "Rendered",
     "align_flow",

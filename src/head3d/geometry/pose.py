@@ -8,13 +8,10 @@ positive pitch lifts it, positive roll tilts the head clockwise. Pitch is applie
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-Motion = Literal["absolute", "relative"]  # a subject takes a driver's poses, or what they have changed by
 
 
 @dataclass(frozen=True)

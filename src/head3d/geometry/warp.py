@@ -17,6 +17,8 @@ from torch import Tensor
 from head3d.geometry.camera import pixel_grid, project, unproject
 from head3d.geometry.pose import Pose
 
+RIM = 2  # pixels around a mask that are filled too, because soft edges reach over it
+
 
 def warp(
     source: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h2 w2"], padding: str = "border", mode: str = "bilinear"
@@ -91,14 +93,12 @@ def canonical_flow(
     return flow.transpose(1, 2).reshape(-1, 2, height, width)
 
 
-def outside_flow(mask: Float[Tensor, "b 1 h w"], rim: int = 2) -> Float[Tensor, "b 2 h w"]:
+def outside_flow(mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 2 h w"]:
     """Backward flow that fills masked pixels from the nearest pixel outside the mask; zero outside.
 
-    Args:
-        mask: in [0, 1]; everything above a twentieth counts.
-        rim: pixels around the mask that are filled too, because soft edges reach over it.
+    Everything above a twentieth counts as masked, and a rim around it.
     """
-    inside = F.max_pool2d((mask > 0.05).float(), 2 * rim + 1, stride=1, padding=rim)[:, 0].bool().cpu().numpy()
+    inside = F.max_pool2d((mask > 0.05).float(), 2 * RIM + 1, stride=1, padding=RIM)[:, 0].bool().cpu().numpy()
     grid = pixel_grid(*mask.shape[-2:], like=mask).permute(2, 0, 1)
     flows = []
     for here in inside:

@@ -43,12 +43,12 @@ class ResidualBlock(nn.Module):
 class ImageEncoder(nn.Sequential):
     """E_H and E_F: a 7x7 convolution and two halvings of the resolution, then residual blocks.
 
-    (B, inputs, H, W) -> (B, 4 * width, H / 4, W / 4); cell (i, j) is centred on pixel (4 i, 4 j), see :func:`at_cells`.
+    (B, 3, H, W) -> (B, 4 * width, H / 4, W / 4); cell (i, j) is centred on pixel (4 i, 4 j), see :func:`at_cells`.
     """
 
-    def __init__(self, width: int, blocks: int, inputs: int = 3) -> None:
+    def __init__(self, width: int, blocks: int) -> None:
         super().__init__(
-            ConvBlock(inputs, width, 7),
+            ConvBlock(3, width, 7),
             ConvBlock(width, 2 * width, 3, stride=2),
             ConvBlock(2 * width, 4 * width, 3, stride=2),
             *(ResidualBlock(4 * width) for _ in range(blocks)),

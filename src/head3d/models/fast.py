@@ -13,9 +13,9 @@ from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from head3d.models.blocks import ConvBlock
+from head3d.models.folding import fold_norms
 
 M = TypeVar("M", bound=nn.Module)
 WORTH = 512 * 128  # input times output channels; above that, levels are so small that reading weights is the cost
@@ -29,9 +29,7 @@ def prepare_for_inference(network: M) -> M:
     """
     with torch.no_grad():
         for block in [part for part in network.modules() if isinstance(part, nn.Sequential)]:
-            for (_, conv), (after, norm) in pairwise(list(block.named_children())):
-                if fold_norm(conv, norm):
-                    setattr(block, after, nn.Identity())
+            fold_norms(block, pairwise(dict(block.named_children())))
         for block in [part for part in network.modules() if isinstance(part, nn.Sequential)]:
             for (before, up), (_, follows) in pairwise(list(block.named_children())):
                 conv = follows[0] if isinstance(follows, ConvBlock) else follows
@@ -39,17 +37,6 @@ def prepare_for_inference(network: M) -> M:
                     setattr(block, before, nn.Identity())
                     follows[0] = PhasedConv(conv)
     return network
-
-
-def fold_norm(conv: object, norm: object) -> bool:
-    """Fold a batch normalisation in evaluation mode into the convolution before it; False if they are no such pair."""
-    if not isinstance(conv, nn.Conv2d | nn.Conv3d) or not isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
-        return False
-    assert norm.running_mean is not None and norm.running_var is not None and not norm.training
-    conv.weight, conv.bias = fuse_conv_bn_weights(
-        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-    )
-    return True
 
 
 def is_doubling(module: object) -> bool:

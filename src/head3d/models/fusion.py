@@ -11,6 +11,7 @@ from head3d.geometry.warp import resize_flow, warp
 from head3d.models.blocks import STRIDE, Hourglass, ImageDecoder, ImageEncoder, ResidualBlock, at_cells, shrink
 from head3d.models.matching import Matcher
 
+LEVELS = 5  # of Phi's hourglass
 UNSEEN = 1e-3  # what a mask counts as where there is no head: attention to it is a thousandth of what it would be
 
 
@@ -39,10 +40,10 @@ class FlowPredictor(nn.Module):
     Flows start at zero, so that training starts from the rendered head and the reference as they are.
     """
 
-    def __init__(self, inputs: int, width: int, most: int, scale: float, levels: int = 5) -> None:
+    def __init__(self, inputs: int, width: int, most: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
-        self.hourglass = Hourglass(inputs, width, levels, most)
+        self.hourglass = Hourglass(inputs, width, LEVELS, most)
         self.head = nn.Conv2d(self.hourglass.channels, 7, 7, padding=3)
         nn.init.normal_(self.head.weight, std=1e-4)
         assert self.head.bias is not None

@@ -12,13 +12,13 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from head3d.assets.cache import fetch
 from head3d.compute import Compute
 from head3d.data import faces
 from head3d.data.boxes import head_box
 from head3d.models.blocks import imagenet
+from head3d.models.folding import fold_norms
 from head3d.models.resnet import ResNet
 
 # All of these make the head but neck, necklace, cloth and background (the paper says "head", not which classes).
@@ -142,14 +142,8 @@ def load_parser(device: str = "cpu", dtype: torch.dtype = torch.float32) -> BiSe
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Put a module's own batch norms, in evaluation mode, into the convolutions before them; for ``Module.apply``."""
-    pairs = (("conv", "bn"), ("conv1", "bn1"), ("conv2", "bn2"), ("conv_atten", "bn_atten"), ("0", "1"))
-    children = dict(module.named_children())
-    for conv, norm in pairs:
-        layer, normal = children.get(conv), children.get(norm)
-        if isinstance(layer, nn.Conv2d) and isinstance(normal, nn.BatchNorm2d):
-            setattr(module, conv, fuse_conv_bn_eval(layer, normal))
-            setattr(module, norm, nn.Identity())
+    """Fold those of BiSeNet's blocks and of the trunk's; for ``Module.apply``."""
+    fold_norms(module, (("conv", "bn"), ("conv1", "bn1"), ("conv2", "bn2"), ("conv_atten", "bn_atten"), ("0", "1")))
 
 
 @torch.inference_mode()

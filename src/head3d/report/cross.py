@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
+from head3d.evaluation.compared import ABOUT
 from head3d.report import captions, columns, formats, names, stats
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     from head3d.params import Params
 
-ABOUT = ("dataset", "method", "pair", "subject_clip", "driving_clip", "n_frames", "n_found")  # the rest are measures
 TITLE = "Transfer between people: measures that need no truth."
 OURS, DRIVING = "head3d", "driving"
 NO_FACE_COLUMN = "no_face_"  # how its name begins; its end is the model that measured

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from head3d.sections.baselines import NAMES, settings_class
+from head3d.evaluation import compared
+from head3d.sections.baselines import settings_class
+from head3d.sections.choices import BASELINES
 
 FLOOR_ROWS = ("copy", "copy_last", "paste")
 ABLATIONS = (
@@ -21,7 +23,7 @@ _PLAIN = {
     "copy": "copy (random reference)",
     "copy_last": "copy-last",
     "paste": "rendered head pasted",
-    **{name: settings_class(name).title for name in NAMES},
+    **{name: settings_class(name).title for name in BASELINES},
     "head3d_nearest": "Head3D, s_ref nearest in pose",
     "head3d_mean_canonical": "Head3D w/ x̄^c",
     "head3d_no_head": "Head3D w/o x̂_dri",
@@ -68,7 +70,7 @@ def table1_methods(present: list[str], baselines: Sequence[str]) -> list[str]:
 
 def cross_methods(baselines: Sequence[str]) -> list[str]:
     """What is measured across people: the driver as such, floors, baselines in the order of params.yaml, Head3D."""
-    return ["driving", "copy", "paste", *baselines, "head3d"]
+    return ["driving", *compared.methods_of(baselines).values()]
 
 
 def table3_methods(present: list[str]) -> list[str]:

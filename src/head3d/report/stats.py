@@ -43,14 +43,14 @@ def resample_indices(n: int, resamples: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, n, size=(resamples, n))
 
 
-def percentile_interval(statistics: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """The middle ``level`` of bootstrap statistics, (low, high)."""
-    tail = 100.0 * (1.0 - level) / 2.0
+def percentile_interval(statistics: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of bootstrap statistics, (low, high)."""
+    tail = 100.0 * (1.0 - LEVEL) / 2.0
     low, high = np.percentile(statistics, [tail, 100.0 - tail])
     return float(low), float(high)
 
 
-def mean_interval(values: np.ndarray, resamples: int, seed: int, level: float = LEVEL) -> tuple[float, float]:
+def mean_interval(values: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of ``values`` (n,), one per clip.
 
     One clip says nothing about the spread over clips: the interval is then (nan, nan), not a false point.
@@ -58,10 +58,10 @@ def mean_interval(values: np.ndarray, resamples: int, seed: int, level: float = 
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2:
         return float("nan"), float("nan")
-    return percentile_interval(values[resample_indices(len(values), resamples, seed)].mean(axis=1), level)
+    return percentile_interval(values[resample_indices(len(values), resamples, seed)].mean(axis=1))
 
 
-def paired(ours: np.ndarray, theirs: np.ndarray, resamples: int, seed: int, level: float = LEVEL) -> dict[str, float]:
+def paired(ours: np.ndarray, theirs: np.ndarray, resamples: int, seed: int) -> dict[str, float]:
     """Compare two methods on the same clips, in the same order, (n,) each.
 
     Returns:
@@ -79,9 +79,9 @@ def paired(ours: np.ndarray, theirs: np.ndarray, resamples: int, seed: int, leve
         return result | {"difference_low": nan, "difference_high": nan, "ratio_low": nan, "ratio_high": nan}
     index = resample_indices(len(ours), resamples, seed)
     mine, other = ours[index].mean(axis=1), theirs[index].mean(axis=1)
-    low, high = percentile_interval(mine - other, level)
+    low, high = percentile_interval(mine - other)
     ratios = np.divide(mine, other, out=np.full_like(mine, np.nan), where=other > 0)
-    ratio_low, ratio_high = percentile_interval(ratios, level)
+    ratio_low, ratio_high = percentile_interval(ratios)
     return result | {
         "difference_low": low,
         "difference_high": high,

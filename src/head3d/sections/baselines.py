@@ -6,17 +6,15 @@ A method's own parameters are the class ``Settings`` in its folder's ``settings.
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, create_model
 
+from head3d.sections.choices import BASELINES
 from head3d.sections.types import Count, NonNegative, Section, Share, check_distinct
 
 if TYPE_CHECKING:
     from head3d.baselines.settings import BaselineSchedule
-
-NAMES = tuple(sorted(path.parent.name for path in Path(__file__).parents[1].glob("baselines/*/settings.py")))
 
 
 def _check_divides(value: float) -> float:
@@ -54,8 +52,8 @@ def settings_class(name: str) -> type[BaselineSchedule]:
 
 
 def _check_known(value: str) -> str:
-    if value not in NAMES:
-        raise ValueError(f"one of {', '.join(NAMES)}")
+    if value not in BASELINES:
+        raise ValueError(f"one of {', '.join(BASELINES)}")
     return value
 
 
@@ -76,5 +74,5 @@ else:
         "BaselineParams",
         __base__=Section,
         training=BaselineTrainingParams,
-        **{name: settings_class(name) for name in NAMES},
+        **{name: settings_class(name) for name in BASELINES},
     )

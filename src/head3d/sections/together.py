@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from head3d.errors import UserError
+from head3d.references import subject_half
 from head3d.sections.types import show
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _pyramids(params: Params) -> Iterator[Problem]:
 def _frames(params: Params) -> Iterator[Problem]:
     """Shares of a clip."""
     length, references = params.data.clip_length, params.model.references
-    half = length // 2  # the first half of a clip is the subject video
+    half = subject_half(length)
     for key, most in (("model.references", references), ("evaluate.references", max(params.evaluate.references))):
         if most > half:
             yield key, most, f"at most {half}, half of data.clip_length"

@@ -81,11 +81,11 @@ def _build(args: argparse.Namespace) -> None:
 
 
 def _serve(args: argparse.Namespace) -> None:
+    from head3d import web
     from head3d.study.server import serve
     from head3d.study.store import Study
 
-    if not 0 <= args.port <= 65535:
-        raise UserError(f"--port is {args.port}", allowed="0 to 65535")
+    web.check_port(args.port)
     serve(Study(args.study), args.host, args.port)
 
 

@@ -100,18 +100,14 @@ def serve(study: Study, host: str, port: int) -> None:
     Raises:
         UserError: the address cannot be listened at.
     """
-    import uvicorn
-
     with web.listen(host, port) as listener:
         base = f"http://{web.reached_by(host)}:{listener.getsockname()[1]}"
-        config = uvicorn.Config(
-            application(study), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
-        )
+        server = web.server(application(study))
         try:
             for rater, done, total in study.progress():
                 print(f"rater {rater.number:3d}  {done:4d} of {total}  {base}/r/{rater.token}/")
             print("Each link is for one person and is their key. Stop with Ctrl-C; every answer is kept.", flush=True)
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run(sockets=[listener])
         except KeyboardInterrupt:
             pass
         # Not only then: an interrupt while the server is starting ends it without this exception.

@@ -19,7 +19,7 @@ from typing import Any
 
 from head3d.errors import UserError
 from head3d.study.plan import OURS
-from head3d.study.session import Answer
+from head3d.study.session import SLOTS, Answer
 
 DATABASE = "study.sqlite"
 VIDEOS = "videos"
@@ -127,12 +127,11 @@ class Study:
 
     def video(self, rater: int, item: int, slot: str) -> Path | None:
         """File of a video of one of the rater's own items; ``slot`` is one of :data:`head3d.study.session.SLOTS`."""
-        column = {"subject": "subject", "driving": "driving", "left": '"left"', "right": '"right"'}.get(slot)
-        if column is None:
+        if slot not in SLOTS:
             return None
         with self._open() as database:
             found = database.execute(
-                f"SELECT file FROM video JOIN item ON video = {column} WHERE rater = ? AND item = ?", (rater, item)
+                f'SELECT file FROM video JOIN item ON video = "{slot}" WHERE rater = ? AND item = ?', (rater, item)
             ).fetchone()
         return self.folder / VIDEOS / found[0] if found else None
 

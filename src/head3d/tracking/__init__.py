@@ -36,8 +36,6 @@ from head3d.tracking.ledger import LEDGER, git_commit, group_of, ledger, member
 from head3d.tracking.store import BATCH, DEFAULT_URI, Store, chunks, tracking_uri
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from head3d.params import Params
 
 __all__ = ["DEFAULT_URI", "OFFLINE", "Run", "files_only", "git_commit", "run", "tracking_uri"]
@@ -158,10 +156,6 @@ class Run:
         """Set a tag of the run."""
         self._add("tag", key=key, value=str(value))
 
-    def image(self, name: str, image: np.ndarray, step: int | None = None) -> None:
-        """Log a picture, uint8 ``(H, W, 3)``; with a step it becomes one of a series."""
-        self._add("image", name=re.sub(r"[^\w\-. /]", "_", name), step=step, pixels=image.copy())
-
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Keep a copy of a file with the run."""
         if Path(path).is_file():
@@ -264,12 +258,12 @@ class Run:
                 if self._pending[0]["kind"] != "run":  # that is the journal's first line
                     try:
                         self._journal.put(self._pending[0])
-                    except (FileNotFoundError, TypeError, ValueError) as error:  # no picture, or a file that has gone
+                    except (FileNotFoundError, TypeError, ValueError) as error:  # no JSON, or a file that has gone
                         self._warn(error)
                     self._behind = True
                 del self._pending[0]
         except Exception as error:  # noqa: BLE001 - a full disk, a read-only one
-            self._pending = [entry for entry in self._pending if "pixels" not in entry][-KEPT:]
+            del self._pending[:-KEPT]
             failure = failure or error
         if failure:
             self._warn(failure)

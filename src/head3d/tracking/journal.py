@@ -1,6 +1,6 @@
 """Runs kept as files: where no MLflow store can be reached, or none is wanted for now (``HEAD3D_TRACKING=files``).
 
-A journal is a folder with ``journal.jsonl``, one JSON object a line, and ``files/`` for pictures and artifacts. Each
+A journal is a folder with ``journal.jsonl``, one JSON object a line, and ``files/`` for artifacts. Each
 process writes a journal of its own and only ever appends to it, so jobs of many nodes need no lock, and a kill costs at
 most the line that was being written. The first line describes the run: name, tags, parameters, ``run``. Two journals
 with the same ``run`` are of one run, which was killed and went on. The lines after it are entries::
@@ -8,8 +8,7 @@ with the same ``run`` are of one run, which was killed and went on. The lines af
     {"kind": "metrics", "time": ms, "step": 3, "values": {"loss": 0.1}}
     {"kind": "tag", "time": ms, "key": "pretrained", "value": "yes"}
     {"kind": "dataset", "time": ms, "name": "mini", "digest": "ab…", "clips": 137, "context": "train_fusion"}
-    {"kind": "image", "time": ms, "name": "samples", "step": 3, "file": "files/000001/image.png"}  # step may be null
-    {"kind": "artifact", "time": ms, "file": "files/000002/note.txt", "folder": null}
+    {"kind": "artifact", "time": ms, "file": "files/000001/note.txt", "folder": null}
     {"kind": "end", "time": ms, "status": "FINISHED"}
 
 Times are milliseconds since 1970. This module knows nothing of MLflow.
@@ -57,15 +56,9 @@ class Journal:
         self._line({"kind": "run", "version": VERSION, "journal": self.id, **head})
 
     def put(self, entry: Entry) -> None:
-        """Append an entry; an image's ``pixels`` and the file of an artifact's ``path`` are copied into the folder."""
-        kept = {key: value for key, value in entry.items() if key not in ("pixels", "path")}
-        if "pixels" in entry:
-            from PIL import Image
-
-            target = self._place("image.png")
-            Image.fromarray(entry["pixels"]).save(target)
-            kept["file"] = target.relative_to(self.folder).as_posix()
-        elif "path" in entry:
+        """Append an entry; the file of an artifact's ``path`` is copied into the folder."""
+        kept = {key: value for key, value in entry.items() if key != "path"}
+        if "path" in entry:
             target = self._place(Path(entry["path"]).name)
             shutil.copyfile(entry["path"], target)
             kept["file"] = target.relative_to(self.folder).as_posix()

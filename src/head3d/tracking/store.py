@@ -20,7 +20,6 @@ from head3d.tracking.journal import Entry, flat
 from head3d.tracking.ledger import LOCK_TIMEOUT
 
 if TYPE_CHECKING:
-    import numpy as np
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
@@ -172,7 +171,6 @@ class Store:
             "run": self._write_run,
             "tag": self._write_tag,
             "dataset": self._write_dataset,
-            "image": self._write_image,
             "artifact": self._write_artifact,
             "end": self._write_end,
         }
@@ -187,7 +185,7 @@ class Store:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             log.warning("MLflow refuses %s of run %s: %s", kind, run_id, " ".join(str(error).split())[:200])
-        except (TypeError, ValueError, FileNotFoundError) as error:  # a picture of odd shape, a lost file
+        except (TypeError, ValueError, FileNotFoundError) as error:  # of another hand, or a lost file
             log.warning("%s of run %s is left out: %s", kind, run_id, error)
 
     def replay(self, run_id: str, journal: str, entries: Sequence[Entry]) -> int:
@@ -232,20 +230,6 @@ class Store:
         inputs = [DatasetInput(data, [InputTag("mlflow.data.context", entry["context"])])]
         self.call(lambda c: c.log_inputs(run_id, inputs))
 
-    def _write_image(self, run_id: str, entry: Entry) -> None:
-        name, step, when = entry["name"], entry["step"], entry["time"]
-        pixels = _read_image(entry["path"]) if "path" in entry else entry["pixels"]
-        if step is None:
-            self.call(lambda c: c.log_image(run_id, pixels, f"images/{name}.png"))
-        elif "path" not in entry or not self._has_image(run_id, entry):
-            self.call(lambda c: c.log_image(run_id, pixels, key=name, step=step, timestamp=when, synchronous=True))
-
-    def _has_image(self, run_id: str, entry: Entry) -> bool:
-        """Whether a replay that was cut short has written this picture; MLflow would write it again, named anew."""
-        name = re.escape(entry["name"].replace("/", "~"))
-        known = re.compile(rf"images/{name}[+%]step[+%]{entry['step']}[+%]timestamp[+%]{entry['time']}[+%].*\.webp")
-        return any(known.fullmatch(file.path) for file in self.call(lambda c: c.list_artifacts(run_id, "images")))
-
     def _write_artifact(self, run_id: str, entry: Entry) -> None:
         self.call(lambda c: c.log_artifact(run_id, entry["path"], entry["folder"]))
 
@@ -277,11 +261,3 @@ def chunks(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
                 stop += 1
         yield entries[start:stop]
         start = stop
-
-
-def _read_image(path: str) -> np.ndarray:
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return np.asarray(image)

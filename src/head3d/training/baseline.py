@@ -1,7 +1,6 @@
 """Training of a baseline: the same clips, augmentation, loop and precision as Head3D's stages, its own losses."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,9 @@ from head3d.models.head3d import HeadGeometry, freeze
 from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, Clips, augment
 from head3d.training.build.geometry import GEOMETRY, load_geometry
-from head3d.training.loop import BETAS, PACKAGE, Schedule, State, adam, code_digest, file_digest, step_generator
+from head3d.training.loop import BETAS, PACKAGE, Schedule, State, adam, code_digest, file_digest
 from head3d.training.prefetch import Prefetcher
+from head3d.training.seeds import step_generator
 from head3d.training.session import Session, open_session
 from head3d.training.weights import seeded_init
 
@@ -28,20 +28,6 @@ if TYPE_CHECKING:
     from head3d.params import Params
 
 BEFORE, AFTER = 5, 10  # added to the seed, so that a method's parts see other batches than the method
-
-
-@dataclass(frozen=True)
-class Milestones(Schedule):
-    """A schedule that drops to a tenth more than once.
-
-    Attributes:
-        at: steps from which the learning rate is a tenth of what it was.
-    """
-
-    at: tuple[int, ...] = ()
-
-    def __call__(self, step: int) -> float:
-        return super().__call__(step) * 0.1 ** sum(step >= drop for drop in self.at)
 
 
 def place(method: Method, compute: Compute) -> Method:
@@ -140,7 +126,7 @@ def train_part(part: TrainingPhase, shift: int, session: Session, clips: Clips) 
     def losses(step: int) -> dict[str, Tensor]:
         return part.losses(step, pairs_of, step_generator(shifted.seed + 4, step))
 
-    schedule = Milestones(part.steps, cosine=part.drops is None, warmup=part.warmup, at=part.drops or ())
+    schedule = Schedule(part.steps, part.drops or (), cosine=part.drops is None, warmup=part.warmup)
     session.train(state, schedule, losses, part=part.name)
     if part.frozen_after:
         freeze(part.network)
@@ -197,7 +183,7 @@ def train_method(objective: Objective, method: Method, session: Session, clips: 
     per_epoch = steps_per_epoch(clips.per_pass, shared.repeats, settings.batch_size)
     cosine = shared.lr_decay == "cosine"
     drops = () if cosine else tuple(epoch * per_epoch for epoch in settings.milestones)
-    schedule = Milestones(settings.epochs * per_epoch, cosine=cosine, at=drops)
+    schedule = Schedule(settings.epochs * per_epoch, drops, cosine=cosine)
     pairs_of = pair_loader(clips, params, settings.batch_size, session.compute.device)
 
     def losses(step: int) -> dict[str, Tensor]:

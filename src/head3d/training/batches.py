@@ -5,7 +5,7 @@ Everything is a function of the seed and the step, so a resumed run sees what an
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -13,11 +13,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from head3d.errors import UserError
 from head3d.geometry import Pose, intrinsics, pixel_grid, project, reproject, rotation_from_euler
 from head3d.geometry.head_model import generic_depth
 from head3d.geometry.pnp import solve_pnp
 from head3d.ranks import ALONE, Ranks
-from head3d.training.loop import step_generator
+from head3d.training.seeds import step_generator
+
+if TYPE_CHECKING:
+    from head3d.data.store import ClipStore
+    from head3d.params import Params
 
 SEEN = 0.05  # of a head mask; below it colours are not told apart from black
 FACE, AROUND = 0.25, 0.5  # distances from the head's centre, of the image's side, where the face ends and hair hangs
@@ -143,6 +148,42 @@ class Clips:
             torch.stack([self.rotation[c][p] for c, p in zip(clip_indices, frame_indices, strict=True)]),
             torch.stack([self.translation[c][p] for c, p in zip(clip_indices, frame_indices, strict=True)]),
         )
+
+
+def load_clips(
+    store: "ClipStore", split: str, params: "Params", *, id_sampling: bool = False, poses: bool = False
+) -> Clips:
+    """All clips of a split; frames and masks stay on disk until a step asks for them.
+
+    At the paper's scale they are 20 GB, at 256x256 79 GB: the operating system keeps what fits.
+
+    Args:
+        store: where the clips are.
+        split: ``train`` or a test set.
+        params: of the camera.
+        id_sampling: passes go over people, not over clips.
+        poses: solve the poses of all frames from their landmarks, which only stage 1 learns from.
+
+    Raises:
+        UserError: the split is empty, or its clips are not of the size that params.yaml says.
+    """
+    records = store.split(split)
+    frames, masks = zip(*map(store.views, records), strict=True)
+    wanted = (params.data.clip_length, params.data.image_size, params.data.image_size, 3)
+    if other := next((one.shape for one in frames if one.shape != wanted), None):
+        raise UserError(
+            f"data/clips: clips of {other[0]} frames of {other[2]}x{other[1]} pixels",
+            allowed=f"what params.yaml says: {wanted[0]} frames of {wanted[1]}x{wanted[2]}",
+            fix="run the pipeline from `head3d crop` on (dvc repro)",
+        )
+    return Clips(
+        list(frames),
+        list(masks),
+        [np.asarray(store.landmarks(r)) for r in records] if poses else None,
+        params.camera.fov_deg,
+        params.camera.distance_m,
+        [r.person_key for r in records] if id_sampling else None,
+    )
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, rng: torch.Generator) -> Tensor:

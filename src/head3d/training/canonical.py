@@ -12,8 +12,9 @@ from head3d.ranks import current, distributed
 from head3d.training.batches import Batch, augment
 from head3d.training.build.canonical import build_canonical
 from head3d.training.build.geometry import GEOMETRY, load_geometry
-from head3d.training.loop import BETAS, Schedule, State, adam, file_digest, step_generator
+from head3d.training.loop import BETAS, Schedule, State, adam, file_digest
 from head3d.training.prefetch import Prefetcher
+from head3d.training.seeds import step_generator
 from head3d.training.session import open_session
 from head3d.training.weights import seeded_init
 
@@ -64,6 +65,6 @@ def run(params: "Params") -> None:
             return canonical_losses(geometry, network, batches(step).to(compute.device))
 
         per_epoch = clips.steps_per_epoch(settings.batch_size)
-        schedule = Schedule(settings.epochs * per_epoch, drop_step=settings.lr_drop_epoch * per_epoch)
+        schedule = Schedule(settings.epochs * per_epoch, drops=(settings.lr_drop_epoch * per_epoch,))
         session.train(state, schedule, losses, clip_norm=settings.clip_norm)
         session.finish(network, state, {"clips": len(clips)})

@@ -17,9 +17,10 @@ from head3d.training.batches import Batch, Clips, augment, jitter_colors
 from head3d.training.build.canonical import build_canonical
 from head3d.training.build.fusion import build_fusion, place_fusion
 from head3d.training.build.geometry import GEOMETRY, load_geometry
-from head3d.training.loop import BETAS, Schedule, State, adam, file_digest, step_generator
+from head3d.training.loop import BETAS, Schedule, State, adam, file_digest
 from head3d.training.matching import MATCHING
 from head3d.training.prefetch import Prefetcher
+from head3d.training.seeds import step_generator
 from head3d.training.session import open_session
 from head3d.training.weights import load_weights, seeded_init
 

@@ -31,10 +31,12 @@ from head3d.training.batches import (
     turn,
 )
 from head3d.training.build.geometry import build_geometry, place_geometry
-from head3d.training.loop import BETAS, Schedule, State, adam, file_digest, step_generator
+from head3d.training.loop import BETAS, Schedule, State, adam, file_digest
 from head3d.training.official import Start, start
 from head3d.training.prefetch import Prefetcher
+from head3d.training.seeds import step_generator
 from head3d.training.session import Session, open_session
+from head3d.training.shares import DEPTH_EVERY, LEAST_ROWS, batches_of
 from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 ANGLE_UNIT_DEG = 10.0  # an error of 10 degrees, of a centimetre sideways or of 5 cm towards the camera cost alike
 PLACE_UNIT_M = (0.01, 0.01, 0.05)
 TURNED = 0.7  # share of the warm start's frames that are turned out of the image plane
-DEPTH_EVERY = 3  # the smooth head's depth is learnt from every third frame of the warm start: it is the easier part
 
 
 def pose_l1(predicted: Pose, target: Pose, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,18 +161,15 @@ def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str, official:
     return start(geometry, official)
 
 
-def check_shares(settings: "GeometryParams") -> None:
+def check_shares(params: "Params") -> None:
     """Raises UserError, before anything is trained, if the ranks can't share the batches."""
     ranks = current()
-    ranks.rows(settings.batch_size, "geometry.batch_size")
-    if settings.pose_hold > 0:
-        ranks.rows(settings.hold_batch, "geometry.hold_batch")
-    if settings.has_warm_start:
-        mine = ranks.rows(settings.warm_batch, "geometry.warm_batch")
-        if ranks.world_size > 1 and mine.stop - mine.start < DEPTH_EVERY:
+    for name, size in batches_of(params, "geometry").items():
+        mine, least = ranks.rows(size, name), LEAST_ROWS.get(name, 1)
+        if ranks.world_size > 1 and mine.stop - mine.start < least:
             raise UserError(
-                f"params.yaml: geometry.warm_batch is {settings.warm_batch} for {ranks.world_size} processes",
-                allowed=f"at least {DEPTH_EVERY * ranks.world_size}",
+                f"params.yaml: {name} is {size} for {ranks.world_size} processes",
+                allowed=f"at least {least * ranks.world_size}",
                 fix="raise it, or start fewer processes",
             )
 
@@ -248,8 +246,8 @@ def learn_from_rendering(geometry: HeadGeometry, clips: Clips, session: Session)
     state = State({"geometry": geometry}, optimizer_of(geometry, settings.depth_lr, settings.pose_lr))
     per_epoch = clips.steps_per_epoch(settings.batch_size)
     cosine = settings.lr_decay == "cosine"
-    drop = None if cosine else settings.lr_drop_epoch * per_epoch
-    schedule = Schedule(settings.epochs * per_epoch, drop_step=drop, cosine=cosine, warmup=settings.warmup_steps)
+    drops = () if cosine else (settings.lr_drop_epoch * per_epoch,)
+    schedule = Schedule(settings.epochs * per_epoch, drops, cosine=cosine, warmup=settings.warmup_steps)
     session.train(state, schedule, losses, clip_norm=settings.clip_norm)
     return state
 
@@ -270,7 +268,7 @@ def run(params: "Params") -> None:
         reads["official"] = {name: file_digest(path) for name, path in official.items()}
     with open_session(params, "geometry", ("camera", "geometry", "augment"), **reads) as session:
         clips = session.load_clips(poses=True)
-        check_shares(settings)
+        check_shares(params)
         geometry = seeded_init(params.seed, build_geometry, params)
         begun = pretrained(geometry, settings.warm_start, params.model.pose.backbone, official)
         session.tracked.tag("pretrained", begun.used)

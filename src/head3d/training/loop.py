@@ -64,12 +64,6 @@ def run_digest(settings: dict[str, Any], code: Iterable[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The generator that everything random in a step draws from."""
-    mixed = hashlib.sha256(f"{seed}:{step}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(mixed[:7], "little"))
-
-
 def adam(parameters: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
     """Adam that goes over each weight once, not once for every operation: a few per cent of a step.
 
@@ -142,21 +136,21 @@ class Schedule:
 
     Attributes:
         steps: all steps of the stage.
-        drop_step: from this step on x 0.1; None never drops.
-        cosine: fall to zero along a half cosine instead.
+        drops: steps from which it is a tenth of what it was.
+        cosine: fall to zero along a half cosine.
         warmup: steps over which the rate rises from zero.
     """
 
     steps: int
-    drop_step: int | None = None
+    drops: tuple[int, ...] = ()
     cosine: bool = False
     warmup: int = 0
 
     def __call__(self, step: int) -> float:
         share = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if self.cosine:
-            return share * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * step / self.steps))))
-        return share * (0.1 if self.drop_step is not None and step >= self.drop_step else 1.0)
+            share *= 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * step / self.steps))))
+        return share * 0.1 ** sum(step >= drop for drop in self.drops)
 
 
 class Interrupted(SystemExit):

@@ -20,8 +20,9 @@ from head3d.models.matching import Matcher
 from head3d.ranks import current, distributed
 from head3d.training.batches import augment, jitter_colors
 from head3d.training.expression import Moved, expression_losses, moved_faces
-from head3d.training.loop import Schedule, State, adam, step_generator
+from head3d.training.loop import Schedule, State, adam
 from head3d.training.prefetch import Prefetcher
+from head3d.training.seeds import step_generator
 from head3d.training.session import open_session
 from head3d.training.weights import seeded_init
 

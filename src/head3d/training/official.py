@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from head3d.models.head3d import HeadGeometry
 
-HEADS = ("fc_yaw", "fc_pitch", "fc_roll")
 HOPENET_IGNORED = ("fc_finetune.weight", "fc_finetune.bias")  # of an experiment; its forward pass ends before it
 ENCODER = "encoder.original_model.features."
 # ImageNet's classes, which nothing reads, and the output layer: it gives the distance of its synthetic data, in a scale

@@ -18,9 +18,10 @@ from head3d.models.parsing import BiSeNet, load_parser
 from head3d.models.small_parser import SmallParser, soft_iou
 from head3d.ranks import current, distributed
 from head3d.training.batches import augment, jitter_colors
-from head3d.training.loop import Schedule, State, adam, file_digest, step_generator
+from head3d.training.loop import Schedule, State, adam, file_digest
 from head3d.training.prefetch import Prefetcher
 from head3d.training.scenes import other_backgrounds, recolored_heads
+from head3d.training.seeds import step_generator
 from head3d.training.session import open_session
 from head3d.training.weights import seeded_init
 

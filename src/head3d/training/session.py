@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import nn
 
 from head3d import tracking
 from head3d.compute import Compute
 from head3d.data.store import ClipStore, write_json
-from head3d.errors import UserError
 from head3d.ranks import current
 from head3d.tracking.profile import profiled
-from head3d.training.batches import Clips
+from head3d.training.batches import Clips, load_clips
 from head3d.training.loop import Schedule, State, run_digest, train, write_history
 from head3d.training.weights import save_weights
 
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 # Code that trained weights depend on: of all stages, and of each.
 SHARED = (
     *("geometry", "losses", "checkpoints.py", "compute.py", "ranks.py", "data/store.py"),
-    *(f"training/{name}.py" for name in ("prefetch", "batches", "batchnorm", "loop", "session", "weights")),
+    *(f"training/{name}.py" for name in ("prefetch", "batches", "batchnorm", "loop", "seeds", "session", "weights")),
 )
 _HEAD_GEOMETRY = (
     "models/blocks.py",
@@ -39,52 +37,16 @@ _HEAD_GEOMETRY = (
 _CANONICAL = (*_HEAD_GEOMETRY, "models/canonical.py", "training/build/canonical.py")
 _FUSION = ("models/matching.py", "models/fusion.py", "training/build/fusion.py")
 OWN = {
-    "geometry": (*_HEAD_GEOMETRY, "training/geometry.py", "training/official.py"),
+    "geometry": (*_HEAD_GEOMETRY, "training/geometry.py", "training/official.py", "training/shares.py"),
     "canonical": (*_CANONICAL, "training/canonical.py"),
     "matching": ("models/matching.py", "training/expression.py", "training/matching.py"),
     "fusion": (*_CANONICAL, *_FUSION, "training/fusion.py"),
     "parser": (
-        *("models/blocks.py", "models/parsing.py", "models/resnet.py", "models/small_parser.py"),
+        *(f"models/{name}.py" for name in ("blocks", "folding", "parsing", "resnet", "small_parser")),
         *("training/parser.py", "training/scenes.py"),
     ),
     "baseline": (*_HEAD_GEOMETRY, "training/baseline.py"),
 }
-
-
-def load_clips(
-    store: ClipStore, split: str, params: "Params", *, id_sampling: bool = False, poses: bool = False
-) -> Clips:
-    """All clips of a split; frames and masks stay on disk until a step asks for them.
-
-    At the paper's scale they are 20 GB, at 256x256 79 GB: the operating system keeps what fits.
-
-    Args:
-        store: where the clips are.
-        split: ``train`` or a test set.
-        params: of the camera.
-        id_sampling: passes go over people, not over clips.
-        poses: solve the poses of all frames from their landmarks, which only stage 1 learns from.
-
-    Raises:
-        UserError: the split is empty, or its clips are not of the size that params.yaml says.
-    """
-    records = store.split(split)
-    frames, masks = zip(*map(store.views, records), strict=True)
-    wanted = (params.data.clip_length, params.data.image_size, params.data.image_size, 3)
-    if other := next((one.shape for one in frames if one.shape != wanted), None):
-        raise UserError(
-            f"data/clips: clips of {other[0]} frames of {other[2]}x{other[1]} pixels",
-            allowed=f"what params.yaml says: {wanted[0]} frames of {wanted[1]}x{wanted[2]}",
-            fix="run the pipeline from `head3d crop` on (dvc repro)",
-        )
-    return Clips(
-        list(frames),
-        list(masks),
-        [np.asarray(store.landmarks(r)) for r in records] if poses else None,
-        params.camera.fov_deg,
-        params.camera.distance_m,
-        [r.person_key for r in records] if id_sampling else None,
-    )
 
 
 @dataclass

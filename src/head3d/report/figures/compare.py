@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from head3d.evaluation import cross, pairs
-from head3d.evaluation.protocol import reference_of
+from head3d.evaluation import compared, cross, pairs
 from head3d.images import mask_tensor, to_frames, to_tensor
+from head3d.references import reference_of
 from head3d.report import names
 from head3d.report.figures.pictures import colored
 from head3d.report.figures.sheet import Row, Sheet
@@ -47,7 +47,7 @@ def comparison_sheet(methods: Mapping[str, Reenactor], shown: list[Example], sto
 
 def cross_rows(store: ClipStore, params: Params) -> list[Row]:
     """Subject, driving frame and every method's frame of the first pairs of each test set, as they were measured."""
-    rows = []
+    rows, folders = [], [name for name in compared.methods_of(params.baselines) if name != "paste"]
     for test_set in params.test_sets:
         folder = pairs.folder_of(test_set, store.root)
         known = {record.clip_id: record for record in store.records(test_set)}
@@ -55,7 +55,7 @@ def cross_rows(store: ClipStore, params: Params) -> list[Row]:
             subject, driver = known[pair.subject_clip], known[pair.driving_clip]
             driving = store.frames(driver)
             index = most_different(driving, 0, driving[0])
-            made = [cross.load(folder / name, pair.pair)[0][index] for name in ("copy", *params.baselines, "full")]
+            made = [cross.load(folder / name, pair.pair)[0][index] for name in folders]
             label = f"{subject.person}\nby {driver.person}"
             rows.append(Row([made[0], driving[index], *made[1:]], label, new_group=not rows))
     if rows:

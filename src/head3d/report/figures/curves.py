@@ -9,7 +9,7 @@ from head3d.errors import UserError
 from head3d.report.figures.sheet import DPI, LINE_COLORS, STYLE
 from head3d.report.formats import read_csv
 from head3d.report.names import plain
-from head3d.sections.baselines import NAMES
+from head3d.sections.choices import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ def read_curves(files: dict[str, Path]) -> pd.DataFrame:
 
 def line_name(line: str) -> str:
     """What tables call a variant or a baseline."""
-    return plain(line if line in NAMES else f"head3d_{line}", 0)
+    return plain(line if line in BASELINES else f"head3d_{line}", 0)
 
 
 def curves_figure(curves: pd.DataFrame):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from head3d.images import mask_frames, mask_tensor, to_frames, to_tensor
+from head3d.images import mask_frames, to_frames
+from head3d.report.figures.people import subject_of
 from head3d.report.figures.pictures import outlined
 from head3d.report.figures.sheet import Row, Sheet
 
@@ -50,9 +51,7 @@ class Case:
 def examine(model: Head3D, store: ClipStore, record: ClipRecord, params: Params) -> Case:
     """A clip's canonical head, rendered where its reference frames have their heads."""
     frames, masks = np.asarray(store.frames(record)), np.asarray(store.masks(record))
-    half = len(frames) // 2
-    count = min(params.model.references, half)
-    subject = model.subject(to_tensor(frames[:half]), mask_tensor(masks[:half]), references=count, seed=params.seed)
+    subject = subject_of(model, frames, masks, params)
     rendered, found = model.render(subject, subject.poses)
     parsed = subject.masks
     difference = (rendered - subject.references * parsed).abs().mean(dim=1, keepdim=True)

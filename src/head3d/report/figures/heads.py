@@ -15,9 +15,10 @@ from head3d.views import hand_pose, moved_pose
 
 if TYPE_CHECKING:
     from head3d.api import Head3D, Subject
-    from head3d.geometry import Motion, Pose
+    from head3d.geometry import Pose
     from head3d.params import Params
     from head3d.report.figures.people import Example
+    from head3d.sections.choices import Motion
 
     Placing = Callable[[Subject], Pose]
 

@@ -15,8 +15,8 @@ from head3d.views import hand_pose
 
 if TYPE_CHECKING:
     from head3d.api import Head3D
-    from head3d.geometry import Motion
     from head3d.report.figures.people import Example
+    from head3d.sections.choices import Motion
 
 COLUMNS = 4  # frames of a video in Figure 4
 ACROSS = 2  # people side by side in Figure 4

@@ -9,14 +9,15 @@ import numpy as np
 
 from head3d.errors import UserError
 from head3d.images import mask_tensor, to_tensor
+from head3d.references import subject_half
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from head3d.api import Head3D, Subject, Transfer
     from head3d.data.store import ClipRecord, ClipStore
-    from head3d.geometry import Motion
     from head3d.params import Params
+    from head3d.sections.choices import Motion
 
 T = TypeVar("T")
 MOST = 6  # people in a figure
@@ -48,7 +49,7 @@ class Example:
 
     @property
     def half(self) -> int:
-        return len(self.frames) // 2
+        return subject_half(len(self.frames))
 
     @property
     def label(self) -> str:
@@ -79,19 +80,20 @@ def shared(groups: Sequence[Sequence[T]], most: int) -> list[T]:
     return [one for group, count in zip(groups, takes, strict=True) for one in group[:count]]
 
 
+def subject_of(model: Head3D, frames: np.ndarray, masks: np.ndarray, params: Params) -> Subject:
+    """The model's view of the first half of a clip, which may be shorter than the references are many."""
+    half = subject_half(len(frames))
+    count = min(params.model.references, half)
+    return model.subject(to_tensor(frames[:half]), mask_tensor(masks[:half]), references=count, seed=params.seed)
+
+
 def examples(model: Head3D, store: ClipStore, params: Params) -> tuple[list[Example], str]:
     """Every chosen clip with its canonical head, and the sentence that tells how they were chosen."""
     chosen, rule = choose(store, params.test_sets)
     found = []
     for test_set, record in chosen:
         frames, masks = np.asarray(store.frames(record)), np.asarray(store.masks(record))
-        half = len(frames) // 2
-        subject = model.subject(
-            to_tensor(frames[:half]),
-            mask_tensor(masks[:half]),
-            references=min(params.model.references, half),
-            seed=params.seed,
-        )
+        subject = subject_of(model, frames, masks, params)
         found.append(Example(record.person, test_set, record.clip_id, float(record.fps), frames, masks, subject))
     return found, rule
 

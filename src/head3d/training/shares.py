@@ -1,0 +1,31 @@
+"""Which batches the processes of a training share; without torch, as it is asked before they are started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from head3d.params import Params
+
+DEPTH_EVERY = 3  # the smooth head's depth is learnt from every third frame of the warm start: it is the easier part
+LEAST_ROWS = {"geometry.warm_batch": DEPTH_EVERY}  # of a batch that each process must have; of others one
+
+
+def batches_of(params: Params, training: str, method: str | None = None) -> dict[str, int]:
+    """Sizes of the batches that the processes of a training share, by their names in params.yaml.
+
+    Args:
+        params: all parameters.
+        training: ``geometry`` or another one.
+        method: of ``baseline``.
+    """
+    if training == "baseline":
+        settings = getattr(params.baseline, str(method)).model_dump()
+        return {f"baseline.{method}.{name}": size for name, size in settings.items() if name.endswith("batch_size")}
+    names = ["batch_size"]
+    if training == "geometry":
+        names += ["hold_batch"] if params.geometry.pose_hold > 0 else []
+        names += ["warm_batch"] if params.geometry.has_warm_start else []
+    if training == "matching" and params.matching.pairs:
+        names.append("pairs")
+    return {f"{training}.{name}": getattr(getattr(params, training), name) for name in names}
