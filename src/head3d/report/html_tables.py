@@ -230,7 +230,10 @@ def across_sentences(folder: Path, params: Params) -> list[str]:
     """What the tables of transfer say of Head3D against a held frame of the subject, in words, good or bad."""
     table = read_csv(folder / "cross_identity.csv", ("dataset", "method", "n_pairs"))
     differences = read_csv(folder / "cross_paired.csv", columns.CROSS_PAIRED)
-    against_held = differences[differences["against"] == "copy"].set_index(["dataset", "measure"])
+    against_held = {
+        (row["dataset"], row["measure"]): f" (lower in {row['n_lower']} of {row['n_pairs']} pairs)"
+        for row in differences[differences["against"] == "copy"].to_dict("records")
+    }
     ours, held = (names.plain(name, params.model.references) for name in ("head3d", "copy"))
     expression, identity = (
         next((c for c in table.columns if _is_measure(c, start)), None) for start in ("expression_error", "identity")
@@ -241,10 +244,7 @@ def across_sentences(folder: Path, params: Params) -> list[str]:
         if expression is None or identity is None or not {ours, held} <= rows.keys():
             continue
         errors = [cell(float(rows[name][expression]), cross.digits(expression)) for name in (ours, held)]
-        lower = ""
-        if (dataset, expression) in against_held.index:
-            row = against_held.loc[(dataset, expression)]
-            lower = f" (lower in {int(row['n_lower'])} of {int(row['n_pairs'])} pairs)"
+        lower = against_held.get((dataset, expression), "")
         found.append(
             f"<code>{escape(str(dataset))}</code>, {int(rows[ours]['n_pairs'])} pairs of people: expressions are off "
             f"by {errors[0]} % of the eyes' distance, those of a held frame by {errors[1]} %{lower}; identity "
