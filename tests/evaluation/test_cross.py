@@ -13,7 +13,6 @@ from head3d.data.store import COLUMNS, ClipRecord, ClipStore, write_records
 from head3d.data.video import probe
 from head3d.errors import UserError
 from head3d.evaluation import baseline, cross, cross_baseline, cross_head3d, cross_measure, measures, pairs
-from head3d.evaluation.reconstruction import Head3DMethod
 from head3d.geometry import Pose
 from head3d.images import to_frames
 from head3d.params import Params
@@ -44,6 +43,11 @@ def here(in_tmp: Path, models: Path) -> ClipStore:
     write_records(root / "manifest.csv", records)
     (in_tmp / "models").symlink_to(models)
     return ClipStore()
+
+
+def is_close(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether videos are the same but for the order of sums: threads that have a pair each add otherwise."""
+    return int(np.abs(a.astype(np.int16) - b).max()) <= 1
 
 
 def small(params: Params) -> Params:
@@ -77,11 +81,11 @@ def test_all_stages_make_the_layout(here: ClipStore, tiny: Params) -> None:
         assert rendered is None and np.array_equal(copied, np.broadcast_to(wanted, copied.shape))
         case = cross.load_case(here, params, subject, driving)
         made, mask = cross.load(folder / "full", pair.pair)
-        method = Head3DMethod(Head3D.load(params=params), params.model.references)
-        again = cross_head3d.reenact_pair(method, case, params.animate.motion)
-        assert np.array_equal(made, to_frames(again[0])) and mask is not None and mask.shape == made.shape[:3]
+        again = cross_head3d.reenact_pair(Head3D.load(params=params), case, params.animate.motion)
+        assert mask is not None and mask.shape == made.shape[:3]
+        assert is_close(made, to_frames(again[0]))
         theirs = cross_baseline.reenact_pair(baseline.load(params, "fomm"), case, params.animate.motion)
-        assert np.array_equal(cross.load(folder / "fomm", pair.pair)[0], to_frames(theirs[0]))
+        assert is_close(cross.load(folder / "fomm", pair.pair)[0], to_frames(theirs[0]))
 
     # No face in these clips: everything is counted as lost, nothing is made up.
     cross_measure.run(params, "mini-seen")

@@ -1,5 +1,6 @@
 """Whose frames, masks, motion and face a result across people is held to."""
 
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -54,13 +55,36 @@ def test_whose_frames_and_masks_a_case_holds(told: ClipStore, tiny: Params) -> N
             assert (found[:, 0, 0, 0] * 255).round().tolist() == [10 * number + first for number in numbers]
 
 
-def test_a_result_has_the_drivers_rate_and_the_subjects_references(told: ClipStore, tiny: Params, in_tmp: Path) -> None:
-    pairs.write(pairs.folder_of("mini-seen") / "pairs.csv", [pairs.Pair("p00", "mini-seen", "ann", "bob")])
-    [(pair, case, fps)] = cross.cases(told, tiny, "mini-seen", "test")
-    assert (pair.pair, fps) == ("p00", 26.0)
-    ann, bob = told.records("mini-seen")
-    seeds = [draw_seed(tiny, record, 0) for record in (ann, bob)]
-    assert case.seed == seeds[0] != seeds[1]
+def test_a_result_has_the_drivers_rate_and_the_subjects_references(
+    told: ClipStore, tiny: Params, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pair its own, though threads make several at once."""
+    both = [pairs.Pair("p00", "mini-seen", "ann", "bob"), pairs.Pair("p01", "mini-seen", "bob", "ann")]
+    pairs.write(pairs.folder_of("mini-seen") / "pairs.csv", both)
+    run = SimpleNamespace(dataset=lambda *_: None, metrics=lambda _: None)
+    monkeypatch.setattr("head3d.tracking.run", lambda **_: nullcontext(run))
+    monkeypatch.setattr(cross, "ClipStore", lambda: told)
+    saved: dict[str, tuple[str, int, float]] = {}
+
+    def save(folder: Path, name: str, frames: torch.Tensor, rendered: torch.Tensor | None, fps: float) -> None:
+        saved[name] = (threading.current_thread().name, int(frames[0, 0, 0, 0]), fps)
+
+    meeting = threading.Barrier(2)
+
+    def make(case: cross.CrossCase, motion: str) -> dict[str, cross.RenderedVideo]:
+        meeting.wait(timeout=60)
+        return {"out": (torch.full((1, 3, 4, 4), float(case.seed), dtype=torch.float64), None)}
+
+    monkeypatch.setattr(cross, "save", save)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        cross.make_videos(tiny, "mini-seen", "out", ("out",), torch.device("cpu"), make)
+    finally:
+        torch.set_num_threads(threads)
+    ann, bob = (draw_seed(tiny, record, 0) for record in told.records("mini-seen"))
+    assert {name: found[1:] for name, found in saved.items()} == {"p00": (ann, 26.0), "p01": (bob, 25.0)}
+    assert ann != bob and saved["p00"][0] != saved["p01"][0]
 
 
 def test_means_are_logged_by_method(

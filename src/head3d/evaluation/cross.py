@@ -8,13 +8,14 @@ mask.
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,6 +26,7 @@ from head3d.errors import UserError
 from head3d.evaluation import pairs
 from head3d.files import replacing, replacing_directory
 from head3d.images import mask_frames, mask_tensor, to_frames, to_tensor
+from head3d.parallel import MOST_WORKERS, in_order, workers
 from head3d.references import draw_seed, reference_of, subject_half
 from head3d.sections.choices import Motion
 
@@ -96,27 +98,35 @@ def hold_reference(case: CrossCase) -> Tensor:
     return case.subject[reference_of(len(case.subject), case.seed)].expand(len(case.driving), -1, -1, -1)
 
 
-def cases(
-    store: ClipStore, params: "Params", test_set: str, label: str
-) -> Iterator[tuple[pairs.Pair, CrossCase, float]]:
-    """Every pair of a test set with its frames and the driving video's frames a second."""
-    known = {record.clip_id: record for record in store.records(test_set)}
-    chosen = pairs.read(pairs.folder_of(test_set) / "pairs.csv", known)
-    for pair in tqdm(chosen, desc=label, unit="pair", disable=None):
-        driving = known[pair.driving_clip]
-        yield pair, load_case(store, params, known[pair.subject_clip], driving), driving.fps
+def make_videos(
+    params: "Params", test_set: str, method: str, outs: tuple[str, ...], device: torch.device, make: Make
+) -> None:
+    """A stage that makes the videos of one method, or of several at once; each has a directory of its own.
 
-
-def make_videos(params: "Params", test_set: str, method: str, outs: tuple[str, ...], make: Make) -> None:
-    """A stage that makes the videos of one method, or of several at once; each has a directory of its own."""
+    Args:
+        params: all of them.
+        test_set: whose pairs.
+        method: which is run, for the record.
+        outs: names of what it makes.
+        device: that it runs on.
+        make: each one's video of a pair; several threads call it at once.
+    """
     store, folder = ClipStore(), pairs.folder_of(test_set)
     with tracking.run(stage="transfer", params=params, instance=f"{test_set}-{method}") as tracked:
         tracked.dataset(test_set, store.digest, len(store.records(test_set)))
-        made = 0
+        known = {record.clip_id: record for record in store.records(test_set)}
+        chosen = pairs.read(folder / "pairs.csv", known)
         with ExitStack() as stack:
             places = {out: stack.enter_context(replacing_directory(folder / out)) for out in outs}
-            for pair, case, fps in cases(store, params, test_set, f"{method} across people of {test_set}"):
+
+            def make_pair(pair: pairs.Pair) -> None:
+                driving = known[pair.driving_clip]
+                case = load_case(store, params, known[pair.subject_clip], driving)
                 for out, (frames, rendered) in make(case, params.animate.motion).items():
-                    save(places[out], pair.pair, frames, rendered, fps)
-                made += 1
-        tracked.metrics({"pairs": float(made)})
+                    save(places[out], pair.pair, frames, rendered, driving.fps)
+
+            with workers(device) as pool:
+                made = in_order(pool, make_pair, chosen, MOST_WORKERS)
+                for _ in tqdm(made, f"{method} across people of {test_set}", len(chosen), unit="pair", disable=None):
+                    pass
+        tracked.metrics({"pairs": float(len(chosen))})

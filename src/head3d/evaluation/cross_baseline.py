@@ -24,4 +24,8 @@ def reenact_pair(method: baseline.BaselineMethod, case: CrossCase, motion: Motio
 def run(params: "Params", test_set: str, method: str) -> None:
     """Videos of all pairs of a test set by a baseline; data/transfer/SET/METHOD."""
     trained = baseline.load(params, method)
-    make_videos(params, test_set, method, (method,), lambda case, motion: {method: reenact_pair(trained, case, motion)})
+
+    def make(case: CrossCase, motion: Motion) -> dict[str, RenderedVideo]:
+        return {method: reenact_pair(trained, case, motion)}
+
+    make_videos(params, test_set, method, (method,), trained.device, make)

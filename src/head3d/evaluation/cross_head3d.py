@@ -24,8 +24,9 @@ def floors(model: Head3D, case: CrossCase, motion: Motion) -> dict[str, Rendered
     return {"copy": (hold_reference(case), None), "paste": (head + (1 - mask) * subject.reference, mask)}
 
 
-def reenact_pair(method: Head3DMethod, case: CrossCase, motion: Motion) -> RenderedVideo:
+def reenact_pair(model: Head3D, case: CrossCase, motion: Motion) -> RenderedVideo:
     """Head3D's frames and where it rendered the head."""
+    method = Head3DMethod(model, model.params.model.references)
     state = method.prepare(case.subject, case.subject_masks, case.seed)
     made = method.transfer(state, case.driving, case.driving_masks, motion)
     return made.frames, made.head_mask
@@ -34,8 +35,9 @@ def reenact_pair(method: Head3DMethod, case: CrossCase, motion: Motion) -> Rende
 def run(params: "Params", test_set: str, method: str) -> None:
     """Videos of all pairs of a test set by a variant of Head3D, or by the floors; data/transfer/SET/METHOD."""
     model = Head3D.load(params=params, variant=None if method == FLOORS else method)
-    if method == FLOORS:
-        make_videos(params, test_set, method, compared.FLOOR_VIDEOS, lambda case, motion: floors(model, case, motion))
-        return
-    usual = Head3DMethod(model, params.model.references)
-    make_videos(params, test_set, method, (method,), lambda case, motion: {method: reenact_pair(usual, case, motion)})
+
+    def make(case: CrossCase, motion: Motion) -> dict[str, RenderedVideo]:
+        return floors(model, case, motion) if method == FLOORS else {method: reenact_pair(model, case, motion)}
+
+    outs = compared.FLOOR_VIDEOS if method == FLOORS else (method,)
+    make_videos(params, test_set, method, outs, model.compute.device, make)
