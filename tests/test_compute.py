@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from head3d.compute import Compute, _lock, _vendor, cpu_gains_by_bfloat16, own_gpu, own_gpus
+from head3d.compute import Compute, _lock, cpu_gains_by_bfloat16, cpu_instructions, of_cpu, own_gpu, own_gpus
 from head3d.errors import UserError
 
 TAKE = """
@@ -132,16 +132,18 @@ def test_bfloat16_is_for_the_processors_that_are_faster_in_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
-    monkeypatch.setattr("head3d.compute._vendor", lambda: vendor)
+    monkeypatch.setattr("head3d.compute.of_cpu", lambda key: {"vendor_id": vendor}[key])
     assert cpu_gains_by_bfloat16() is gains
+    assert cpu_instructions() == ("AMX" if amx else "AVX-512 BF16" if avx512 else cpu_instructions())
 
 
-def test_a_processor_says_who_made_it(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC: a test\n\n")
-    assert _vendor(tmp_path / "cpuinfo") == "AuthenticAMD"
-    (tmp_path / "arm").write_text("processor\t: 0\nCPU implementer\t: 0x41\n")
-    assert _vendor(tmp_path / "arm") == ""
-    assert _vendor(tmp_path / "none") == ""  # no Linux
+def test_what_linux_tells_of_the_processor(tmp_path: Path) -> None:
+    lines = ("processor\t: 0", "vendor_id\t: AuthenticAMD", "model name\t: AMD EPYC: a test", "", "vendor_id\t: other")
+    (tmp_path / "cpuinfo").write_text("\n".join(lines))
+    assert of_cpu("vendor_id", tmp_path / "cpuinfo") == "AuthenticAMD"
+    assert of_cpu("model name", tmp_path / "cpuinfo") == "AMD EPYC: a test"
+    assert of_cpu("vendor", tmp_path / "cpuinfo") == ""
+    assert of_cpu("vendor_id", tmp_path / "none") == ""  # no Linux
 
 
 def test_locks_are_for_all_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

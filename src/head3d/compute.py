@@ -145,7 +145,7 @@ def cpu_gains_by_bfloat16() -> bool:
     a training step as in float32. On a Xeon without AMX, whose AVX-512 BF16 has half the rate, steps and inference took
     1.5 to 2 times as long. Other processors emulate bfloat16.
     """
-    return cpu_has_amx() or (torch.cpu._is_avx512_bf16_supported() and _vendor() == "AuthenticAMD")
+    return cpu_has_amx() or (torch.cpu._is_avx512_bf16_supported() and of_cpu("vendor_id") == "AuthenticAMD")
 
 
 def cpu_has_amx() -> bool:
@@ -153,11 +153,20 @@ def cpu_has_amx() -> bool:
     return bool(torch.cpu._is_amx_tile_supported())
 
 
-def _vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Who made the processor: ``GenuineIntel``, ``AuthenticAMD`` and others; empty where no Linux tells."""
+def cpu_instructions() -> str:
+    """The widest instructions of this processor that decide how fast convolutions are, such as ``AVX-512 BF16``."""
+    if cpu_has_amx():
+        return "AMX"
+    if torch.cpu._is_avx512_bf16_supported():
+        return "AVX-512 BF16"
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def of_cpu(key: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What Linux tells of the first processor, such as its ``model name`` or ``vendor_id``; empty where it does not."""
     with contextlib.suppress(OSError), cpuinfo.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            key, _, value = line.partition(":")
-            if key.strip() == "vendor_id":
+            name, _, value = line.partition(":")
+            if name.strip() == key:
                 return value.strip()
     return ""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from head3d.compute import Compute
+from head3d.compute import Compute, cpu_instructions, of_cpu
 from head3d.data.store import write_rows
 from head3d.errors import UserError
 from head3d.params import Params
@@ -100,13 +100,11 @@ def compute_of(params: Params) -> Compute:
 
 def machine(on: Compute) -> dict[str, str]:
     """What numbers were measured on, by the name of the device that they ran on."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
     if on.device.type == "cuda":
         name = torch.cuda.get_device_name(on.device)
-    elif cpuinfo.is_file():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = models[0] if models else name
+    else:  # makers give one name to processors of several generations
+        name = of_cpu("model name") or platform.processor() or platform.machine()
+        name = f"{name}, {cpu_instructions()}"
     return {
         "machine": name,
         "threads": str(torch.get_num_threads()),
