@@ -160,16 +160,16 @@ def test_each_process_has_what_its_part_of_the_warm_start_needs() -> None:
 def test_stage_1_refuses_ranks_that_would_have_too_few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     from head3d.params import load_params
     from head3d.ranks import Ranks
-    from head3d.training import geometry
+    from head3d.training import shares
 
     params = load_params(Path(__file__).parents[1] / "params.yaml")
     settings = params.geometry.model_copy(update={"batch_size": 16, "warm_batch": 32, "pose_hold": 0.0})
     params = params.model_copy(update={"geometry": settings})
-    monkeypatch.setattr(geometry, "current", lambda: Ranks(5, 8))
-    geometry.check_shares(params)
-    monkeypatch.setattr(geometry, "current", lambda: Ranks(5, 16))
+    monkeypatch.setattr(shares, "current", lambda: Ranks(5, 8))
+    shares.check_shares(params, "geometry")
+    monkeypatch.setattr(shares, "current", lambda: Ranks(5, 16))
     with pytest.raises(UserError, match=r"geometry\.warm_batch is 32 for 16 processes; allowed: at least 48; raise it"):
-        geometry.check_shares(params)
+        shares.check_shares(params, "geometry")
 
 
 def test_batches_of_every_training_of_the_paper_are_known() -> None:

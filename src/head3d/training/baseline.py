@@ -21,10 +21,10 @@ from head3d.training.loop import BETAS, PACKAGE, Schedule, State, adam, code_dig
 from head3d.training.prefetch import Prefetcher
 from head3d.training.seeds import step_generator
 from head3d.training.session import Session, open_session
+from head3d.training.shares import check_shares
 from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
-    from head3d.baselines.settings import BaselineSchedule
     from head3d.params import Params
 
 BEFORE, AFTER = 5, 10  # added to the seed, so that a method's parts see other batches than the method
@@ -138,7 +138,7 @@ def train_part(part: TrainingPhase, shift: int, session: Session, clips: Clips) 
 def run(params: "Params", method: str) -> None:
     """Train a baseline; writes models/baseline-METHOD.safetensors."""
     settings, shared, seed = getattr(params.baseline, method), params.baseline.training, params.seed
-    check_shares(settings, method)
+    check_shares(params, "baseline", method)
     kind = load_objective(method)
     reads = what_is_read(params, method, kind.needs_geometry)
     with open_session(params, "baseline", ("augment",), instance=method, **reads) as session:
@@ -162,13 +162,6 @@ def run(params: "Params", method: str) -> None:
         about = {"clips": len(clips), "method": method, "pairs_per_step": settings.batch_size}
         about |= {"people": clips.per_pass} if shared.id_sampling else {}
         session.finish(trained, state, {**about, **objective.notes, **parts})
-
-
-def check_shares(settings: "BaselineSchedule", method: str) -> None:
-    """Raises UserError, before anything is trained, if the ranks can't share the batches."""
-    for key, size in settings.model_dump().items():
-        if key.endswith("batch_size"):  # a part may have its own
-            current().rows(size, f"baseline.{method}.{key}")
 
 
 def train_method(objective: Objective, method: Method, session: Session, clips: Clips) -> State:

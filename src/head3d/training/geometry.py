@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from head3d.errors import UserError
 from head3d.geometry import Pose, euler_from_pose
 from head3d.geometry.head_model import generic_depth
 from head3d.losses import depth_smoothness, head_share, l1, symmetry
@@ -36,7 +35,7 @@ from head3d.training.official import Start, start
 from head3d.training.prefetch import Prefetcher
 from head3d.training.seeds import step_generator
 from head3d.training.session import Session, open_session
-from head3d.training.shares import DEPTH_EVERY, LEAST_ROWS, batches_of
+from head3d.training.shares import DEPTH_EVERY, check_shares
 from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
@@ -161,19 +160,6 @@ def pretrained(geometry: HeadGeometry, warm_start: str, backbone: str, official:
     return start(geometry, official)
 
 
-def check_shares(params: "Params") -> None:
-    """Raises UserError, before anything is trained, if the ranks can't share the batches."""
-    ranks = current()
-    for name, size in batches_of(params, "geometry").items():
-        mine, least = ranks.rows(size, name), LEAST_ROWS.get(name, 1)
-        if ranks.world_size > 1 and mine.stop - mine.start < least:
-            raise UserError(
-                f"params.yaml: {name} is {size} for {ranks.world_size} processes",
-                allowed=f"at least {least * ranks.world_size}",
-                fix="raise it, or start fewer processes",
-            )
-
-
 def optimizer_of(geometry: HeadGeometry, depth_lr: float, pose_lr: float) -> torch.optim.Optimizer:
     """Adam with the paper's betas and a learning rate each for what learns of F_D and F_P."""
     groups = [
@@ -268,7 +254,7 @@ def run(params: "Params") -> None:
         reads["official"] = {name: file_digest(path) for name, path in official.items()}
     with open_session(params, "geometry", ("camera", "geometry", "augment"), **reads) as session:
         clips = session.load_clips(poses=True)
-        check_shares(params)
+        check_shares(params, "geometry")
         geometry = seeded_init(params.seed, build_geometry, params)
         begun = pretrained(geometry, settings.warm_start, params.model.pose.backbone, official)
         session.tracked.tag("pretrained", begun.used)

@@ -45,7 +45,7 @@ OWN = {
         *(f"models/{name}.py" for name in ("blocks", "folding", "parsing", "resnet", "small_parser")),
         *("training/parser.py", "training/scenes.py"),
     ),
-    "baseline": (*_HEAD_GEOMETRY, "training/baseline.py"),
+    "baseline": (*_HEAD_GEOMETRY, "training/baseline.py", "training/shares.py"),
 }
 
 

@@ -1,8 +1,11 @@
-"""Which batches the processes of a training share; without torch, as it is asked before they are started."""
+"""Which batches the processes of a training share; launch asks before they are started, each training once they are."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from head3d.errors import UserError
+from head3d.ranks import current
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -29,3 +32,16 @@ def batches_of(params: Params, training: str, method: str | None = None) -> dict
     if training == "matching" and params.matching.pairs:
         names.append("pairs")
     return {f"{training}.{name}": getattr(getattr(params, training), name) for name in names}
+
+
+def check_shares(params: Params, training: str, method: str | None = None) -> None:
+    """Raises UserError, before anything is trained, if the ranks can't share the batches; as :func:`batches_of`."""
+    ranks = current()
+    for name, size in batches_of(params, training, method).items():
+        mine, least = ranks.rows(size, name), LEAST_ROWS.get(name, 1)
+        if ranks.world_size > 1 and mine.stop - mine.start < least:
+            raise UserError(
+                f"params.yaml: {name} is {size} for {ranks.world_size} processes",
+                allowed=f"at least {least * ranks.world_size}",
+                fix="raise it, or start fewer processes",
+            )
