@@ -1,7 +1,8 @@
 """Backward flows and backward warping with bilinear sampling.
 
 A flow is in pixels of its own resolution, (B, 2, H, W), x then y: output pixel q takes its value from q + flow[q].
-Everything samples with ``align_corners=True``, so that a zero flow is the identity at every size.
+Everything samples with ``align_corners=True``, so that a zero flow is the identity at every size. Where the pixels of a
+smaller flow lie in a larger one depends on who has found it: :func:`resize_flow`, :func:`double_flow`.
 """
 
 from dataclasses import dataclass

@@ -44,6 +44,6 @@ class Settings(BaselineSchedule):
     @property
     def replaced(self) -> tuple[str, ...]:  # type: ignore[override]
         """Nothing, where the depth networks are the official ones."""
-        return (f"depth networks taught by F_D for {self.depth_steps} steps instead of its own weights",) * (
-            self.depth_steps > 0
-        )
+        if self.depth_steps == 0:
+            return ()
+        return (f"depth networks taught by F_D for {self.depth_steps} steps instead of its own weights",)
