@@ -19,6 +19,13 @@ CONTENT = bytes(np.random.default_rng(0).integers(0, 256, 300_000, np.uint8))
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
+def leave_part(cache: Path, content: bytes) -> None:
+    """What a killed fetch of ``toy`` has left."""
+    part = cache / "parts" / "toy" / "toy.bin"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(content)
+
+
 class Server(http.server.ThreadingHTTPServer):
     """Serves CONTENT in good and bad ways, and remembers what was asked for."""
 

@@ -20,7 +20,7 @@ from head3d.assets import download
 from head3d.assets.catalogue import ASSETS, Asset, Https, Package
 from head3d.errors import UserError
 
-from .conftest import CONTENT, DIGEST, Server, add, leftovers
+from .conftest import CONTENT, DIGEST, Server, add, leave_part, leftovers
 
 
 def test_fetch_verifies_and_keeps(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,9 +59,7 @@ def test_next_run_goes_on_where_the_last_one_was_killed(
     server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(monkeypatch, Https(server.url("good")))
-    part = cache / "parts" / "toy" / "toy.bin"
-    part.parent.mkdir(parents=True)
-    part.write_bytes(CONTENT[:123_456])
+    leave_part(cache, CONTENT[:123_456])
     assert assets.fetch("toy").read_bytes() == CONTENT
     assert server.asked == [("/good", "bytes=123456-")]
 
@@ -70,9 +68,7 @@ def test_stale_beginning_of_another_file_is_thrown_away(
     server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(monkeypatch, Https(server.url("good")))
-    part = cache / "parts" / "toy" / "toy.bin"
-    part.parent.mkdir(parents=True)
-    part.write_bytes(b"x" * 1000)
+    leave_part(cache, b"x" * 1000)
     assert assets.fetch("toy").read_bytes() == CONTENT
     assert [wanted for _, wanted in server.asked] == ["bytes=1000-", None]
 

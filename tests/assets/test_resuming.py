@@ -14,7 +14,7 @@ from head3d.assets import download
 from head3d.assets.catalogue import Https, Package
 from head3d.errors import UserError
 
-from .conftest import CONTENT, Server, add
+from .conftest import CONTENT, Server, add, leave_part
 
 FULL = r"cache: cannot be written \(.*No space left on device.*\); set HEAD3D_CACHE to a directory with room$"
 
@@ -58,9 +58,7 @@ def test_a_whole_file_that_a_kill_kept_from_its_place_is_not_fetched_anew(
     server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(monkeypatch, Https(server.url("good")))
-    part = cache / "parts" / "toy" / "toy.bin"
-    part.parent.mkdir(parents=True)
-    part.write_bytes(CONTENT)
+    leave_part(cache, CONTENT)
     assert assets.fetch("toy").read_bytes() == CONTENT
     assert server.asked == [("/good", f"bytes={len(CONTENT)}-")]
 
@@ -70,9 +68,7 @@ def test_another_file_that_is_as_long_or_longer_is_fetched_anew(
     more: int, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(monkeypatch, Https(server.url("good")))
-    part = cache / "parts" / "toy" / "toy.bin"
-    part.parent.mkdir(parents=True)
-    part.write_bytes(bytes(len(CONTENT) + more))
+    leave_part(cache, bytes(len(CONTENT) + more))
     assert assets.fetch("toy").read_bytes() == CONTENT
     assert server.asked == [("/good", f"bytes={len(CONTENT) + more}-"), ("/good", None)]
 

@@ -134,8 +134,8 @@ def deviations(params: Params, stages: tuple[int, ...] = (1, 2, 3)) -> list[str]
 
 def _generic_start(steps: int) -> str:
     """What stage 1 starts from without official weights, in words."""
-    faces = "stage 1 started from a face parser's ResNet" if steps == 0 else "stage 1 started"
-    return faces if steps == 0 else f"{faces} from landmark poses and a smooth generic head"
+    taught = "landmark poses and a smooth generic head" if steps > 0 else "a face parser's ResNet"
+    return f"stage 1 started from {taught}"
 
 
 def _norms(params: Params, stages: tuple[int, ...]) -> str:

@@ -80,7 +80,8 @@ def build(params: Params, rows: pd.DataFrame, methods: list[str]) -> tuple[pd.Da
 def paired_table(params: Params, rows: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     """Head3D minus every other method over the pairs in which both were measured, ``columns.CROSS_PAIRED``.
 
-    The driving video itself is left out, for it is no method; and so is what is zero for all.
+    The driving video itself is left out, for it is no method, and so are measures that one of the two has on no pair.
+    ``n_lower`` of ``n_pairs`` are those on which Head3D's is lower: better for errors, worse for identity.
     """
     import pandas as pd
 
