@@ -116,7 +116,7 @@ def heads_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from head3d.api import Head3D
 
-    def masks(self: Head3D, frames: torch.Tensor) -> torch.Tensor:
+    def masks(self: Head3D, frames: torch.Tensor, landmarks: object = None) -> torch.Tensor:
         found = torch.zeros(len(frames), 1, 64, 64)
         found[:, :, 12:52, 16:48] = 1
         return found

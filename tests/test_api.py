@@ -262,7 +262,7 @@ def test_masks_of_frames_just_outside_their_range(model: Head3D, monkeypatch: py
 
     monkeypatch.setattr("head3d.models.parsing.head_masks", head_masks)
     frames = torch.tensor([-0.01, 0.0, 0.5, 1.0, 1.009]).expand(1, 3, 64, 5)
-    masks = model.masks(frames)
+    masks = model.masks(frames, np.zeros((1, 68, 2)))
     assert seen[0][0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
     assert masks.shape == (1, 1, 64, 5)
 

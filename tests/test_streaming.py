@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,13 +70,17 @@ def test_side_by_side_fits_heights() -> None:
     assert (row[:, 80:] == 9).all()
 
 
+def nowhere(indices: Sequence[int], size: int) -> np.ndarray:
+    return np.full((len(indices), 68, 2), np.nan)
+
+
 def test_a_head_that_no_detector_sees_must_be_about_as_large_as_usual() -> None:
     """What the parser finds without a face is mostly a speck of a wall: then the last output is held."""
     shares = [0.2, 0.1, 0.3, 0.3, 0.04, 0.06, 0.004]  # usual is the mean of those with a face, not the last
     seen = [True, True, True, False, False, False, True]
     crops = [np.full((64, 64, 3), number, np.uint8) for number in range(len(shares))]
 
-    def masks(frames: torch.Tensor) -> torch.Tensor:
+    def masks(frames: torch.Tensor, landmarks: np.ndarray) -> torch.Tensor:
         each = [shares[round(float(frame.mean()) * 255)] for frame in frames]
         return torch.tensor(each)[:, None, None, None].expand(-1, 1, 64, 64)
 
@@ -87,7 +92,7 @@ def test_a_head_that_no_detector_sees_must_be_about_as_large_as_usual() -> None:
         choose_reference=lambda subject, pose, motion: subject,
         animate=lambda subject, frames, masks, motion, first: SimpleNamespace(frames=frames),
     )
-    footage: Any = SimpleNamespace(seen=np.array(seen), crops=lambda size: iter(crops))
+    footage: Any = SimpleNamespace(seen=np.array(seen), crops=lambda size: iter(crops), landmarks=nowhere)
     subject: Any = "subject"
     drive = streaming.Drive(model, subject, footage, "absolute", batch=3)
     assert [int(shown.mean()) for _, shown in drive] == [0, 1, 2, 3, 3, 5, 5]
@@ -106,7 +111,7 @@ def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
     model: Any = SimpleNamespace(
         image_size=64,
         compute=SimpleNamespace(device=torch.device("cpu")),
-        driving_masks=lambda frames: torch.full((len(frames), 1, 64, 64), 0.3),  # a head is in every frame
+        driving_masks=lambda frames, landmarks: torch.full((len(frames), 1, 64, 64), 0.3),  # a head is in every frame
         pose=lambda frames, masks: "pose",
         choose_reference=lambda subject, pose, motion: subject,
         start=start,
@@ -115,6 +120,7 @@ def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
     footage: Any = SimpleNamespace(
         seen=np.array([False, False, False, True, True, True]),
         crops=lambda size: iter(crops),
+        landmarks=nowhere,
         crops_at=lambda indices, size: np.stack([crops[index] for index in indices]),
     )
     subject: Any = "subject"
@@ -128,10 +134,10 @@ def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
     assert started == [30, 0]
     # The parser finds no head in the first two frames that have a face for the detector.
     footage.seen[:2] = False
-    model.driving_masks = lambda frames: 0.3 * (frames.mean(dim=1, keepdim=True) * 255 > 35)
+    model.driving_masks = lambda frames, landmarks: 0.3 * (frames.mean(dim=1, keepdim=True) * 255 > 35)
     streaming.Drive(model, subject, footage, "relative", batch=4)
     assert started == [30, 0, 40]
-    footage.path, model.driving_masks = "b.mp4", lambda frames: torch.zeros(len(frames), 1, 64, 64)
+    footage.path, model.driving_masks = "b.mp4", lambda frames, landmarks: torch.zeros(len(frames), 1, 64, 64)
     with pytest.raises(UserError, match=r"b\.mp4: faces are seen in it, but no head"):
         streaming.Drive(model, subject, footage, "relative", batch=4)
 
@@ -147,13 +153,13 @@ def test_each_batch_has_its_own_masks_and_the_start_of_the_whole_video() -> None
     model: Any = SimpleNamespace(
         image_size=64,
         compute=SimpleNamespace(device=torch.device("cpu")),
-        driving_masks=lambda frames: frames[:, :1],
+        driving_masks=lambda frames, landmarks: frames[:, :1],
         pose=lambda frames, masks: "pose",
         choose_reference=lambda subject, pose, motion: subject,
         start=lambda subject, frame, pose: "start",
         animate=animate,
     )
-    footage: Any = SimpleNamespace(seen=np.ones(6, bool), crops=lambda size: iter(crops))
+    footage: Any = SimpleNamespace(seen=np.ones(6, bool), crops=lambda size: iter(crops), landmarks=nowhere)
     subject: Any = "subject"
     drive = streaming.Drive(model, subject, footage, "relative", batch=4)
     assert [int(shown.mean()) for _, shown in drive] == [50, 60, 60, 80, 90, 100]

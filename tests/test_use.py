@@ -17,6 +17,7 @@ from head3d.data.footage import Footage
 from head3d.errors import UserError
 from head3d.models.small_parser import SmallParser
 from head3d.params import Params
+from whole_frames import whole_frames
 
 FRAMES = 11  # more than one batch of the tiny parameters, and not a multiple of it
 
@@ -27,7 +28,7 @@ def _faces_without_faces(heads_in_the_middle: None, monkeypatch: pytest.MonkeyPa
 
     def survey(path: str, params: Params, **_: Any) -> Footage:
         info = video.probe(path)
-        return Footage(Path(path), info, info.fps, None, info.n_frames, Square(0, 0, 64), np.ones(info.n_frames, bool))
+        return whole_frames(Path(path), info)
 
     monkeypatch.setattr("head3d.data.footage.survey", survey)
 
@@ -115,7 +116,7 @@ def test_the_small_parser_is_for_driving_frames_alone(
         found[:, :, 12:52, 16:48] = 1
         return found
 
-    monkeypatch.setattr(Head3D, "masks", lambda self, frames: masks("full", frames))
+    monkeypatch.setattr(Head3D, "masks", lambda self, frames, landmarks=None: masks("full", frames))
     monkeypatch.setattr(SmallParser, "masks", lambda self, frames: masks("small", frames))
     for parser, name in (("small", "small"), ("full", "full")):
         asked.clear()
@@ -285,7 +286,7 @@ def test_the_box_fits_the_frame_of_a_video_that_was_surveyed_smaller(tmp_path: P
     large = tmp_path / "large.mp4"
     video.write_video(large, [np.zeros((80, 2200, 3), np.uint8)] * 3, fps=25)
     info = dataclasses.replace(video.probe(large), width=1100, height=40)
-    found = Footage(large, info, 25, None, 3, Square(10, 5, 30), np.ones(3, bool))
+    found = dataclasses.replace(whole_frames(large, info), square=Square(10, 5, 30))
     frame, square = found.whole(1)
     assert (frame.shape, square) == ((80, 2200, 3), Square(20, 10, 60))
 
@@ -306,8 +307,8 @@ def test_lost_faces_are_held(
 
     pictures = read(driving)
 
-    def masks(self: Head3D, shown: torch.Tensor) -> torch.Tensor:
-        found = real_masks(self, shown)
+    def masks(self: Head3D, shown: torch.Tensor, landmarks: np.ndarray | None = None) -> torch.Tensor:
+        found = real_masks(self, shown, landmarks)
         for row, frame in enumerate((shown * 255).round().byte().permute(0, 2, 3, 1).numpy()):
             if any(np.array_equal(frame, pictures[index]) for index in told):
                 found[row] = 0

@@ -11,6 +11,7 @@ The command line, the evaluation and the figures all go through this class::
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -169,24 +170,31 @@ class Head3D:
         """Side of the frames that the networks were trained on, pixels."""
         return self.params.data.image_size
 
-    def masks(self, frames: Tensor) -> Tensor:
-        """Head masks (B, 1, H, W) in [0, 1] of frames (B, 3, H, W) in [0, 1], by the face parser."""
-        from head3d.models.parsing import head_masks
+    def masks(self, frames: Tensor, landmarks: np.ndarray | None = None) -> Tensor:
+        """Head masks (B, 1, H, W) in [0, 1] of frames (B, 3, H, W) in [0, 1], by the face parser.
 
+        Args:
+            frames: RGB.
+            landmarks: (B, 68, 2), pixels; the face is looked for where they are NaN, and everywhere if not given.
+        """
+        from head3d.models.parsing import found_landmarks, head_masks
+
+        pixels = to_frames(frames)
         found = head_masks(
-            to_frames(frames),
+            pixels,
             input_size=self.params.parse.input_size,
             device=self.compute.device,
             batch_size=self.params.parse.batch_size,
             precision="bfloat16" if self.compute.dtype == torch.bfloat16 else "float32",
             rim=self.params.parse.rim,
+            landmarks=found_landmarks(pixels, landmarks),
         )
         return mask_tensor(found)
 
-    def driving_masks(self, frames: Tensor) -> Tensor:
-        """Head masks (B, 1, H, W) in [0, 1] of driving frames (B, 3, H, W), by the small parser where one is loaded."""
+    def driving_masks(self, frames: Tensor, landmarks: np.ndarray | None = None) -> Tensor:
+        """As :meth:`masks`, of driving frames: by the small parser where one is loaded."""
         if self.parser is None:
-            return self.masks(frames)
+            return self.masks(frames, landmarks)
         step = self.params.evaluate.batch_size
         return torch.cat([self.parser.masks(part.to(self.compute.device)) for part in frames.split(step)])
 

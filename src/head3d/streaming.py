@@ -107,7 +107,8 @@ class Drive:
         self.model, self.footage, self.batch = model, footage, batch
         self.motion: Motion = motion
         self.lost: list[int] = []
-        self._usual, self._counted, self._read = FIRST_SHARE, 0, 0
+        self._usual, self._counted = FIRST_SHARE, 0
+        self._given, self._read = 0, 0  # frames that were read ahead, and those of them that were judged
         self._crops = footage.crops(model.image_size)
         self._first = self._parse(next(self._read_ahead()))
         good, driving, masks = self._judge(self._first), self._first.frames, self._first.masks
@@ -126,8 +127,9 @@ class Drive:
         tries = seen[np.unique(np.linspace(0, len(seen) - 1, MOST_TRIES).round().astype(int))]
         for some in (tries[:1], tries[1:]):  # the first is mostly enough; for the others the whole video is read
             if len(some):
-                crops = to_tensor(self.footage.crops_at(some.tolist(), self.model.image_size))
-                masks = self.model.driving_masks(crops)
+                size = self.model.image_size
+                crops = to_tensor(self.footage.crops_at(some.tolist(), size))
+                masks = self.model.driving_masks(crops, self.footage.landmarks(some, size))
                 good = np.flatnonzero((masks.mean(dim=(1, 2, 3)) >= LEAST_HEAD).numpy(force=True))
                 if len(good):
                     return crops[good[0]][None], masks[good[0]][None]
@@ -137,14 +139,17 @@ class Drive:
         made = self.model.animate(self.subject, driving, masks, motion=self.motion, first=self._start)
         return to_frames(made.frames)
 
-    def _read_ahead(self) -> Iterator[list[np.ndarray]]:
-        """The crops of one batch after the other."""
+    def _read_ahead(self) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
+        """The crops of one batch after the other, and the landmarks in them."""
         while crops := list(itertools.islice(self._crops, self.batch)):
-            yield crops
+            indices = range(self._given, self._given + len(crops))
+            self._given += len(crops)
+            yield crops, self.footage.landmarks(indices, self.model.image_size)
 
-    def _parse(self, crops: list[np.ndarray]) -> Batch:
+    def _parse(self, read: tuple[list[np.ndarray], np.ndarray]) -> Batch:
+        crops, landmarks = read
         frames = to_tensor(np.stack(crops))
-        return Batch(crops, frames, self.model.driving_masks(frames))
+        return Batch(crops, frames, self.model.driving_masks(frames, landmarks))
 
     def _judge(self, batch: Batch) -> np.ndarray:
         """Which frames of the next batch show a head; batches are judged in their order."""

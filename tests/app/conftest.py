@@ -18,10 +18,10 @@ from head3d.api import Head3D
 from head3d.app.server import application
 from head3d.app.studio import Studio
 from head3d.data import video
-from head3d.data.boxes import Square
 from head3d.data.footage import Footage
 from head3d.errors import UserError
 from head3d.params import Params
+from whole_frames import whole_frames
 
 from .browser import wait_for
 
@@ -104,7 +104,7 @@ def _faces_without_faces(heads_in_the_middle: None, monkeypatch: pytest.MonkeyPa
             if frame.max() < 40:
                 raise UserError(f"{path}: no face was found in it", allowed="a face of at least 32 pixels")
             watch(f"{name}: finding the face", count, info.n_frames)
-        return Footage(Path(path), info, info.fps, None, info.n_frames, Square(0, 0, 64), np.ones(info.n_frames, bool))
+        return whole_frames(Path(path), info)
 
     monkeypatch.setattr("head3d.data.footage.survey", survey)
 

@@ -75,7 +75,7 @@ def test_held_frames_are_said(client: Client, clips: Path, monkeypatch: pytest.M
         found.seen[5:7] = named["name"] != "driving"
         return found
 
-    def masks(self: Head3D, frames: torch.Tensor) -> torch.Tensor:
+    def masks(self: Head3D, frames: torch.Tensor, landmarks: np.ndarray | None = None) -> torch.Tensor:
         found = torch.zeros(len(frames), 1, 64, 64)
         for row, frame in enumerate((frames * 255).round().permute(0, 2, 3, 1).numpy()):
             found[row, :, 12:52, 16:48] = not any(np.array_equal(frame, pictures[index]) for index in (5, 6))

@@ -8,10 +8,10 @@ import pytest
 
 from head3d.bench import loop
 from head3d.data import video
-from head3d.data.boxes import Square
 from head3d.data.footage import Footage
 from head3d.errors import UserError
 from head3d.params import Params
+from whole_frames import whole_frames
 
 
 def test_without_trained_networks_it_is_one_line(tiny: Params, in_tmp: Path) -> None:
@@ -29,7 +29,7 @@ def test_every_part_has_its_row(
 
     def whole_frame(path: Path, params: Params, **_: object) -> Footage:
         info = video.probe(path)
-        return Footage(path, info, info.fps, None, info.n_frames, Square(0, 0, 64), np.ones(info.n_frames, bool))
+        return whole_frames(path, info)
 
     for module in ("head3d.data.footage", "head3d.bench.loop"):
         monkeypatch.setattr(f"{module}.survey", whole_frame)

@@ -110,6 +110,12 @@ def test_landmarks_are_trusted_between_looks_that_found_the_face() -> None:
     assert np.allclose(np.diff(moving[:, 0]), 2.0)
 
 
+def test_values_go_evenly_between_looks() -> None:
+    values = np.array([[[0.0, 10.0]], [[5.0, 10.0]], [[5.0, 4.0]]])
+    found = boxes.between(np.array([2, 7, 10]), values, np.array([0, 2, 3, 9, 12]))
+    assert np.allclose(found, [[[0, 10]], [[0, 10]], [[1, 10]], [[5, 6]], [[5, 4]]])
+
+
 def test_steadied_keeps_lines_and_gaps() -> None:
     line = np.linspace(0, 10, 11, dtype=np.float32)[:, None, None] * np.ones((1, 68, 2), np.float32)
     assert np.allclose(boxes.smooth_landmarks(line)[1:-1], line[1:-1])

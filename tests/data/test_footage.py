@@ -28,6 +28,19 @@ def test_a_whole_video_has_one_steady_box(demo: Params) -> None:
     assert np.abs(square.cut(whole, 64).astype(int) - crops[100]).mean() < 1
 
 
+def test_landmarks_in_crops_are_known_between_two_looks(demo: Params) -> None:
+    """Near to those that a fit finds in the frame itself, for all that they were looked for in every fifth only."""
+    footage = survey(assets.fetch("video-carphone"), demo)
+    wanted, known = [3, 7, 41, 88], footage.landmarks([3, 7, 41, 88], 256)
+    assert (known.shape, known.dtype) == ((4, 68, 2), np.float32)
+    for frame, points in zip(footage.crops_at(wanted, 256), known, strict=True):
+        fitted = faces.landmarks(frame, faces.detect(frame)[0])
+        assert np.abs(points - fitted).mean() < 4  # of 256 pixels
+    assert np.allclose(footage.landmarks([41], 64)[0] + 0.5, (known[2] + 0.5) / 4, atol=1e-4)
+    footage.seen[7] = False
+    assert np.isnan(footage.landmarks([3, 7], 64)).all(axis=(1, 2)).tolist() == [False, True]
+
+
 def test_an_uneven_rate_is_made_even(demo: Params, tmp_path: Path) -> None:
     """Or the result would run away from its sound: half a second passes without a frame."""
     uneven, wait = tmp_path / "uneven.mp4", "setpts='PTS+gte(N,60)*0.5/TB'"

@@ -101,6 +101,19 @@ def test_masks_hold_the_head_and_nothing_else(frames: np.ndarray) -> None:
     assert single[64, 64]
 
 
+def test_faces_are_looked_for_only_where_they_are_not_known(frames: np.ndarray) -> None:
+    found = parsing.found_landmarks(frames)
+    assert found.shape == (3, 68, 2)
+    assert np.isfinite(found).all()
+    known = np.full_like(found, 7)
+    known[1, 5] = np.nan
+    mixed = parsing.found_landmarks(frames, known)
+    assert np.array_equal(mixed[1], found[1])
+    assert (mixed[[0, 2]] == 7).all()
+    assert np.isnan(parsing.found_landmarks(np.zeros_like(frames[:1]))).all()
+    assert np.array_equal(head_masks(frames, 256, "cpu"), head_masks(frames, 256, "cpu", landmarks=found))
+
+
 def test_batches_do_not_change_the_masks(frames: np.ndarray) -> None:
     one = head_masks(frames, 256, "cpu", 1, "float32")
     three = head_masks(frames, 256, "cpu", 3, "float32")

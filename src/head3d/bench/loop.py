@@ -48,14 +48,15 @@ def rows(params: Params, rounds: int) -> Iterator[Row]:
         crops = list(footage.crops(params.data.image_size))
         count = len(crops)
         frames = to_tensor(np.stack(crops))
-        masks = model.driving_masks(frames)
+        points = footage.landmarks(range(count), params.data.image_size)
+        masks = model.driving_masks(frames, points)
         poses = model.pose(frames, masks)
         made = to_frames(model.animate(person.subject, frames, masks, pose=poses).frames)
         parts: dict[str, tuple[Work, Compute]] = {
             "the face followed": (lambda: survey(given, params, name="driving"), processor),
             "read and cropped": (lambda: list(footage.crops(params.data.image_size)), processor),
-            "the head found, small parser": (lambda: model.driving_masks(frames), compute),
-            "the head found, face parser": (lambda: models["full"].driving_masks(frames), compute),
+            "the head found, small parser": (lambda: model.driving_masks(frames, points), compute),
+            "the head found, face parser": (lambda: models["full"].driving_masks(frames, points), compute),
             "the pose": (lambda: model.pose(frames, masks), compute),
             "rendered and fused": (lambda: model.animate(person.subject, frames, masks, pose=poses), compute),
             "written": (lambda: video.write_video(out, iter(made), fps=info.fps), processor),

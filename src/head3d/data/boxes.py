@@ -147,7 +147,17 @@ def boxes_between(detections: Sequence[FrameDetection], n_frames: int) -> np.nda
     known = [one for one in detections if one.points is not None]
     boxes = np.stack([detector_box(one.points) for one in known if one.points is not None])
     index = np.array([one.index for one in known])
-    return np.stack([np.interp(np.arange(n_frames), index, boxes[:, k]) for k in range(4)], axis=1)
+    return between(index, boxes, np.arange(n_frames))
+
+
+def between(looks: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Values ``(T, ...)`` in the frames ``wanted`` ``(T,)``, from those ``(K, ...)`` in the frames ``looks`` ``(K,)``.
+
+    They go evenly from one look to the next, and stay before the first and after the last.
+    """
+    columns = values.reshape(len(looks), -1).T
+    found = np.stack([np.interp(wanted, looks, column) for column in columns], axis=1)
+    return found.reshape(len(wanted), *values.shape[1:])
 
 
 def detector_box(points: np.ndarray) -> np.ndarray:

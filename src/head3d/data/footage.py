@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,8 @@ class Footage:
         n_frames: how many frames are given.
         square: the steady box around the head, in pixels of ``info``'s size.
         seen: (n_frames,) bool, where the detector saw the face; landmarks and references are taken there only.
+        looks: (K,) indices of the frames in which the face was looked for and found, in order; K at least 1.
+        points: (K, 68, 2) its landmarks in them, in pixels of ``info``'s size.
     """
 
     path: Path
@@ -50,6 +52,8 @@ class Footage:
     n_frames: int
     square: Square
     seen: np.ndarray
+    looks: np.ndarray
+    points: np.ndarray
 
     def _stream(self, info: video.VideoInfo | None = None, start: int = 0) -> Generator[np.ndarray, None, None]:
         return video.stream(self.path, info or self.info, fps=self.resample, start=start)
@@ -75,6 +79,22 @@ class Footage:
         if missing:
             raise UserError(f"{self.path}: frame {missing[0]} cannot be read a second time", fix="check the file")
         return np.stack([found[index] for index in wanted])
+
+    def landmarks(self, indices: Sequence[int], size: int) -> np.ndarray:
+        """Landmarks in the crops of some frames, float32 (T, 68, 2), as exact as a head moves evenly between two looks.
+
+        Args:
+            indices: of the frames.
+            size: side of the crops, pixels; the landmarks are in pixels of them.
+
+        Returns:
+            NaN where the detector did not see the face.
+        """
+        at = np.asarray(indices)
+        first = max(0, np.searchsorted(self.looks, at.min(), side="right") - 1)
+        near = slice(first, np.searchsorted(self.looks, at.max()) + 1)  # an hour has thousands of looks
+        points = self.square.map(boxes.between(self.looks[near], self.points[near], at), size)
+        return np.where(self.seen[at, None, None], points, np.nan)
 
     def whole(self, index: int) -> tuple[np.ndarray, Square]:
         """One frame at the video's own size, uint8 (H, W, 3), and the box in it."""
@@ -174,4 +194,6 @@ def survey(
         fix = "choose another one with --face or --driving-face, or cut the video to one person"
         raise UserError(f"{path}: {reason}", allowed="one person", fix=fix) from reason
     seen = boxes.reliable_frames(detections, n_frames)
-    return Footage(path, info, resample or info.fps, resample, n_frames, square, seen)
+    found = [one for one in detections if one.points is not None]
+    looks, points = np.array([one.index for one in found]), np.array([one.points for one in found])
+    return Footage(path, info, resample or info.fps, resample, n_frames, square, seen, looks, points)

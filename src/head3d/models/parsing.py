@@ -159,14 +159,14 @@ def head_masks(
     """Soft head masks uint8 ``(k, H, W)``, 255 = head, of uint8 ``(k, H, W, 3)`` RGB frames.
 
     The parser was trained on upright faces that fill the picture and fails on small or tilted ones, so it is shown the
-    head turned upright and enlarged, by ``landmarks`` ``(k, 68, 2)`` (found here if not given; the whole frame is shown
-    where they are NaN). The class with the highest score is taken at the network's full size and the binary mask then
-    averaged down: multiplying by probabilities instead leaves a grey ghost around the head. Holes are filled, and a
-    ``rim``, a share of the frame's height, is taken off all around, where hair and background mix.
+    head turned upright and enlarged, by ``landmarks`` ``(k, 68, 2)`` (:func:`found_landmarks` if not given; the whole
+    frame is shown where they are NaN). The class with the highest score is taken at the network's full size and the
+    binary mask then averaged down: multiplying by probabilities instead leaves a grey ghost around the head. Holes are
+    filled, and a ``rim``, a share of the frame's height, is taken off all around, where hair and background mix.
     """
     compute = Compute.resolve(str(device), precision)
     if landmarks is None:
-        landmarks = np.stack([_landmarks(frame) for frame in frames]) if len(frames) else np.empty((0, 68, 2))
+        landmarks = found_landmarks(frames)
     height, width = frames.shape[1:3]
     views = torch.from_numpy(np.stack([head_view(points, height, width) for points in landmarks] or [np.eye(3)]))
     masks = np.empty(frames.shape[:3], np.uint8)
@@ -185,9 +185,18 @@ def head_masks(
     return masks
 
 
-def _landmarks(frame: np.ndarray) -> np.ndarray:
-    boxes = faces.detect(frame)
-    return faces.landmarks(frame, boxes[0]) if boxes else np.full((68, 2), np.nan, np.float32)
+def found_landmarks(frames: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+    """Landmarks float32 ``(k, 68, 2)`` of the largest face of each frame; NaN where there is none.
+
+    Args:
+        frames: RGB uint8 ``(k, H, W, 3)``.
+        known: landmarks ``(k, 68, 2)``; a face is looked for only where they are NaN.
+    """
+    points = np.full((len(frames), 68, 2), np.nan, np.float32) if known is None else known.astype(np.float32)
+    for index in np.flatnonzero(np.isnan(points).any(axis=(1, 2))):
+        boxes = faces.detect(frames[index])
+        points[index] = faces.landmarks(frames[index], boxes[0]) if boxes else np.nan
+    return points
 
 
 def head_view(points: np.ndarray, height: int, width: int, zoom: float = 1.3) -> np.ndarray:
