@@ -129,7 +129,7 @@ class Drive:
             if len(some):
                 size = self.model.image_size
                 crops = to_tensor(self.footage.crops_at(some.tolist(), size))
-                masks = self.model.driving_masks(crops, self.footage.landmarks(some, size))
+                masks = self.model.driving_masks(crops, self.footage.landmarks(some.tolist(), size))
                 good = np.flatnonzero((masks.mean(dim=(1, 2, 3)) >= LEAST_HEAD).numpy(force=True))
                 if len(good):
                     return crops[good[0]][None], masks[good[0]][None]
