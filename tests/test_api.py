@@ -16,6 +16,7 @@ from head3d.api import Head3D
 from head3d.errors import UserError
 from head3d.geometry import align_flow, outside_flow, pose_from_euler, relative_pose, warp
 from head3d.models.head3d import HeadGeometry
+from head3d.models.head_masks import FaceParser
 from head3d.models.matching import Matcher
 from head3d.params import Params
 from head3d.views import hand_pose, moved_pose
@@ -255,12 +256,13 @@ def test_masks_of_frames_just_outside_their_range(model: Head3D, monkeypatch: py
     """Resized frames are; a byte would go round, from white to black."""
     seen: list[np.ndarray] = []
 
-    def head_masks(pixels: np.ndarray, **how: object) -> np.ndarray:
-        assert (how["rim"], how["input_size"]) == (model.params.parse.rim, model.params.parse.input_size)
+    def head_masks(pixels: np.ndarray, parser: FaceParser, landmarks: np.ndarray, **how: object) -> np.ndarray:
+        assert (how["rim"], parser.input_size) == (model.params.parse.rim, model.params.parse.input_size)
+        assert (landmarks == 0).all()
         seen.append(pixels)
         return pixels[..., 0]
 
-    monkeypatch.setattr("head3d.models.parsing.head_masks", head_masks)
+    monkeypatch.setattr("head3d.api.head_masks", head_masks)
     frames = torch.tensor([-0.01, 0.0, 0.5, 1.0, 1.009]).expand(1, 3, 64, 5)
     masks = model.masks(frames, np.zeros((1, 68, 2)))
     assert seen[0][0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]

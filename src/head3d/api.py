@@ -24,6 +24,8 @@ from head3d.models.canonical import CanonicalNet
 from head3d.models.fast import prepare_for_inference
 from head3d.models.fusion import FusionNet
 from head3d.models.head3d import Canonical, HeadGeometry, freeze, recurrent_canonical, rigid_flow
+from head3d.models.head_masks import FaceParser, found_landmarks, head_masks
+from head3d.models.head_masks import Parser as HeadParser
 from head3d.models.small_parser import SmallParser
 from head3d.params import Params, load_params
 from head3d.references import draw_references
@@ -177,26 +179,16 @@ class Head3D:
             frames: RGB.
             landmarks: (B, 68, 2), pixels; the face is looked for where they are NaN, and everywhere if not given.
         """
-        from head3d.models.parsing import found_landmarks, head_masks
-
-        pixels = to_frames(frames)
-        found = head_masks(
-            pixels,
-            input_size=self.params.parse.input_size,
-            device=self.compute.device,
-            batch_size=self.params.parse.batch_size,
-            precision="bfloat16" if self.compute.dtype == torch.bfloat16 else "float32",
-            rim=self.params.parse.rim,
-            landmarks=found_landmarks(pixels, landmarks),
-        )
-        return mask_tensor(found)
+        return self._masks(frames, FaceParser(self.params.parse.input_size, self.compute), landmarks)
 
     def driving_masks(self, frames: Tensor, landmarks: np.ndarray | None = None) -> Tensor:
         """As :meth:`masks`, of driving frames: by the small parser where one is loaded."""
-        if self.parser is None:
-            return self.masks(frames, landmarks)
-        step = self.params.evaluate.batch_size
-        return torch.cat([self.parser.masks(part.to(self.compute.device)) for part in frames.split(step)])
+        return self.masks(frames, landmarks) if self.parser is None else self._masks(frames, self.parser, landmarks)
+
+    def _masks(self, frames: Tensor, parser: HeadParser, landmarks: np.ndarray | None) -> Tensor:
+        pixels, settings = to_frames(frames), self.params.parse
+        known = found_landmarks(pixels, landmarks)
+        return mask_tensor(head_masks(pixels, parser, known, rim=settings.rim, batch_size=settings.batch_size))
 
     def _place(self, frames: Tensor, what: str) -> Tensor:
         return place_frames(frames, self.image_size, self.compute.device, what)

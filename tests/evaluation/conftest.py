@@ -18,7 +18,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
     frames[0] += (np.arange(LENGTH) * 10 + 50).astype(np.uint8)[:, None, None, None]
     y, x = np.mgrid[:SIZE, :SIZE]
     np.save(root / "clips/shard-0/frames.npy", frames)
-    np.save(root / "clips/shard-0/landmarks.npy", np.zeros((1, LENGTH, 68, 2), np.float32))
+    np.save(root / "clips/shard-0/landmarks.npy", np.full((1, LENGTH, 68, 2), np.nan, np.float32))
     np.save(
         root / "masks/shard-0.npy",
         np.broadcast_to(((x - 32) ** 2 + (y - 32) ** 2 < 400) * np.uint8(255), (1, LENGTH, SIZE, SIZE)),

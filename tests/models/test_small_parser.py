@@ -1,11 +1,13 @@
-"""The small parser: it begins as the face parser's trunk does, and its masks are clean."""
+"""The small parser: it begins as the face parser, and its heads are in one piece."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from head3d.compute import Compute
 from head3d.models.blocks import imagenet
+from head3d.models.head_masks import FaceParser, head_masks
 from head3d.models.parsing import HEAD_CLASSES, load_parser
 from head3d.models.small_parser import SmallParser, soft_iou
 
@@ -17,7 +19,7 @@ def parser() -> SmallParser:
 
 
 def test_it_begins_as_the_face_parser(parser: SmallParser) -> None:
-    """Before it learns anything, its masks are those of the face parser that sees the crop as it is."""
+    """Before it learns anything, it says what the face parser says."""
     teacher = load_parser()
     parser.init_from_teacher(teacher)
     frames = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -42,33 +44,29 @@ def test_ready_it_says_the_same(parser: SmallParser) -> None:
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in parser.modules())
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (128, 128), (50, 70)])
-def test_masks_of_any_size(parser: SmallParser, height: int, width: int) -> None:
-    masks = parser.eval().masks(torch.rand(2, 3, height, width))
-    assert masks.shape == (2, 1, height, width)
-    assert 0 <= float(masks.min()) <= float(masks.max()) <= 1
+def test_a_head_is_in_one_piece(parser: SmallParser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is likelier head than not, but for what lies apart."""
+    logits = torch.full((2, 1, 64, 64), -0.1)
+    logits[0, :, 8:24, 8:24] = 0.1
+    logits[0, :, 28:31, 2:5] = 9  # a piece of something else
+    monkeypatch.setattr(parser, "forward", lambda views: (None, logits))
+    heads = parser.heads(torch.zeros(2, 3, 64, 64))
+    wanted = torch.zeros(2, 1, 64, 64)
+    wanted[0, :, 8:24, 8:24] = 1
+    assert torch.equal(heads, wanted)  # the second has none at all
 
 
-def test_a_mask_is_one_piece_without_veil_and_holes(parser: SmallParser, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shares under a tenth are no head, nor is what lies apart; a head with a small hole has none."""
-    share = torch.full((1, 1, 32, 32), 0.08)
-    share[:, :, 8:24, 8:24] = 0.95
-    share[:, :, 14:17, 14:17] = 0.05
-    share[:, :, 24, 8:24] = 0.5
-    share[:, :, 28:31, 2:5] = 0.95  # a piece of something else
-    monkeypatch.setattr(parser, "forward", lambda frames: (None, share.logit()))
-    (mask,) = parser.masks(torch.zeros(1, 3, 32, 32))[0]
-    wanted = torch.zeros(32, 32)
-    wanted[8:24, 8:24] = 1
-    wanted[24, 8:24] = 0.5
-    assert torch.allclose(mask, wanted, atol=1 / 255)
-
-
-def test_no_head_at_all(parser: SmallParser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        parser, "forward", lambda frames: (None, torch.full((2, 1, 32, 32), -0.5))
-    )  # in doubt everywhere
-    assert float(parser.masks(torch.zeros(2, 3, 32, 32)).max()) == 0
+def test_it_stands_where_the_face_parser_does(parser: SmallParser) -> None:
+    """Head masks are asked of either alike; before it learns anything it says what the face parser says."""
+    parser.init_from_teacher(load_parser())
+    frames = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    nowhere = np.full((3, 68, 2), np.nan)
+    exact = Compute.resolve("cpu", "float32")
+    small, full = (head_masks(frames, one, nowhere) for one in (parser.eval(), FaceParser(64, exact)))
+    assert small.shape == full.shape == (3, 64, 64)
+    assert np.abs(small.astype(int) - full).mean() < 0.25 * 255  # coarse scores are enlarged in another way
+    ready = parser.prepare_for_inference(exact)
+    assert np.abs(head_masks(frames, ready, nowhere).astype(int) - small).mean() < 1
 
 
 def test_overlap() -> None:

@@ -1,35 +1,31 @@
-"""What the small parser is taught: the face parser's masks and classes of the frames that it is shown."""
+"""What the small parser is taught: what the face parser says of the views that both are shown."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from head3d.models.parsing import HEAD_CLASSES, head_masks, load_parser
+from head3d.compute import Compute
+from head3d.models.head_masks import FaceParser
+from head3d.models.parsing import HEAD_CLASSES, load_parser
 from head3d.models.small_parser import head_logits
-from head3d.training.parser import parser_losses, teacher_probabilities
+from head3d.training.parser import parser_losses, taught
 
 
-def test_the_classes_are_those_of_the_face_parser() -> None:
-    """Where the face parser sees a head in a whole frame, the head's classes together are taught as more likely."""
-    frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8).repeat(16, 1).repeat(16, 2)
-    images = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
-    classes = teacher_probabilities(load_parser(), images, 384, 48)  # the face parser's own places
-    assert classes.shape == (2, 19, 48, 48)
-    assert torch.allclose(classes.sum(dim=1), torch.ones(2, 48, 48), atol=1e-5)
+def test_what_is_taught_is_what_the_face_parser_says() -> None:
+    """Of the same views in full: where it sees a head, and the head's classes together are likelier there."""
+    frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8).repeat(48, 1).repeat(48, 2)
+    views = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+    shares, classes = taught(load_parser(), views, 192)
+    assert shares.shape == (2, 1, 192, 192)
+    assert classes.shape == (2, 19, 24, 24)
+    wanted = FaceParser(384, Compute.resolve("cpu", "float32")).heads(views)
+    assert 0.01 < float(wanted.mean()) < 0.99, "else nothing is compared"
+    assert float((F.avg_pool2d(wanted, 2) - shares).abs().mean()) < 0.02
+    assert torch.allclose(classes.sum(dim=1), torch.ones(2, 24, 24), atol=1e-5)
     n = len(HEAD_CLASSES)
     best = classes[:, :n].amax(dim=1) > classes[:, n:].amax(dim=1)
-    whole = np.full((2, 68, 2), np.nan)  # no face known: the whole frame is shown
-    wanted = torch.from_numpy(head_masks(frames, 384, "cpu", precision="float32", landmarks=whole)) >= 128
-    same = F.interpolate(best[:, None].float(), 128, mode="bilinear", align_corners=True)[:, 0] > 0.5
-    assert bool(best.any()), "else nothing is compared"
-    assert float((same == wanted).float().mean()) > 0.97  # holes are filled, and 48 places are not 384 pixels
-
-
-def test_coarser_classes_keep_their_place() -> None:
-    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    fine, coarse = (teacher_probabilities(load_parser(), images, 384, at) for at in (48, 12))
-    assert float((F.avg_pool2d(fine, 4) - coarse).abs().mean()) < 0.02
+    assert float((best == (F.avg_pool2d(wanted, 16)[:, 0] > 0.5)).float().mean()) > 0.9
 
 
 def test_head_logits() -> None:

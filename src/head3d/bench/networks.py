@@ -78,10 +78,10 @@ def training_step(params: Params, compute: Compute) -> Work:
 
 def parsing_pairs(params: Params, plain: Compute, fast: Compute) -> list[Pair]:
     """The face parser at its own size and at that of params.yaml, and the small parser."""
-    size, side = params.data.image_size, params.parse.input_size
+    side = params.parse.input_size
     parser = {compute: compute.place(freeze(BiSeNet())) for compute in (plain, fast)}
     small = SmallParser(params.parser.input_size, params.parser.width).prepare_for_inference(fast)
-    crops = torch.rand(FRAMES, 3, size, size, device=fast.device)
+    views = torch.rand(FRAMES, 3, params.parser.input_size, params.parser.input_size, device=fast.device)
 
     @torch.inference_mode()
     def parse(compute: Compute, side: int) -> None:
@@ -90,7 +90,7 @@ def parsing_pairs(params: Params, plain: Compute, fast: Compute) -> list[Pair]:
     what, smaller = f"face parsing, {FRAMES} frames", f"{side} px, {kind_of(fast)}"
     return [
         (what, "512 px, float32", lambda: parse(plain, 512), smaller, lambda: parse(fast, side)),
-        (what, smaller, lambda: parse(fast, side), f"small parser, {kind_of(fast)}", lambda: small.masks(crops)),
+        (what, smaller, lambda: parse(fast, side), f"small parser, {kind_of(fast)}", lambda: small.heads(views)),
     ]
 
 

@@ -7,10 +7,11 @@ import numpy as np
 from tqdm import tqdm
 
 from head3d import tracking
+from head3d.compute import Compute
 from head3d.data.store import MASKED, NpyWriter, open_array, pixels_digest, read_records
 from head3d.errors import UserError
 from head3d.files import replacing
-from head3d.models import parsing
+from head3d.models.head_masks import FaceParser, head_masks
 
 if TYPE_CHECKING:
     from head3d.params import Params
@@ -30,21 +31,14 @@ def run(params: "Params", shard: int) -> None:
     target = Path("data/masks") / f"shard-{shard}.npy"
     target.with_suffix(MASKED).unlink(missing_ok=True)  # of masks that are about to be replaced
     settings, shares = params.parse, []
+    parser = FaceParser(settings.input_size, Compute.resolve(params.device, params.precision))
     with tracking.run(stage="parse", params=params, instance=f"shard-{shard}") as tracked:
         with replacing(target) as file:
             writer = NpyWriter(file, clips.shape[1:4], np.uint8)
             for clip, points in zip(
                 tqdm(clips, desc=f"parse {shard}", unit="clip", disable=None), landmarks, strict=True
             ):
-                masks = parsing.head_masks(
-                    clip,
-                    settings.input_size,
-                    params.device,
-                    settings.batch_size,
-                    params.precision,
-                    settings.rim,
-                    points,
-                )
+                masks = head_masks(clip, parser, points, rim=settings.rim, batch_size=settings.batch_size)
                 writer.append(masks)
                 shares.append(masks.mean() / 255)
             writer.close()

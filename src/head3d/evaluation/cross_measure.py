@@ -12,7 +12,7 @@ from head3d.compute import Compute
 from head3d.data.store import ClipStore, write_rows
 from head3d.evaluation import compared, cross, measures, pairs
 from head3d.evaluation.observe import Observed, observe
-from head3d.models.parsing import head_masks
+from head3d.models.head_masks import FaceParser, head_masks
 from head3d.parallel import threads_each
 from head3d.references import subject_half
 
@@ -32,7 +32,8 @@ def measure(params: "Params", test_set: str, store: ClipStore) -> list[Row]:
     """
     known = {record.clip_id: record for record in store.records(test_set)}
     folder = pairs.folder_of(test_set, store.root)
-    device = Compute.resolve(params.device, params.precision).device
+    compute = Compute.resolve(params.device, params.precision)
+    device, parser = compute.device, FaceParser(measures.PARSED_PX, compute)
 
     @lru_cache(maxsize=256)  # clips come in several pairs
     def seen(clip: str, whole: bool) -> Observed:
@@ -47,13 +48,7 @@ def measure(params: "Params", test_set: str, store: ClipStore) -> list[Row]:
             return result, float("nan")
         some = slice(0, None, PARSED_EVERY)
         heads = head_masks(
-            frames[some],
-            measures.PARSED_PX,
-            device,
-            params.parse.batch_size,
-            params.precision,
-            measures.RIM,
-            result.landmarks[some],
+            frames[some], parser, result.landmarks[some], rim=measures.RIM, batch_size=params.parse.batch_size
         )
         return result, measures.ghosts(heads, rendered[some])
 

@@ -1,9 +1,8 @@
-"""A small parser: head masks of whole crops in one look, taught by the face parser (parsing.py) on the training clips.
+"""A small parser: head masks in a fraction of the time, taught by the face parser (parsing.py) on the training clips.
 
-The face parser wants the face found first, then sees it upright and enlarged, at 384 pixels. The small one is the same
-network, which learns to see the crop as it is, at half of that. So it takes a fraction of the time, and it knows the
-thirty thousand faces that the face parser has seen, where the training clips have a few. A small decoder of its own
-gives the coarse scores sharp edges.
+The face parser sees heads at 384 pixels. The small one is the same network, which learns to see the same views at half
+of that, as it says nothing true of them before. So it knows the thirty thousand faces that the face parser has seen,
+where the training clips have a few. A small decoder of its own gives the coarse scores sharp edges.
 """
 
 import numpy as np
@@ -15,22 +14,16 @@ from torch import Tensor, nn
 
 from head3d.compute import Compute
 from head3d.models.blocks import imagenet
-from head3d.models.parsing import HEAD_CLASSES, BiSeNet, ConvBNReLU, fill_holes, fold_batch_norms
-
-SURE = 0.1  # a share of head below this is taken for none, one as near to 1 for all: no grey veil around the head
-RIM = 2  # pixels of soft edge around what is head by its majority
+from head3d.models.parsing import HEAD_CLASSES, BiSeNet, ConvBNReLU, fold_batch_norms
 
 
 class SmallParser(nn.Module):
-    """Head masks of RGB frames.
+    """Where the head is in views of it.
 
     Args:
-        input_size: side of the square that it sees frames at, pixels, a multiple of 32.
+        input_size: side of the views, pixels, a multiple of 32.
         width: channels of its decoder at a quarter of that.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, input_size: int = 192, width: int = 32) -> None:
         super().__init__()
@@ -60,37 +53,34 @@ class SmallParser(nn.Module):
         wanted, state = self.coarse.state_dict(), teacher.state_dict()
         self.coarse.load_state_dict({name: state[name] for name in wanted})
 
-    def forward(self, frames: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 19 h2 w2"], Float[Tensor, "b 1 h w"]]:
+    def forward(self, views: Float[Tensor, "b 3 s s"]) -> tuple[Float[Tensor, "b 19 s8 s8"], Float[Tensor, "b 1 s s"]]:
         """Scores of the face parser's classes, the head's first, and logits of how much of each pixel is head.
 
         Args:
-            frames: RGB in [0, 1].
+            views: heads upright and enlarged (head_masks.py), RGB in [0, 1], ``input_size`` pixels wide and high.
 
         Returns:
-            The scores at an eighth of ``input_size``, the logits at the size of the frames.
+            The scores at an eighth of that size, the logits at all of it.
         """
-        size = (self.input_size, self.input_size)
-        seen = frames if frames.shape[-2:] == size else F.interpolate(frames, size, mode="bilinear", antialias=True)
-        (half, quarter, *_), features = self.coarse.features(imagenet(seen))
+        (half, quarter, *_), features = self.coarse.features(imagenet(views))
         scores = self.coarse.conv_out(features).float()
         coarse = head_logits(scores)
         x = self.at8(torch.cat((features, 0.1 * coarse), dim=1))  # logits are large
         x = self.at4(_joined(x, quarter))
         x = self.at2(_joined(x, self.past(half)))
-        logits = F.pixel_shuffle(self.score(x).float(), 2) + F.interpolate(coarse, size, mode="bilinear")
-        return scores, F.interpolate(logits, frames.shape[-2:], mode="bilinear", antialias=True)
+        enlarged = F.interpolate(coarse, views.shape[-2:], mode="bilinear")
+        return scores, F.pixel_shuffle(self.score(x).float(), 2) + enlarged
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.score.weight.device
 
     @torch.inference_mode()
-    def masks(self, frames: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Soft head masks in [0, 1], each in one piece and without holes.
-
-        Args:
-            frames: RGB in [0, 1].
-        """
-        share = (self(frames)[1].sigmoid() - SURE) / (1 - 2 * SURE)
-        pixels = share.clamp(0, 1).mul(255).round().byte().cpu().numpy()
-        filled = torch.stack([torch.from_numpy(fill_holes(largest_part(mask[0]))) for mask in pixels])
-        return filled[:, None].to(frames.device).float() / 255
+    def heads(self, views: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 1 s s"]:
+        """1 where a pixel is head, else 0, of views as in :meth:`forward`; each head is in one piece."""
+        found = (self(views)[1] > 0)[:, 0].cpu().numpy()
+        return torch.from_numpy(np.stack([largest_part(one) for one in found]))[:, None].to(views)
 
 
 def head_logits(scores: Float[Tensor, "b 19 h w"]) -> Float[Tensor, "b 1 h w"]:
@@ -105,13 +95,10 @@ def _joined(x: Tensor, skip: Tensor) -> Tensor:
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
-    """A soft mask uint8 ``(H, W)`` without what does not hang together with its largest part."""
+    """The largest part of a mask bool ``(H, W)`` that hangs together."""
     labels: np.ndarray
-    labels, count = ndimage.label(mask >= 128)  # type: ignore[misc]
-    if count == 0:
-        return np.zeros_like(mask)
-    main = labels == 1 + np.bincount(labels.ravel(), minlength=count + 1)[1:].argmax()
-    return np.where(ndimage.binary_dilation(main, iterations=RIM), mask, 0).astype(np.uint8)
+    labels, count = ndimage.label(mask)  # type: ignore[misc]
+    return labels == 1 + np.bincount(labels.ravel(), minlength=count + 1)[1:].argmax() if count else mask
 
 
 def soft_iou(predicted: Float[Tensor, "b 1 h w"], target: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:

@@ -1,8 +1,7 @@
 """The small parser, taught by the face parser on the training clips: head masks in real time.
 
-It learns the head masks of the clips, which the face parser made of the head upright and enlarged, and the classes that
-the face parser sees in the very frames that it is shown, whatever they were made of: those of a few people have only so
-many heads in them, but as many pictures as one likes.
+It is shown the views that the face parser is shown, smaller, and learns what that says of them, whatever they were made
+of: clips of a few people have only so many heads in them, but as many pictures as one likes.
 """
 
 from typing import TYPE_CHECKING
@@ -14,15 +13,17 @@ from torch import Tensor
 
 from head3d.assets.cache import fetch
 from head3d.models.blocks import imagenet
-from head3d.models.parsing import BiSeNet, load_parser
+from head3d.models.head_masks import through
+from head3d.models.parsing import BiSeNet, is_head, load_parser
 from head3d.models.small_parser import SmallParser, soft_iou
 from head3d.ranks import current, distributed
-from head3d.training.batches import augment, jitter_colors
+from head3d.training.batches import jitter_colors
 from head3d.training.loop import Schedule, State, adam, file_digest
 from head3d.training.prefetch import Prefetcher
 from head3d.training.scenes import other_backgrounds, recolored_heads
 from head3d.training.seeds import step_generator
 from head3d.training.session import open_session
+from head3d.training.views import drawn_views
 from head3d.training.weights import seeded_init
 
 if TYPE_CHECKING:
@@ -30,21 +31,24 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def teacher_probabilities(
-    teacher: BiSeNet, frames: Float[Tensor, "b 3 h w"], size: int, at: int
-) -> Float[Tensor, "b 19 at at"]:
-    """Probabilities of the face parser's classes.
+def taught(
+    teacher: BiSeNet, views: Float[Tensor, "b 3 s s"], size: int
+) -> tuple[Float[Tensor, "b 1 size size"], Float[Tensor, "b 19 at at"]]:
+    """What the face parser says of views, for a network that sees them smaller.
 
     Args:
         teacher: the face parser.
-        frames: RGB in [0, 1].
-        size: side of the square that it sees them at, pixels.
-        at: places of the answer along each side.
+        views: RGB in [0, 1], as large as the face parser sees them.
+        size: side of the smaller views, pixels.
+
+    Returns:
+        The share of head in each pixel of the smaller views, and the probabilities of the classes at an eighth of them.
     """
-    seen = F.interpolate(frames, (size, size), mode="bilinear", antialias=True)
-    kind = teacher.conv_out.conv_out.weight.dtype
-    scores = teacher(imagenet(seen).to(kind, memory_format=torch.channels_last)).float()
-    return F.interpolate(scores, (at, at), mode="bilinear", antialias=True).softmax(dim=1)
+    kind, at = teacher.conv_out.conv_out.weight.dtype, size // 8
+    scores = teacher(imagenet(views).to(kind, memory_format=torch.channels_last)).float()
+    head = is_head(scores, views.shape[-1])
+    classes = F.interpolate(scores, (at, at), mode="bilinear", antialias=True).softmax(dim=1)
+    return F.interpolate(head, (size, size), mode="bilinear", antialias=True).clamp(0, 1), classes
 
 
 def parser_losses(
@@ -57,12 +61,12 @@ def parser_losses(
 
     Args:
         logits: of head, at each pixel.
-        target: the masks' share of head in each pixel.
+        target: the share of head in each pixel.
         scores: of the classes, at coarse places.
         classes: their probabilities as the face parser sees them.
 
     Returns:
-        Cross entropy with the masks, what they lack of an overlap of 1, and the divergence of the classes.
+        Cross entropy with the shares, what the overlap lacks of 1, the divergence of the classes, and their sum.
     """
     found = {
         "cross_entropy": F.binary_cross_entropy_with_logits(logits, target),
@@ -78,9 +82,10 @@ def run(params: "Params") -> None:
     settings, seed = params.parser, params.seed
     teacher_file = file_digest(fetch("face-parsing"))
     with open_session(
-        params, "parser", ("parser", "augment"), teacher=teacher_file, teacher_size=params.parse.input_size
+        params, "parser", ("parser",), teacher=teacher_file, teacher_size=params.parse.input_size
     ) as session:
         clips, compute = session.load_clips(), session.compute
+        landmarks = [session.store.landmarks(record) for record in session.store.split("train")]
         network = seeded_init(seed, SmallParser, settings.input_size, settings.width)
         network.init_from_teacher(load_parser())
         teacher = load_parser(str(compute.device), compute.dtype)
@@ -92,21 +97,23 @@ def run(params: "Params") -> None:
 
         def batch_of(step: int) -> tuple[Tensor, Tensor]:
             rng = step_generator(seed + 2, step)
-            batch = clips.load(*clips.sample_indices(seed, step, settings.batch_size, 1))
-            batch = augment(batch, params.augment, rng, clips.k, clips.distance_m)
+            chosen, picks = clips.sample_indices(seed, step, settings.batch_size, 1)
+            batch = clips.load(chosen, picks)
             frames, masks = batch.frames[:, 0], batch.masks[:, 0]
             frames = recolored_heads(frames, masks, settings.color, rng)
             frames = other_backgrounds(frames, masks, settings.backgrounds, rng)
             frames = jitter_colors(frames[:, None], settings.color, rng)[:, 0]
-            return frames[mine], masks[mine]
+            points = (landmarks[clip][pick[0]] for clip, pick in zip(chosen, picks, strict=True))
+            views = drawn_views(points, clips.size, clips.size, rng)
+            return frames[mine], views[mine]
 
         batches = Prefetcher(batch_of, compute.device)
 
         def losses(step: int) -> dict[str, Tensor]:
-            frames, masks = (x.to(compute.device) for x in batches(step))
-            scores, logits = network(frames)
-            seen = teacher_probabilities(teacher, frames, params.parse.input_size, scores.shape[-1])
-            return parser_losses(logits, masks, scores, seen)
+            frames, views = (x.to(compute.device) for x in batches(step))
+            scores, logits = network(through(frames, views, settings.input_size))
+            shares, classes = taught(teacher, through(frames, views, params.parse.input_size), settings.input_size)
+            return parser_losses(logits, shares, scores, classes)
 
         session.train(
             state,

@@ -42,8 +42,8 @@ OWN = {
     "matching": ("models/matching.py", "training/expression.py", "training/matching.py"),
     "fusion": (*_CANONICAL, *_FUSION, "training/fusion.py"),
     "parser": (
-        *(f"models/{name}.py" for name in ("blocks", "folding", "parsing", "resnet", "small_parser")),
-        *("training/parser.py", "training/scenes.py"),
+        *(f"models/{name}.py" for name in ("blocks", "folding", "head_masks", "parsing", "resnet", "small_parser")),
+        *("training/parser.py", "training/scenes.py", "training/views.py"),
     ),
     "baseline": (*_HEAD_GEOMETRY, "training/baseline.py", "training/shares.py"),
 }
