@@ -263,6 +263,26 @@ def test_a_near_head_in_the_batch_does_not_change_a_far_one() -> None:
     assert torch.allclose(depth[0] + 1, depth[1], atol=1e-4)
 
 
+def test_what_is_no_head_adds_nothing_and_learns_nothing() -> None:
+    """Images of different heads, one of them empty, splatted together and each alone; and points outside the masks."""
+    rng = torch.Generator().manual_seed(0)
+    mask = torch.zeros(3, 1, 16, 16)
+    mask[0, :, 4:12, 5:9], mask[2, :, 2:5, 3:14] = 1, 0.5
+    pixels = pixel_grid(16, 16, mask).reshape(1, -1, 2) + torch.randn(3, 256, 2, generator=rng)
+    points = torch.cat((pixels, 1 + 0.05 * torch.rand(3, 256, 1, generator=rng)), dim=-1).requires_grad_()
+    together = splat(points, pixels, mask)
+    for index in range(3):
+        alone = splat(points[[index]], pixels[[index]], mask[[index]])
+        assert all(torch.equal(a[index], b[0]) for a, b in zip(together, alone, strict=True))
+    assert together[2][1].max() == 0
+    together[1].sum().backward()
+    moved = points.grad.flatten(0, 1).norm(dim=-1) > 0
+    assert moved.any()
+    assert not moved[mask.flatten() == 0].any()
+    elsewhere = torch.where(mask.flatten(2).transpose(1, 2) > 0, points.detach(), 7.0)
+    assert torch.equal(splat(elsewhere, pixels, mask)[0], together[0])
+
+
 def test_a_soft_edge_stays_soft() -> None:
     grid = pixel_grid(64, 64, torch.zeros(())) - 31.5
     mask = ((24 - grid.norm(dim=-1)) / 10).clamp(0, 1)[None, None]

@@ -109,30 +109,30 @@ def splat(
         Backward flow in pixels, depth in metres, and which target pixels are covered (0 or 1).
     """
     batch, _, height, width = mask.shape
-    weight = mask.flatten(1)  # (B, N)
-    z = points[..., 2]
+    # Most pixels are no head and add nothing: the K others of all images, one after the other.
+    inside = mask.detach().flatten().nonzero()[:, 0]
+    image_of, source = inside // (height * width), inside % (height * width)
+    weight, z, pixels = mask.flatten()[inside], points[..., 2].flatten()[inside], pixels.flatten(0, 1)[inside]
     # Relative to each image's nearest point: absolute weights underflow and the head turns black.
-    nearest = torch.where(weight > 0, z, torch.inf).amin(dim=1, keepdim=True).detach()
-    nearest = torch.where(nearest.isfinite(), nearest, z.detach().amin(dim=1, keepdim=True))
-    behind = torch.where(weight > 0, z - nearest, 0).clamp(max=80 * NEARNESS_M)
+    nearest = z.new_full((batch,), torch.inf).scatter_reduce(0, image_of, z.detach(), "amin")
+    behind = (z - nearest[image_of]).clamp(max=80 * NEARNESS_M)
     near = weight * torch.exp(-behind / NEARNESS_M)
 
-    back = pixel_grid(height, width, pixels).reshape(1, -1, 2) - pixels  # flow from the landing place to the source
+    back = pixel_grid(height, width, pixels).reshape(-1, 2)[source] - pixels  # from the landing place to the source
     corner = pixels.detach().floor()
-    fraction = pixels - corner  # (B, N, 2)
+    fraction = pixels - corner  # (K, 2)
     padded = width + 2  # one pixel of rim on every side takes what falls outside
     size = (height + 2) * padded
-    offset = torch.arange(batch, device=mask.device)[:, None] * size
     column = corner[..., 0].clamp(-2, width).long()
     row = corner[..., 1].clamp(-2, height).long()
-    values = torch.cat((torch.ones_like(back[..., :1]), back, z[..., None]), dim=-1)  # (B, N, 4)
+    values = torch.cat((torch.ones_like(back[..., :1]), back, z[..., None]), dim=-1)  # (K, 4)
 
     sums = mask.new_zeros(batch * size, 5)
     for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
         share = (fraction[..., 0] if dx else 1 - fraction[..., 0]) * (fraction[..., 1] if dy else 1 - fraction[..., 1])
-        at = (row + dy + 1).clamp(0, height + 1) * padded + (column + dx + 1).clamp(0, width + 1) + offset
+        at = (row + dy + 1).clamp(0, height + 1) * padded + (column + dx + 1).clamp(0, width + 1) + image_of * size
         splats = torch.cat((values * (share * near)[..., None], (share * weight)[..., None]), dim=-1)
-        sums = sums.index_add(0, at.reshape(-1), splats.reshape(-1, 5))
+        sums = sums.index_add(0, at, splats)
     image = sums.reshape(batch, height + 2, padded, 5)[:, 1:-1, 1:-1].permute(0, 3, 1, 2).contiguous()
 
     # Where a surface is stretched, gaps borrow from their neighbours; pixels with splats of their own hardly notice.
