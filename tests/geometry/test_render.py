@@ -276,6 +276,7 @@ def test_what_is_no_head_adds_nothing_and_learns_nothing() -> None:
         assert all(torch.equal(a[index], b[0]) for a, b in zip(together, alone, strict=True))
     assert together[2][1].max() == 0
     together[1].sum().backward()
+    assert points.grad is not None
     moved = points.grad.flatten(0, 1).norm(dim=-1) > 0
     assert moved.any()
     assert not moved[mask.flatten() == 0].any()
