@@ -176,6 +176,7 @@ class ParserParams(Section):
     clip_norm: Positive
     backgrounds: Fraction
     color: Fraction
+    mixed: Fraction
 
 
 class FusionParams(Section):

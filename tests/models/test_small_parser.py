@@ -28,7 +28,7 @@ def test_it_begins_as_the_face_parser(parser: SmallParser) -> None:
         n = len(HEAD_CLASSES)
         share = scores.softmax(dim=1)[:, :n].sum(dim=1, keepdim=True)
         wanted = F.interpolate(share.logit(), (64, 64), mode="bilinear")
-        _, found = parser.eval()(frames)
+        found = parser.eval()(frames)[0]
     assert torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
     assert all(p.requires_grad for p in parser.parameters()), "what it took over learns too"
 
@@ -38,8 +38,8 @@ def test_ready_it_says_the_same(parser: SmallParser) -> None:
     for _ in range(20):
         parser.train()(frames)  # gives the batch normalisation something to fold
     with torch.inference_mode():
-        _, plain = parser.eval()(frames)
-        _, fast = parser.prepare_for_inference(Compute.resolve("cpu", "float32"))(frames)
+        plain = parser.eval()(frames)[0]
+        fast = parser.prepare_for_inference(Compute.resolve("cpu", "float32"))(frames)[0]
     assert torch.allclose(plain, fast, atol=1e-4 * float(plain.abs().max()))
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in parser.modules())
 
@@ -49,7 +49,7 @@ def test_a_head_is_in_one_piece(parser: SmallParser, monkeypatch: pytest.MonkeyP
     logits = torch.full((2, 1, 64, 64), -0.1)
     logits[0, :, 8:24, 8:24] = 0.1
     logits[0, :, 28:31, 2:5] = 9  # a piece of something else
-    monkeypatch.setattr(parser, "forward", lambda views: (None, logits))
+    monkeypatch.setattr(parser, "forward", lambda views: (logits, None, None))
     heads = parser.heads(torch.zeros(2, 3, 64, 64))
     wanted = torch.zeros(2, 1, 64, 64)
     wanted[0, :, 8:24, 8:24] = 1

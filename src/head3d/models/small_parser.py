@@ -53,14 +53,16 @@ class SmallParser(nn.Module):
         wanted, state = self.coarse.state_dict(), teacher.state_dict()
         self.coarse.load_state_dict({name: state[name] for name in wanted})
 
-    def forward(self, views: Float[Tensor, "b 3 s s"]) -> tuple[Float[Tensor, "b 19 s8 s8"], Float[Tensor, "b 1 s s"]]:
-        """Scores of the face parser's classes, the head's first, and logits of how much of each pixel is head.
+    def forward(
+        self, views: Float[Tensor, "b 3 s s"]
+    ) -> tuple[Float[Tensor, "b 1 s s"], Float[Tensor, "b 19 s8 s8"], Float[Tensor, "b 256 s8 s8"]]:
+        """Logits of how much of each pixel is head, scores of the face parser's classes, and their features.
 
         Args:
             views: heads upright and enlarged (head_masks.py), RGB in [0, 1], ``input_size`` pixels wide and high.
 
         Returns:
-            The scores at an eighth of that size, the logits at all of it.
+            The logits at that size, scores (the head's classes first) and features at an eighth of it.
         """
         (half, quarter, *_), features = self.coarse.features(imagenet(views))
         scores = self.coarse.conv_out(features).float()
@@ -69,7 +71,7 @@ class SmallParser(nn.Module):
         x = self.at4(_joined(x, quarter))
         x = self.at2(_joined(x, self.past(half)))
         enlarged = F.interpolate(coarse, views.shape[-2:], mode="bilinear")
-        return scores, F.pixel_shuffle(self.score(x).float(), 2) + enlarged
+        return F.pixel_shuffle(self.score(x).float(), 2) + enlarged, scores, features.float()
 
     @property
     def device(self) -> torch.device:
@@ -79,7 +81,7 @@ class SmallParser(nn.Module):
     @torch.inference_mode()
     def heads(self, views: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 1 s s"]:
         """1 where a pixel is head, else 0, of views as in :meth:`forward`; each head is in one piece."""
-        found = (self(views)[1] > 0)[:, 0].cpu().numpy()
+        found = (self(views)[0] > 0)[:, 0].cpu().numpy()
         return torch.from_numpy(np.stack([largest_part(one) for one in found]))[:, None].to(views)
 
 

@@ -1,14 +1,16 @@
 """The small parser, taught by the face parser on the training clips: head masks in real time.
 
-It is shown the views that the face parser is shown, smaller, and learns what that says of them, whatever they were made
-of: clips of a few people have only so many heads in them, but as many pictures as one likes.
+It is shown the views that the face parser is shown, smaller, and learns what that says of them and by which features,
+whatever they are of: clips of a few people have only so many heads in them, but as many pictures as one likes. So some
+views are two of them, one shining through the other, as in Beyer et al., "Knowledge distillation: a good teacher is
+patient and consistent", CVPR 2022.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from head3d.assets.cache import fetch
@@ -30,48 +32,70 @@ if TYPE_CHECKING:
     from head3d.params import Params
 
 
-@torch.no_grad()
-def taught(
-    teacher: BiSeNet, views: Float[Tensor, "b 3 s s"], size: int
-) -> tuple[Float[Tensor, "b 1 size size"], Float[Tensor, "b 19 at at"]]:
+class Lesson(NamedTuple):
     """What the face parser says of views, for a network that sees them smaller.
+
+    Attributes:
+        share: of head in each pixel of the smaller views (B, 1, S, S).
+        classes: their probabilities (B, 19, S / 8, S / 8).
+        features: that the face parser makes them of (B, 256, S / 8, S / 8).
+    """
+
+    share: Tensor
+    classes: Tensor
+    features: Tensor
+
+
+@torch.no_grad()
+def taught(teacher: BiSeNet, views: Float[Tensor, "b 3 s s"], size: int) -> Lesson:
+    """What the face parser says.
 
     Args:
         teacher: the face parser.
         views: RGB in [0, 1], as large as the face parser sees them.
         size: side of the smaller views, pixels.
-
-    Returns:
-        The share of head in each pixel of the smaller views, and the probabilities of the classes at an eighth of them.
     """
-    kind, at = teacher.conv_out.conv_out.weight.dtype, size // 8
-    scores = teacher(imagenet(views).to(kind, memory_format=torch.channels_last)).float()
-    head = is_head(scores, views.shape[-1])
-    classes = F.interpolate(scores, (at, at), mode="bilinear", antialias=True).softmax(dim=1)
-    return F.interpolate(head, (size, size), mode="bilinear", antialias=True).clamp(0, 1), classes
+
+    def smaller(x: Tensor, size: int) -> Tensor:
+        return F.interpolate(x, (size, size), mode="bilinear", antialias=True)
+
+    kind = teacher.conv_out.conv_out.weight.dtype
+    _, features = teacher.features(imagenet(views).to(kind, memory_format=torch.channels_last))
+    scores = teacher.conv_out(features).float()
+    share = smaller(is_head(scores, views.shape[-1]), size).clamp(0, 1)
+    return Lesson(share, smaller(scores, size // 8).softmax(dim=1), smaller(features.float(), size // 8))
+
+
+def mixed(share: float, count: int, rng: torch.Generator) -> tuple[Float[Tensor, "b 1 1 1"], Int[Tensor, " b"]]:
+    """Weights of views themselves, and which other ones shine through; ``share`` of them are mixed."""
+    weight = 0.2 + 0.6 * torch.rand(count, generator=rng)
+    weight = torch.where(torch.rand(count, generator=rng) < share, weight, 1.0)
+    return weight[:, None, None, None], torch.randperm(count, generator=rng)
 
 
 def parser_losses(
     logits: Float[Tensor, "b 1 h w"],
-    target: Float[Tensor, "b 1 h w"],
-    scores: Float[Tensor, "b 19 h2 w2"],
-    classes: Float[Tensor, "b 19 h2 w2"],
+    scores: Float[Tensor, "b 19 h8 w8"],
+    features: Float[Tensor, "b 256 h8 w8"],
+    lesson: Lesson,
 ) -> dict[str, Tensor]:
     """How far the small parser is from the face parser.
 
     Args:
         logits: of head, at each pixel.
-        target: the share of head in each pixel.
         scores: of the classes, at coarse places.
-        classes: their probabilities as the face parser sees them.
+        features: that the scores are made of.
+        lesson: what the face parser says.
 
     Returns:
-        Cross entropy with the shares, what the overlap lacks of 1, the divergence of the classes, and their sum.
+        Cross entropy with the shares of head, what the overlap lacks of 1, the divergence of the classes, the squared
+        error of the features relative to their square, and the sum of all.
     """
     found = {
-        "cross_entropy": F.binary_cross_entropy_with_logits(logits, target),
-        "overlap": 1 - soft_iou(logits.sigmoid(), target).mean(),
-        "classes": F.kl_div(scores.log_softmax(dim=1), classes, reduction="none").sum(dim=1).mean(),
+        "cross_entropy": F.binary_cross_entropy_with_logits(logits, lesson.share),
+        "overlap": 1 - soft_iou(logits.sigmoid(), lesson.share).mean(),
+        "classes": F.kl_div(scores.log_softmax(dim=1), lesson.classes, reduction="none").sum(dim=1).mean(),
+        "features": F.mse_loss(features, lesson.features) / lesson.features.square().mean(),
     }
     return {"loss": torch.stack(list(found.values())).sum(), **found}
 
@@ -95,7 +119,7 @@ def run(params: "Params") -> None:
         groups = [{"params": [p for part in parts for p in part.parameters()], "lr": lr} for parts, lr in rates]
         state = State({"parser": network}, adam(groups))
 
-        def batch_of(step: int) -> tuple[Tensor, Tensor]:
+        def batch_of(step: int) -> tuple[Tensor, ...]:
             rng = step_generator(seed + 2, step)
             chosen, picks = clips.sample_indices(seed, step, settings.batch_size, 1)
             batch = clips.load(chosen, picks)
@@ -105,15 +129,20 @@ def run(params: "Params") -> None:
             frames = jitter_colors(frames[:, None], settings.color, rng)[:, 0]
             points = (landmarks[clip][pick[0]] for clip, pick in zip(chosen, picks, strict=True))
             views = drawn_views(points, clips.size, clips.size, rng)
-            return frames[mine], views[mine]
+            return frames, views, *mixed(settings.mixed, len(frames), rng)
 
         batches = Prefetcher(batch_of, compute.device)
 
         def losses(step: int) -> dict[str, Tensor]:
-            frames, views = (x.to(compute.device) for x in batches(step))
-            scores, logits = network(through(frames, views, settings.input_size))
-            shares, classes = taught(teacher, through(frames, views, params.parse.input_size), settings.input_size)
-            return parser_losses(logits, shares, scores, classes)
+            frames, views, weight, other = (x.to(compute.device) for x in batches(step))
+
+            def seen(size: int) -> Tensor:
+                shown = through(frames, views, size)
+                return (weight * shown + (1 - weight) * shown[other])[mine]
+
+            lesson = taught(teacher, seen(params.parse.input_size), settings.input_size)
+            logits, scores, features = network(seen(settings.input_size))
+            return parser_losses(logits, scores, features, lesson)
 
         session.train(
             state,
