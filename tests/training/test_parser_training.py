@@ -57,6 +57,9 @@ def test_losses_vanish_for_a_perfect_answer_and_count_each_fault() -> None:
     other = lesson._replace(classes=classes)
     assert float(parser_losses(sure, flat.log(), features, other)["classes"]) == pytest.approx(np.log(19), rel=1e-5)
     assert float(parser_losses(sure, scores, 3 * features, lesson)["features"]) == pytest.approx(4, rel=1e-5)
+    two = Lesson(*(torch.cat((x, 5 * x)) for x in lesson))  # each view's error counts beside its own features
+    found = parser_losses(sure, torch.cat((scores, scores)), torch.cat((3 * features, 5 * features)), two)
+    assert float(found["features"]) == pytest.approx(2, rel=1e-5)
 
 
 def test_as_many_views_are_mixed_as_are_asked_for() -> None:
@@ -64,6 +67,7 @@ def test_as_many_views_are_mixed_as_are_asked_for() -> None:
     weight, other = mixed(0.5, 1000, rng)
     assert weight.shape == (1000, 1, 1, 1)
     assert sorted(other.tolist()) == list(range(1000))
+    assert all(int(mixed(0.5, 4, rng)[1][0]) != 0 for _ in range(40)), "each with another one"
     shining = weight[weight < 1]
     assert 0.45 < len(shining) / 1000 < 0.55
     assert 0.2 <= shining.min() < 0.25

@@ -67,10 +67,11 @@ def taught(teacher: BiSeNet, views: Float[Tensor, "b 3 s s"], size: int) -> Less
 
 
 def mixed(share: float, count: int, rng: torch.Generator) -> tuple[Float[Tensor, "b 1 1 1"], Int[Tensor, " b"]]:
-    """Weights of views themselves, and which other ones shine through; ``share`` of them are mixed."""
+    """Weights of views, 1 but for a ``share`` of them drawn at random, and which other one shines through each."""
     weight = 0.2 + 0.6 * torch.rand(count, generator=rng)
     weight = torch.where(torch.rand(count, generator=rng) < share, weight, 1.0)
-    return weight[:, None, None, None], torch.randperm(count, generator=rng)
+    shift = int(torch.randint(1, max(count, 2), (), generator=rng))
+    return weight[:, None, None, None], (torch.arange(count) + shift) % count
 
 
 def parser_losses(
@@ -89,13 +90,14 @@ def parser_losses(
 
     Returns:
         Cross entropy with the shares of head, what the overlap lacks of 1, the divergence of the classes, the squared
-        error of the features relative to their square, and the sum of all.
+        error of each view's features relative to their square, and the sum of all.
     """
+    size = lesson.features.square().mean((1, 2, 3))  # each view's own: ranks see some of the batch
     found = {
         "cross_entropy": F.binary_cross_entropy_with_logits(logits, lesson.share),
         "overlap": 1 - soft_iou(logits.sigmoid(), lesson.share).mean(),
         "classes": F.kl_div(scores.log_softmax(dim=1), lesson.classes, reduction="none").sum(dim=1).mean(),
-        "features": F.mse_loss(features, lesson.features) / lesson.features.square().mean(),
+        "features": ((features - lesson.features).square().mean((1, 2, 3)) / size).mean(),
     }
     return {"loss": torch.stack(list(found.values())).sum(), **found}
 
@@ -129,16 +131,16 @@ def run(params: "Params") -> None:
             frames = jitter_colors(frames[:, None], settings.color, rng)[:, 0]
             points = (landmarks[clip][pick[0]] for clip, pick in zip(chosen, picks, strict=True))
             views = drawn_views(points, clips.size, clips.size, rng)
-            return frames, views, *mixed(settings.mixed, len(frames), rng)
+            weight, other = mixed(settings.mixed, len(frames), rng)
+            return weight[mine], frames[mine], views[mine], frames[other[mine]], views[other[mine]]
 
         batches = Prefetcher(batch_of, compute.device)
 
         def losses(step: int) -> dict[str, Tensor]:
-            frames, views, weight, other = (x.to(compute.device) for x in batches(step))
+            weight, frames, views, others, their_views = (x.to(compute.device) for x in batches(step))
 
             def seen(size: int) -> Tensor:
-                shown = through(frames, views, size)
-                return (weight * shown + (1 - weight) * shown[other])[mine]
+                return weight * through(frames, views, size) + (1 - weight) * through(others, their_views, size)
 
             lesson = taught(teacher, seen(params.parse.input_size), settings.input_size)
             logits, scores, features = network(seen(settings.input_size))
