@@ -57,8 +57,10 @@ def test_losses_vanish_for_a_perfect_answer_and_count_each_fault() -> None:
     other = lesson._replace(classes=classes)
     assert float(parser_losses(sure, flat.log(), features, other)["classes"]) == pytest.approx(np.log(19), rel=1e-5)
     assert float(parser_losses(sure, scores, 3 * features, lesson)["features"]) == pytest.approx(4, rel=1e-5)
-    two = Lesson(*(torch.cat((x, 5 * x)) for x in lesson))  # each view's error counts beside its own features
-    found = parser_losses(sure, torch.cat((scores, scores)), torch.cat((3 * features, 5 * features)), two)
+    two = Lesson(*(torch.cat((x, x)) for x in lesson))  # each view's error counts beside its own features
+    two = two._replace(features=torch.cat((features, 5 * features)))
+    both = torch.cat((sure, sure)), torch.cat((scores, scores)), torch.cat((3 * features, 5 * features))
+    found = parser_losses(*both, two)
     assert float(found["features"]) == pytest.approx(2, rel=1e-5)
 
 
