@@ -27,16 +27,18 @@ def test_most_diverse_takes_the_middle_and_then_the_extremes() -> None:
 
 @pytest.mark.parametrize("choice", ["random", "diverse"])
 def test_references_are_frames_with_a_face(choice: Choice) -> None:
-    def pose(frames: torch.Tensor) -> Pose:
+    def pose(frames: torch.Tensor, masks: torch.Tensor) -> Pose:
+        assert masks[:, 0, 0].tolist() == list(range(1, 2 * len(frames), 2)), "each frame's own landmarks"
         zero = torch.zeros(len(frames))
         return pose_from_euler(torch.arange(len(frames)).float(), zero, zero)
 
-    model: Any = SimpleNamespace(image_size=8, pose=pose)
+    model: Any = SimpleNamespace(image_size=8, pose=pose, driving_masks=lambda frames, landmarks: landmarks)
     footage: Any = SimpleNamespace(
         seen=np.arange(40) % 2 == 1,
         n_frames=40,
         path="a.mp4",
         crops_at=lambda indices, size: np.zeros((len(indices), size, size, 3), np.uint8),
+        landmarks=lambda indices, size: torch.tensor(indices)[:, None, None].expand(-1, 68, 2),
     )
     picks = streaming.reference_frames(model, footage, 10, choice, seed=3)
     assert len(set(picks)) == 10 and all(footage.seen[pick] for pick in picks)
@@ -104,6 +106,10 @@ def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
     crops = [np.full((64, 64, 3), 10 * number, np.uint8) for number in range(6)]
     started: list[float] = []
 
+    def masks(frames: torch.Tensor, landmarks: np.ndarray) -> torch.Tensor:
+        assert (landmarks[:, 0, 0] * 10).tolist() == (frames[:, 0, 0, 0] * 255).round().tolist()
+        return torch.full((len(frames), 1, 64, 64), 0.3)  # a head is in every frame
+
     def start(subject: object, frame: torch.Tensor, pose: object) -> str:
         started.append(round(float(frame.mean()) * 255))
         return "start"
@@ -111,7 +117,7 @@ def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
     model: Any = SimpleNamespace(
         image_size=64,
         compute=SimpleNamespace(device=torch.device("cpu")),
-        driving_masks=lambda frames, landmarks: torch.full((len(frames), 1, 64, 64), 0.3),  # a head is in every frame
+        driving_masks=masks,
         pose=lambda frames, masks: "pose",
         choose_reference=lambda subject, pose, motion: subject,
         start=start,
@@ -120,7 +126,7 @@ def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
     footage: Any = SimpleNamespace(
         seen=np.array([False, False, False, True, True, True]),
         crops=lambda size: iter(crops),
-        landmarks=nowhere,
+        landmarks=places,
         crops_at=lambda indices, size: np.stack([crops[index] for index in indices]),
     )
     subject: Any = "subject"
@@ -142,9 +148,20 @@ def test_relative_motion_starts_at_a_frame_with_a_face() -> None:
         streaming.Drive(model, subject, footage, "relative", batch=4)
 
 
-def test_each_batch_has_its_own_masks_and_the_start_of_the_whole_video() -> None:
-    crops = [np.full((64, 64, 3), value, np.uint8) for value in (50, 60, 0, 80, 90, 100)]  # no head in the third
+def places(indices: Sequence[int], size: int) -> np.ndarray:
+    """Landmarks that say which frames they are of."""
+    return np.asarray(indices)[:, None, None] * np.ones((1, 68, 2))
+
+
+def test_each_batch_has_its_own_masks_and_landmarks_and_the_start_of_the_whole_video() -> None:
+    levels = [50, 60, 0, 80, 90, 100]  # no head in the third
+    crops = [np.full((64, 64, 3), value, np.uint8) for value in levels]
     starts: list[object] = []
+
+    def masks(frames: torch.Tensor, landmarks: np.ndarray) -> torch.Tensor:
+        of = landmarks[:, 0, 0].astype(int)
+        assert [levels[index] for index in of] == (frames[:, 0, 0, 0] * 255).round().int().tolist()
+        return frames[:, :1]
 
     def animate(subject: object, frames: torch.Tensor, masks: torch.Tensor, motion: str, first: object) -> Any:
         starts.append(first)
@@ -153,13 +170,13 @@ def test_each_batch_has_its_own_masks_and_the_start_of_the_whole_video() -> None
     model: Any = SimpleNamespace(
         image_size=64,
         compute=SimpleNamespace(device=torch.device("cpu")),
-        driving_masks=lambda frames, landmarks: frames[:, :1],
+        driving_masks=masks,
         pose=lambda frames, masks: "pose",
         choose_reference=lambda subject, pose, motion: subject,
         start=lambda subject, frame, pose: "start",
         animate=animate,
     )
-    footage: Any = SimpleNamespace(seen=np.ones(6, bool), crops=lambda size: iter(crops), landmarks=nowhere)
+    footage: Any = SimpleNamespace(seen=np.ones(6, bool), crops=lambda size: iter(crops), landmarks=places)
     subject: Any = "subject"
     drive = streaming.Drive(model, subject, footage, "relative", batch=4)
     assert [int(shown.mean()) for _, shown in drive] == [50, 60, 60, 80, 90, 100]

@@ -177,7 +177,11 @@ class Head3D:
 
         Args:
             frames: RGB.
-            landmarks: (B, 68, 2), pixels; the face is looked for where they are NaN, and everywhere if not given.
+            landmarks: (B, 68, 2), pixels; the face is looked for where they are NaN, and everywhere if not given,
+                which takes longer than the parser.
+
+        Raises:
+            UserError: landmarks of another shape.
         """
         return self._masks(frames, FaceParser(self.params.parse.input_size, self.compute), landmarks)
 
@@ -186,6 +190,9 @@ class Head3D:
         return self.masks(frames, landmarks) if self.parser is None else self._masks(frames, self.parser, landmarks)
 
     def _masks(self, frames: Tensor, parser: HeadParser, landmarks: np.ndarray | None) -> Tensor:
+        if landmarks is not None and landmarks.shape != (len(frames), 68, 2):
+            wanted = f"({len(frames)}, 68, 2), those of each frame"
+            raise UserError(f"landmarks of shape {landmarks.shape}", allowed=wanted)
         pixels, settings = to_frames(frames), self.params.parse
         known = found_landmarks(pixels, landmarks)
         return mask_tensor(head_masks(pixels, parser, known, rim=settings.rim, batch_size=settings.batch_size))

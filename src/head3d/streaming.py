@@ -50,7 +50,9 @@ def reference_frames(model: Head3D, footage: Footage, count: int, choice: Choice
         order = torch.randperm(footage.n_frames, generator=torch.Generator().manual_seed(seed)).tolist()
         return [index for index in order if footage.seen[index]][:count]
     sample = seen[np.unique(np.linspace(0, len(seen) - 1, max(SAMPLE, count)).round().astype(int))]
-    rotations = model.pose(to_tensor(footage.crops_at(sample.tolist(), model.image_size))).rotation.cpu()
+    crops = to_tensor(footage.crops_at(sample.tolist(), model.image_size))
+    masks = model.driving_masks(crops, footage.landmarks(sample.tolist(), model.image_size))
+    rotations = model.pose(crops, masks).rotation.cpu()
     return [int(sample[index]) for index in most_diverse(rotations, count)]
 
 
@@ -69,7 +71,8 @@ def most_diverse(rotations: torch.Tensor, count: int) -> list[int]:
 def make_subject(model: Head3D, footage: Footage, count: int, choice: Choice, seed: int) -> tuple[Subject, list[int]]:
     """The subject with its canonical head, and the index in the video of each of its references; s_ref is the first."""
     picks = reference_frames(model, footage, count, choice, seed)
-    return model.subject_of(to_tensor(footage.crops_at(picks, model.image_size))), picks
+    crops = to_tensor(footage.crops_at(picks, model.image_size))
+    return model.subject_of(crops, model.masks(crops, footage.landmarks(picks, model.image_size))), picks
 
 
 class Batch(NamedTuple):

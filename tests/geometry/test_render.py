@@ -270,12 +270,15 @@ def test_what_is_no_head_adds_nothing_and_learns_nothing() -> None:
     mask[0, :, 4:12, 5:9], mask[2, :, 2:5, 3:14] = 1, 0.5
     pixels = pixel_grid(16, 16, mask).reshape(1, -1, 2) + torch.randn(3, 256, 2, generator=rng)
     points = torch.cat((pixels, 1 + 0.05 * torch.rand(3, 256, 1, generator=rng)), dim=-1).requires_grad_()
-    together = splat(points, pixels, mask)
+    together = splat(points, pixels, mask.requires_grad_())
     for index in range(3):
         alone = splat(points[[index]], pixels[[index]], mask[[index]])
         assert all(torch.equal(a[index], b[0]) for a, b in zip(together, alone, strict=True))
     assert together[2][1].max() == 0
     together[1].sum().backward()
+    assert mask.grad is not None
+    assert mask.grad[mask > 0].abs().max() > 0
+    assert mask.grad[mask == 0].abs().max() == 0
     assert points.grad is not None
     moved = points.grad.flatten(0, 1).norm(dim=-1) > 0
     assert moved.any()

@@ -103,7 +103,7 @@ def splat(
     Args:
         points: where the source's pixels (row by row) lie in the target's camera space, metres.
         pixels: where they fall in the target image.
-        mask: soft mask of the source; pixels outside it neither show nor hide anything.
+        mask: soft mask of the source; pixels where it is 0 neither show nor hide anything, and get no gradient.
 
     Returns:
         Backward flow in pixels, depth in metres, and which target pixels are covered (0 or 1).

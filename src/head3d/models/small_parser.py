@@ -1,8 +1,8 @@
 """A small parser: head masks in a fraction of the time, taught by the face parser (parsing.py) on the training clips.
 
-The face parser sees heads at 384 pixels. The small one is the same network, which learns to see the same views at half
-of that, as it says nothing true of them before. So it knows the thirty thousand faces that the face parser has seen,
-where the training clips have a few. A small decoder of its own gives the coarse scores sharp edges.
+It is the same network, taught to see the same views with fewer pixels, at which the untaught one is wrong. So it knows
+the thirty thousand faces that the face parser has seen, where the training clips have a few. A small decoder of its own
+gives the coarse scores sharp edges.
 """
 
 import numpy as np

@@ -313,8 +313,8 @@ def parser(params: Params) -> str:
         "Head masks of the small parser (head3d animate --parser small) against those of the face parser, both cut at "
         "a half: intersection over union of each frame, its mean, its 5 % quantile and its worst, and how much larger "
         "or smaller all heads are. Both are shown the head upright and enlarged, the small one at "
-        f"{params.parser.input_size} pixels instead of {params.parse.input_size}, by landmarks that were found in one "
-        f"frame of {params.data.crop.detect_every}, as by head3d animate. It was taught on the training clips for "
+        f"{params.parser.input_size} pixels instead of {params.parse.input_size}, by the clips' landmarks in one "
+        f"frame of {params.data.crop.detect_every}, much as by head3d animate. It was taught on the training clips for "
         f"{params.parser.steps} steps.",
     )
 
