@@ -32,7 +32,7 @@ class Options:
         seed: of the choice; default ``seed``.
         face: which face of the subject video, from the left, from 1; default the largest.
         device: auto, cpu, cuda or cuda:N; default ``device``.
-        parser: of driving frames, ``full`` or ``small``; the small one is several times as fast.
+        parser: of driving frames, ``full`` or ``small``; the small one is two to three times as fast.
         params: default params.yaml of the current directory.
     """
 

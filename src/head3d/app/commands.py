@@ -36,7 +36,7 @@ def add_parser(command: argparse.ArgumentParser) -> None:
         "--parser",
         choices=PARSERS,
         default="full",
-        help="what finds the head in driving frames: small is several times as fast (default: full)",
+        help="what finds the head in driving frames: small is two to three times as fast (default: full)",
     )
 
 
