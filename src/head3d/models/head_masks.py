@@ -138,11 +138,16 @@ def head_view(points: np.ndarray, height: int, width: int, zoom: float = 1.3) ->
     return view
 
 
-def through(images: Float[Tensor, "b 3 h w"], view: Float[Tensor, "b 3 3"], size: int) -> Float[Tensor, "b 3 s s"]:
-    """What a parser of ``size`` pixels is shown of images through views (:func:`head_view`)."""
-    if max(images.shape[-2:]) > size:
-        images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-    grid = F.affine_grid(view[:, :2], [len(images), 1, size, size], align_corners=False)
+def places(view: Float[Tensor, "b 3 3"], size: int) -> Float[Tensor, "b s s 2"]:
+    """Where in the frame, in [-1, 1], the pixels of views (:func:`head_view`) of ``size`` pixels lie."""
+    return F.affine_grid(view[:, :2], [len(view), 1, size, size], align_corners=False)
+
+
+def through(images: Float[Tensor, "b 3 h w"], grid: Float[Tensor, "b s s 2"]) -> Float[Tensor, "b 3 s s"]:
+    """What a parser is shown of images through views, whose pixels lie as :func:`places` says."""
+    size = grid.shape[1:3]
+    if max(images.shape[-2:]) > size[0]:
+        images = F.interpolate(images, size, mode="bilinear", antialias=True)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
@@ -154,9 +159,10 @@ def _parse(images: Tensor, view: Tensor, parser: Parser, rim: float) -> tuple[Te
     """
     height, width = images.shape[-2:]
     size = parser.input_size
-    head = parser.heads(through(images, view, size))
+    grid = places(view, size)
+    head = parser.heads(through(images, grid))
 
-    inside = (F.affine_grid(view[:, :2], [len(images), 1, size, size], align_corners=False).abs() < 1).all(-1)
+    inside = (grid.abs() < 1).all(-1)
     edge = torch.ones(size, size, dtype=torch.bool, device=head.device)
     edge[1:-1, 1:-1] = False
     cut_off = (head[:, 0] * inside * edge).sum((1, 2)) > 0.02 * 4 * size

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from head3d.assets.cache import fetch
 from head3d.models.blocks import imagenet
-from head3d.models.head_masks import through
+from head3d.models.head_masks import places, through
 from head3d.models.parsing import BiSeNet, is_head, load_parser
 from head3d.models.small_parser import SmallParser, soft_iou
 from head3d.ranks import current, distributed
@@ -140,7 +140,8 @@ def run(params: "Params") -> None:
             weight, frames, views, others, their_views = (x.to(compute.device) for x in batches(step))
 
             def seen(size: int) -> Tensor:
-                return weight * through(frames, views, size) + (1 - weight) * through(others, their_views, size)
+                shown, behind = through(frames, places(views, size)), through(others, places(their_views, size))
+                return weight * shown + (1 - weight) * behind
 
             lesson = taught(teacher, seen(params.parse.input_size), settings.input_size)
             logits, scores, features = network(seen(settings.input_size))
